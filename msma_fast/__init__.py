@@ -1,0 +1,69 @@
+"""msma_fast: exact geometry of language-model activations at low-precision speed.
+
+import msma_fast as mf
+    mf.pairwise_distances, mf.knn, mf.radius_count, mf.knn_graph, mf.radius_graph      distances and neighbours
+    mf.ksg_mi, mf.ksg_mi_matrix, mf.ross_mi, mf.mi_permutation_test                    mutual information, in nats
+    mf.intrinsic_dimension, mf.neighborhood_overlap, mf.distance_correlation, mf.cka   geometry of layers
+    mf.Activations, mf.collect_activations                                             activations of transformers models
+    mf.backends, mf.use_backend, mf.explain_backend                                    who computes, and why
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msma_fast._version import __version__
+from msma_fast.backends.registry import BackendInfo, backends, use_backend
+from msma_fast.dimension import intrinsic_dimension
+from msma_fast.distances import pairwise_distances
+from msma_fast.explain import explain_backend
+from msma_fast.graph import NeighborGraph, knn_graph, radius_graph
+from msma_fast.information import ksg_mi, ksg_mi_matrix, ross_mi
+from msma_fast.neighbors import knn, radius_count
+from msma_fast.permutation import mi_permutation_test
+from msma_fast.results import DimensionResult, KnnStats, MIResult, Neighbors, PermutationResult
+from msma_fast.similarity import cka, cka_matrix, distance_correlation, neighborhood_overlap
+
+if TYPE_CHECKING:
+    from msma_fast.activations import Activations, collect_activations
+
+__all__ = [
+    "Activations",
+    "BackendInfo",
+    "DimensionResult",
+    "KnnStats",
+    "MIResult",
+    "NeighborGraph",
+    "Neighbors",
+    "PermutationResult",
+    "__version__",
+    "backends",
+    "cka",
+    "cka_matrix",
+    "collect_activations",
+    "distance_correlation",
+    "explain_backend",
+    "intrinsic_dimension",
+    "knn",
+    "knn_graph",
+    "ksg_mi",
+    "ksg_mi_matrix",
+    "mi_permutation_test",
+    "neighborhood_overlap",
+    "pairwise_distances",
+    "radius_count",
+    "radius_graph",
+    "ross_mi",
+    "use_backend",
+]
+
+# Loaded on first use: collecting needs packages that the engine does not.
+_LAZY = ("Activations", "collect_activations")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from msma_fast import activations
+
+        return getattr(activations, name)
+    raise AttributeError(f"module 'msma_fast' has no attribute {name!r}")

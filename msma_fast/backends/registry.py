@@ -1,0 +1,128 @@
+"""Who can do what, and why not. An explicit choice fails loudly; the automatic one takes the best that can serve."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+
+# Best first. Modules are imported when first asked for.
+ORDER = ("native", "triton", "cuda", "torch")
+_NOT_IN_THIS_RELEASE = {
+    "triton": "this release has no Triton kernels yet; CUDA tensors are served by the torch backend",
+    "cuda": "this release has no CUDA kernels yet; CUDA tensors are served by the torch backend",
+}
+
+_forced: ContextVar[str | None] = ContextVar("msma_fast_backend", default=None)
+
+
+class BackendInfo(NamedTuple):
+    """One backend: its name, whether it can run here, and why (not)."""
+
+    name: str
+    available: bool
+    reason: str
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"msma_fast.backends.{name}")
+
+
+@cache
+def _availability(name: str) -> BackendInfo:
+    if name in _NOT_IN_THIS_RELEASE:
+        return BackendInfo(name, False, _NOT_IN_THIS_RELEASE[name])
+    return BackendInfo(name, *_module(name).available())
+
+
+@cache
+def _ops(name: str) -> dict[str, Callable[..., Any]]:
+    ops: dict[str, Callable[..., Any]] = _module(name).operations()
+    return ops
+
+
+def backends() -> list[BackendInfo]:
+    """Every backend, best first: name, available, reason.
+
+    Example: `[b.name for b in mf.backends() if b.available]` -> `["native", "torch"]` on a CPU with a C++ build.
+    """
+    return [_availability(name) for name in ORDER]
+
+
+def check_name(backend: str | None) -> str | None:
+    """None, or the name of a known backend. Raises ValueError / TypeError otherwise."""
+    if backend is None:
+        return None
+    if not isinstance(backend, str):
+        raise TypeError(f"backend: expected one of {', '.join(ORDER)} or None, got {type(backend).__name__}")
+    if backend not in ORDER:
+        raise ValueError(f"backend: expected one of {', '.join(ORDER)} or None, got {backend!r}")
+    return backend
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Within the block every call without its own `backend=` uses this one; fails loudly where it cannot serve.
+
+    Raises ValueError for an unknown name, NotImplementedError for one that cannot run here.
+    """
+    if name is None:
+        raise TypeError(f"backend: expected one of {', '.join(ORDER)}, got None")
+    check_name(name)
+    info = _availability(name)
+    if not info.available:
+        raise NotImplementedError(f"backend: {name!r} cannot run here: {info.reason}")
+    token = _forced.set(name)
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+def verdict(name: str, op: str, device: torch.device) -> tuple[bool, str]:
+    """Whether a backend can serve an op on a device, and why (not)."""
+    info = _availability(name)
+    if not info.available:
+        return False, info.reason
+    if op not in _ops(name):
+        return False, f"has no {op}"
+    answer: tuple[bool, str] = _module(name).serves(device)
+    return answer
+
+
+def choose(op: str, device: torch.device, backend: str | None = None) -> str:
+    """The backend that serves. Raises NotImplementedError where the one asked for (or every one) cannot."""
+    name = check_name(backend) or _forced.get()
+    if name is not None:
+        able, reason = verdict(name, op, device)
+        if not able:
+            raise NotImplementedError(f"backend: {name!r} cannot serve {op} on {device}: {reason}")
+        return name
+    reasons = []
+    for candidate in ORDER:
+        able, reason = verdict(candidate, op, device)
+        if able:
+            return candidate
+        reasons.append(f"{candidate}: {reason}")
+    raise NotImplementedError(f"backend: none can serve {op} on {device} ({'; '.join(reasons)})")
+
+
+def run(op: str, device: torch.device, backend: str, *args: Any) -> Any:
+    """Calls the op, outside autograd and autocast (half-precision products would void the certificate)."""
+    name = choose(op, device, backend or None)
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        return _ops(name)[op](*args)
+
+
+def native_status() -> dict[str, str]:
+    """What the native module says of this CPU, for `msma-fast doctor`; empty where there is none."""
+    if not _availability("native").available:
+        return {}
+    status: dict[str, str] = _module("native").status()
+    return status

@@ -1,0 +1,211 @@
+"""The ops of this backend over any provider of canonical keys.
+
+`ops(keys)` binds every op to a provider; torch's own keys stand in for the kinds a provider does not have. Inputs are
+checked tensors on one device: points (n, d), labels int32, k and window in range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from msma_fast.backends.torch import keys as torch_keys
+from msma_fast.backends.torch import knn as knn_module
+from msma_fast.backends.torch import ksg as ksg_module
+from msma_fast.backends.torch import similarity
+from msma_fast.backends.torch.admissible import Admissible
+from msma_fast.backends.torch.gradients import knn_backward, pairwise_distances_backward
+from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
+from msma_fast.backends.torch.pairwise_distances import pairwise_distances as all_pairs
+from msma_fast.backends.torch.prepare import distances_of, kernel_of, may_overflow, prepare
+from msma_fast.backends.torch.radius_count import radius_count as count_within
+from msma_fast.backends.torch.radius_neighbors import radius_neighbors as list_within
+
+TORCH_KEYS = Keys(torch_keys.pair_keys, torch_keys.block_keys, torch_keys.KINDS)
+
+
+class Problem(NamedTuple):
+    """Two row sets under a metric, ready for keys; a self-search where x and y are the same object."""
+
+    keys: Keys
+    kernel: Kernel
+    x: Rows
+    y: Rows
+
+
+def _problem(
+    keys: Keys, x: Tensor, y: Tensor | None, metric: str, p: float, tensor: Tensor | None, names: tuple[str, str]
+) -> Problem:
+    kernel = kernel_of(metric, p, tensor)
+    if y is not None and x.dtype != y.dtype:
+        wide = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
+        x, y = x.to(wide), y.to(wide)
+    left = prepare(x, metric, names[0])
+    right = left if y is None else prepare(y, metric, names[1])
+    return Problem(keys if kernel.kind in keys.kinds else TORCH_KEYS, kernel, left, right)
+
+
+def _check_overflow(problem: Problem, admissible: Admissible, metric: str) -> None:
+    """ValueError where an admissible pair's canonical key leaves float64. Costs a look at the ranges, nearly always."""
+    if not may_overflow(problem.kernel, problem.x.values, problem.y.values):
+        return
+    if not bool(torch.isfinite(problem.x.values).all() and torch.isfinite(problem.y.values).all()):
+        return  # check_finite=False: the caller's own affair
+    for rows in torch.arange(problem.x.values.shape[0], device=problem.x.values.device).split(64):
+        block = problem.keys.block_keys(problem.kernel, problem.x.take(rows), problem.y)
+        if not bool(torch.isfinite(admissible.fill(block, rows, 0.0)).all()):
+            raise ValueError(
+                f"metric: expected distances within float64 for metric={metric!r}, got a pair whose canonical key "
+                "overflows; rescale the data"
+            )
+
+
+def pairwise_distances(
+    keys: Keys, x: Tensor, y: Tensor | None, metric: str, p: float, tensor: Tensor | None, dtype: torch.dtype
+) -> Tensor:
+    """(n, m) in dtype."""
+    problem = _problem(keys, x, y, metric, p, tensor, ("x", "y"))
+    _check_overflow(problem, Admissible(), metric)
+    return all_pairs(*problem, metric, p, dtype)
+
+
+def knn(
+    keys: Keys,
+    x: Tensor,
+    y: Tensor | None,
+    k: int,
+    metric: str,
+    p: float,
+    tensor: Tensor | None,
+    groups: Tensor | None,
+    point_groups: Tensor | None,
+    window: int,
+    certified: bool,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(distances (n, k) in dtype, indices (n, k), candidates (n,), level (n,))."""
+    problem = _problem(keys, x, y, metric, p, tensor, ("queries", "points"))
+    point_groups = groups if y is None else point_groups
+    own = torch.arange(x.shape[0], device=x.device) if y is None else None
+    _check_overflow(problem, Admissible(own, groups, point_groups, window), metric)
+    found = knn_module.knn(*problem, k, groups, point_groups, window, certified)
+    distances = distances_of(found.keys, metric, p).to(dtype)
+    return distances.masked_fill_(found.indices < 0, float("inf")), found.indices, found.candidates, found.level
+
+
+def radius_count(
+    keys: Keys,
+    x: Tensor,
+    radius: Tensor,
+    y: Tensor | None,
+    metric: str,
+    p: float,
+    tensor: Tensor | None,
+    closed: bool,
+    groups: Tensor | None,
+    point_groups: Tensor | None,
+    window: int,
+) -> Tensor:
+    """(n,) int64; radius (n,) in the returned precision."""
+    problem = _problem(keys, x, y, metric, p, tensor, ("queries", "points"))
+    point_groups = groups if y is None else point_groups
+    own = torch.arange(x.shape[0], device=x.device) if y is None else None
+    _check_overflow(problem, Admissible(own, groups, point_groups, window), metric)
+    return count_within(*problem, radius, metric, p, closed, groups, point_groups, window)
+
+
+def radius_neighbors(
+    keys: Keys,
+    x: Tensor,
+    radius: Tensor,
+    metric: str,
+    p: float,
+    tensor: Tensor | None,
+    closed: bool,
+    groups: Tensor | None,
+    window: int,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(rows (e,), columns (e,), distances (e,) in dtype) of a self-search; radius (n,) in the returned precision."""
+    problem = _problem(keys, x, None, metric, p, tensor, ("x", "x"))
+    admissible = _self_admissible(x.shape[0], groups, window, x.device)
+    _check_overflow(problem, admissible, metric)
+    rows, cols, found = list_within(*problem, radius, metric, p, closed, admissible)
+    return rows, cols, distances_of(found, metric, p).to(dtype)
+
+
+def _self_admissible(n: int, groups: Tensor | None, window: int, device: torch.device) -> Admissible:
+    return Admissible(torch.arange(n, device=device), groups, groups, window)
+
+
+def ksg(
+    keys: Keys, x: Tensor, y: Tensor, ks: list[int], method: str, metric: str, groups: Tensor | None, window: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """(local terms (n, K), n_x (n, K), n_y (n, K), tied (n, K), N_i (n,))."""
+    left, right = (_problem(keys, z, None, metric, 2.0, None, (name, name)) for name, z in (("x", x), ("y", y)))
+    admissible = _self_admissible(x.shape[0], groups, window, x.device)
+    for side in (left, right):
+        _check_overflow(side, admissible, metric)
+    local, counts, neighbors = ksg_module.ksg(left.keys, left.kernel, left.x, right.x, ks, method, admissible)
+    return local, counts.n_x, counts.n_y, counts.tied, neighbors
+
+
+def ksg_matrix(
+    keys: Keys,
+    layers: list[Tensor],
+    ks: list[int],
+    method: str,
+    metric: str,
+    groups: Tensor | None,
+    window: int,
+    permutation: Tensor | None,
+) -> Tensor:
+    """(L, L, K) float64."""
+    admissible = _self_admissible(layers[0].shape[0], groups, window, layers[0].device)
+    problems = [_problem(keys, layer, None, metric, 2.0, None, ("layers", "layers")) for layer in layers]
+    for problem in problems:
+        _check_overflow(problem, admissible, metric)
+    rows = [problem.x for problem in problems]
+    return ksg_module.ksg_matrix(problems[0].keys, problems[0].kernel, rows, ks, method, admissible, permutation)
+
+
+def ksg_permutations(
+    keys: Keys, x: Tensor, y: Tensor, k: int, method: str, metric: str, groups: Tensor | None, permutations: Tensor
+) -> Tensor:
+    """(P,) float64."""
+    left, right = (_problem(keys, z, None, metric, 2.0, None, (name, name)) for name, z in (("x", x), ("y", y)))
+    admissible = _self_admissible(x.shape[0], groups, 0, x.device)
+    return ksg_module.ksg_permutations(left.keys, left.kernel, left.x, right.x, k, method, admissible, permutations)
+
+
+def ross(keys: Keys, x: Tensor, labels: Tensor, k: int, metric: str, groups: Tensor | None, window: int) -> Tensor:
+    """(n,) float64 local terms, NaN for rows alone with their label."""
+    problem = _problem(keys, x, None, metric, 2.0, None, ("x", "x"))
+    admissible = _self_admissible(x.shape[0], groups, window, x.device)
+    _check_overflow(problem, admissible, metric)
+    return ksg_module.ross(problem.keys, problem.kernel, problem.x, labels, k, admissible)
+
+
+def fewest_neighbors(n: int, groups: Tensor | None, window: int) -> int:
+    """The fewest admissible neighbours a row of a self-search has."""
+    device = torch.device("cpu") if groups is None else groups.device
+    return int(_self_admissible(n, groups, window, device).counts(n, n).min())
+
+
+def ops(keys: Keys) -> dict[str, Callable[..., Any]]:
+    """Every op of the engine, with canonical keys from `keys`."""
+    keyed = (pairwise_distances, knn, radius_count, radius_neighbors, ksg, ksg_matrix, ksg_permutations, ross)
+    bound: dict[str, Callable[..., Any]] = {op.__name__: partial(op, keys) for op in keyed}
+    plain = (
+        fewest_neighbors,
+        pairwise_distances_backward,
+        knn_backward,
+        similarity.distance_correlation,
+        similarity.cka,
+        similarity.cka_matrix,
+    )
+    return bound | {op.__name__: op for op in plain}

@@ -1,0 +1,106 @@
+"""How many admissible points lie within a radius of each query.
+
+queries (n, d), points (m, d) or the same object for a self-search, radius (n,) in the returned precision -> (n,) int64.
+A distance is compared as it would be returned: the canonical key's distance, rounded to the returned dtype, < radius
+(<= when closed). Pairs that the screen proves to be clearly inside or outside never get a key.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from msma_fast.backends.torch import screen as screens
+from msma_fast.backends.torch.admissible import Admissible
+from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
+from msma_fast.backends.torch.prepare import distances_of, key_of_distance
+
+BLOCK = 1 << 21  # entries of one screened block
+# Relative width of the zone around the radius in which only the rounded distance decides: wider than a float32 ulp
+# of the distance and of its square.
+_ZONE = 2.0**-20
+
+
+def inside(keys: Tensor, radius: Tensor, metric: str, p: float, closed: bool) -> Tensor:
+    distance = distances_of(keys, metric, p).to(radius.dtype)
+    return distance <= radius if closed else distance < radius
+
+
+def radius_count(
+    keys: Keys,
+    kernel: Kernel,
+    x: Rows,
+    y: Rows,
+    radius: Tensor,
+    metric: str,
+    p: float,
+    closed: bool,
+    groups: Tensor | None,
+    point_groups: Tensor | None,
+    window: int,
+) -> Tensor:
+    """Counts for every query; a self-search, without the query itself, when x and y are the same object."""
+    n, m = x.values.shape[0], y.values.shape[0]
+    device = x.values.device
+    rows = torch.arange(n, device=device)
+    admissible = Admissible(rows if x is y else None, groups, point_groups, window)
+    counts = torch.zeros(n, dtype=torch.int64, device=device)
+    limit = max(256, m // 64)
+    if screens.screenable(kernel):
+        guide = key_of_distance(radius.to(torch.float64), metric, p)
+        for level in range(len(screens.LEVELS)):
+            screen = screens.build(kernel, x, y, level)
+            left_over = []
+            for block in rows.split(max(1, BLOCK // m)):
+                g = admissible.fill(screens.products(screen, block), block)
+                near, cols, sure, wide = _zone(screen, g, block, guide[block], limit)
+                found = keys.pair_keys(kernel, x, y, block[near], cols)
+                hit = near[inside(found, radius[block[near]], metric, p, closed)]
+                total = sure + torch.bincount(hit, minlength=block.shape[0])
+                counts[block[~wide]] = total[~wide]
+                left_over.append(block[wide])
+            rows = torch.cat(left_over)
+            if not rows.numel():
+                return counts
+    for block in rows.split(max(1, BLOCK // m)):
+        hit = inside(keys.block_keys(kernel, x.take(block), y), radius[block, None], metric, p, closed)
+        counts[block] = (hit & admissible.mask(block, m)).sum(1)
+    return counts
+
+
+def edges(
+    screen: screens.Screen, dtype: torch.dtype, block: Tensor, guide: Tensor
+) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:
+    """((t of the radius, half width of the zone around it), high, low): g less its margin is surely outside above `high`,
+    g plus its margin surely inside below `low`; (B,) each, the last two in g's dtype."""
+    edge = screens.scaled_key(screen, guide, block)
+    # The zone is relative to the radius alone, without the offset that inner_product adds to it.
+    zone = (screen.factor * screen.scale * _ZONE * guide).abs() + edge.abs() * 2.0**-40
+    fixed = screens.row_margin(screen, block)
+    start = edge - screen.left.c[block]
+    top = torch.finfo(dtype).max
+    reach = zone + fixed + 2.0**-20 * (start.abs() + screen.left.c[block])
+    high, low = (value.clamp(-top, top).to(dtype) for value in (start + reach, start - reach))
+    return (edge, zone), high, low
+
+
+def _zone(
+    screen: screens.Screen, g: Tensor, block: Tensor, guide: Tensor, limit: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Undecided pairs (row in block, column), the count of pairs surely inside (B,), and rows with too many undecided."""
+    (edge, zone), high, low = edges(screen, g.dtype, block, guide)
+    lower = screens.subtract_margin(screen, g.clone(), block)
+    upper = screens.subtract_margin(screen, g.clone(), block, sign=-1.0)
+    certain = upper < low[:, None]
+    undecided = ~(lower > high[:, None]) & ~certain
+    crowded = undecided.sum(1) > 8 * limit
+    undecided[crowded] = False
+    near, cols = undecided.nonzero(as_tuple=True)
+    below, above = screens.bounds(screen, g[near, cols], block[near], cols)
+    surely_in = above < (edge - zone)[near]
+    open_pairs = ~(below > (edge + zone)[near]) & ~surely_in
+    sure = certain.sum(1) + torch.bincount(near[surely_in], minlength=block.shape[0])
+    near, cols = near[open_pairs], cols[open_pairs]
+    wide = crowded | (torch.bincount(near, minlength=block.shape[0]) > limit)
+    keep = ~wide[near]
+    return near[keep], cols[keep], sure, wide

@@ -1,0 +1,82 @@
+"""The command `msma-fast`: analyze, collect, doctor. Arguments here; the work in commands.py and doctor.py."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from msma_fast._version import __version__
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected an integer >= 1, got {text}")
+    return value
+
+
+def _collection(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="smollm2", help="smollm2, minilm, a local folder or a hub name (smollm2)")
+    parser.add_argument(
+        "--texts",
+        default="commons",
+        help="commons, kjv, kjv-verses, pydoc, a .txt, .jsonl or .csv file, or a folder (commons)",
+    )
+    parser.add_argument("--tokens", type=_positive, default=8000, help="tokens in all (8000)")
+    parser.add_argument("--tokens-per-text", type=_positive, default=32, help="random positions of each text (32)")
+    parser.add_argument("--max-length", type=_positive, default=128, help="tokens a text is cut to (128)")
+    parser.add_argument("--seed", type=int, default=0, help="of every random choice (0)")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="msma-fast", description="The geometry of a language model's layers, exactly, with a report."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    analyze = commands.add_parser("analyze", help="collect activations, measure the layers, write report.html")
+    _collection(analyze)
+    analyze.add_argument(
+        "--activations", help="use activations already on disk (folder or .safetensors); no model is run"
+    )
+    analyze.add_argument(
+        "--out", default="runs/analysis", help="folder of the run; an interrupted one continues (runs/analysis)"
+    )
+    analyze.add_argument("--k", type=_positive, default=15, help="neighbours (15)")
+    analyze.add_argument("--mi-tokens", type=_positive, default=2000, help="tokens for mutual information (2000)")
+    analyze.add_argument("--dry-run", action="store_true", help="only say what it would take: time, memory, disk")
+    analyze.add_argument("--json", action="store_true", help="print results.json on standard output")
+    collect = commands.add_parser("collect", help="only collect activations into a folder")
+    _collection(collect)
+    collect.add_argument("--out", default="runs/activations", help="folder to write (runs/activations)")
+    commands.add_parser("doctor", help="what this machine offers, and which backend serves what")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status: 0, 1 for a user's error (said on standard error), 130 when interrupted."""
+    arguments = build_parser().parse_args(argv)
+    command = f"msma-fast {' '.join(sys.argv[1:] if argv is None else argv)}".strip()
+    try:
+        if arguments.command == "doctor":
+            from msma_fast.doctor import doctor
+
+            print(doctor())
+            return 0
+        from msma_fast import commands
+
+        run = commands.analyze_command if arguments.command == "analyze" else commands.collect_command
+        run(arguments, command)
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command continues where it stopped", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, OSError, ImportError, NotImplementedError) as error:
+        print(f"msma-fast: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""What `msma-fast analyze` and `msma-fast collect` do. Messages go to standard error; standard output is for --json."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from msma_fast.activations import Activations, TextSet, collect_activations, load_model, read_texts
+from msma_fast.activations.optional import require
+from msma_fast.msma.analysis import Settings, analyze
+from msma_fast.msma.plan import plan
+from msma_fast.msma.preview import preview
+from msma_fast.report import first_figure, write_report
+
+Update = Callable[[str, int, int], None]
+
+# How the stages are called on screen.
+_STAGES = {
+    "collect": "reading texts with the model",
+    "layers": "neighbours and dimension of each layer",
+    "similarity": "overlap and CKA of all pairs",
+    "information": "mutual information and its null",
+}
+
+
+@contextmanager
+def _progress() -> Iterator[tuple[Any, Update]]:
+    """A rich console on standard error and a function update(stage, done, total) that draws a bar for each stage."""
+    require("rich", "the command line")
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bars:
+        tasks: dict[str, Any] = {}
+
+        def update(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(_STAGES[stage], total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield console, update
+
+
+def choose_texts(
+    texts: TextSet, tokenizer: Any, *, tokens: int, per_text: int, max_length: int, seed: int
+) -> list[str]:
+    """Enough texts for `tokens` tokens, in random order, each long enough to give per_text of them.
+
+    Raises ValueError where there are fewer.
+    """
+    wanted = -(-tokens // per_text)
+    order = torch.randperm(len(texts.texts), generator=torch.Generator().manual_seed(seed)).tolist()
+    chosen: list[str] = []
+    for index in order:
+        text = texts.texts[index]
+        # A beginning or end token and the first position are never sampled: ask for four more.
+        ids = tokenizer(text, truncation=True, max_length=max_length)["input_ids"]
+        if len(ids) >= min(per_text + 4, max_length):
+            chosen.append(text)
+        if len(chosen) == wanted:
+            return chosen
+    if not chosen:
+        raise ValueError(
+            f"--texts: expected texts of at least {per_text + 4} tokens, got none in {len(texts.texts)} texts; "
+            "lower --tokens-per-text"
+        )
+    return chosen
+
+
+def _collect(
+    arguments: argparse.Namespace, folder: Path, console: Any, update: Update, first: Path | None
+) -> tuple[Activations, TextSet]:
+    """Activations of the texts, resumed from `folder`; `first` is where the first figure goes."""
+    texts = read_texts(arguments.texts)
+    console.print(f"[bold]{texts.name}[/]: {len(texts.texts)} texts")
+    model, tokenizer, info = load_model(arguments.model)
+    quantised = f", {info['quantisation']}" if info.get("quantisation") else ""
+    console.print(f"[bold]{info['name']}[/] loaded ({info['dtype']}{quantised})")
+    chosen = choose_texts(
+        texts,
+        tokenizer,
+        tokens=arguments.tokens,
+        per_text=arguments.tokens_per_text,
+        max_length=arguments.max_length,
+        seed=arguments.seed,
+    )
+    if first is not None and not first.exists():
+        started = time.perf_counter()
+        quick = preview(model, tokenizer, chosen, arguments.k, max_length=arguments.max_length, seed=arguments.seed)
+        first_figure(quick, first)
+        console.print(f"first figure after {time.perf_counter() - started:.0f} s: {first}")
+    acts = collect_activations(
+        model,
+        tokenizer,
+        chosen,
+        path=folder,
+        tokens_per_text=arguments.tokens_per_text,
+        max_length=arguments.max_length,
+        seed=arguments.seed,
+        progress=lambda done, total: update("collect", done, total),
+    )
+    return acts, texts
+
+
+def collect_command(arguments: argparse.Namespace, command: str) -> None:
+    """`msma-fast collect`: the activations in a folder."""
+    with _progress() as (console, update):
+        acts, _ = _collect(arguments, Path(arguments.out), console, update, None)
+        console.print(
+            f"{acts!r}\nwritten to {arguments.out}; analyze it with msma-fast analyze --activations {arguments.out}"
+        )
+
+
+def analyze_command(arguments: argparse.Namespace, command: str) -> None:
+    """`msma-fast analyze`: collect (or load), measure, report."""
+    if arguments.dry_run:
+        print(
+            plan(
+                arguments.model,
+                tokens=arguments.tokens,
+                per_text=arguments.tokens_per_text,
+                max_length=arguments.max_length,
+                activations=arguments.activations,
+                mi_tokens=arguments.mi_tokens,
+            )
+        )
+        return
+    out = Path(arguments.out)
+    out.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    about: dict[str, Any] = {"command": command}
+    with _progress() as (console, update):
+        if arguments.activations:
+            source = Path(arguments.activations)
+            acts = Activations.from_safetensors(source)
+            about |= {"name": source.name, "source": f"activations read from {source.name}"}
+        else:
+            acts, texts = _collect(arguments, out / "activations", console, update, out / "figures" / "first_look.svg")
+            about |= {"name": texts.name, "source": texts.source}
+        about["collect_seconds"] = time.perf_counter() - started
+        settings = Settings(k=arguments.k, mi_tokens=arguments.mi_tokens, seed=arguments.seed)
+        results = analyze(acts, settings, work=out / "work", about=about, progress=update)
+        page = write_report(results, out)
+        console.print()
+        for sentence in results["summary"]:
+            console.print(f"• {sentence}", highlight=False)
+        console.print(f"\n[bold]{page}[/] in {time.perf_counter() - started:.0f} s")
+    if arguments.json:
+        json.dump(json.loads((out / "results.json").read_text(encoding="utf-8")), sys.stdout)
+        print()

@@ -1,0 +1,62 @@
+"""explain_backend: which backend would serve a call, and why the others would not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from msma_fast._arrays import from_array
+from msma_fast.backends import registry
+from msma_fast.metrics import METRICS, promise
+
+# Public functions by the op they run.
+_OPS = {
+    "pairwise_distances": "pairwise_distances",
+    "knn": "knn",
+    "knn_graph": "knn",
+    "neighborhood_overlap": "knn",
+    "intrinsic_dimension": "knn",
+    "radius_count": "radius_count",
+    "radius_graph": "radius_neighbors",
+    "ksg_mi": "ksg",
+    "ksg_mi_matrix": "ksg_matrix",
+    "mi_permutation_test": "ksg_permutations",
+    "ross_mi": "ross",
+    "distance_correlation": "distance_correlation",
+    "cka": "cka",
+    "cka_matrix": "cka_matrix",
+}
+
+
+def explain_backend(
+    function: str, *arrays: Any, metric: str | None = None, p: float = 2.0, backend: str | None = None
+) -> str:
+    """What would serve `mf.<function>(*arrays)` and why, a line for each backend; nothing is computed.
+
+    function: the name of a public function, such as "knn"; arrays: its array arguments (only their device matters);
+    metric and p: also says what is promised of the answers. Raises ValueError for an unknown function or backend and
+    NotImplementedError where an explicit backend cannot serve.
+
+    Example: print(mf.explain_backend("knn", x)).
+    """
+    if function not in _OPS:
+        raise ValueError(f"function: expected one of {', '.join(_OPS)}, got {function!r}")
+    if metric is not None and metric not in METRICS:
+        raise ValueError(f"metric: expected one of {', '.join(METRICS)}, got {metric!r}")
+    device = from_array("arrays", arrays[0]).device if arrays else torch.device("cpu")
+    op = _OPS[function]
+    chosen = registry.choose(op, device, backend)
+    lines = [f"{function} on {device}: {chosen}"]
+    for name in registry.ORDER:
+        able, reason = registry.verdict(name, op, device)
+        lines.append(
+            f"  {'*' if name == chosen else ' '} {name:<7} {'can serve' if able else 'cannot serve'}: {reason}"
+        )
+    if metric is not None:
+        meaning = {
+            "identical": "identical on every backend, bit for bit",
+            "band": "equal on every backend within a few units in the last place",
+        }[promise(metric, p)]
+        lines.append(f"  answers under {metric}: {meaning}")
+    return "\n".join(lines)

@@ -1,0 +1,223 @@
+"""The layer analysis: from activations to the one dict that the report, results.json and methods.txt are made of.
+
+Neighbours, overlap, CKA and dimension on RMS-normalised rows at full d; information in the declared space of spaces.py.
+Every stage is kept in a work folder, so an interrupted run continues.
+"""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from msma_fast._version import __version__
+from msma_fast.activations import Activations
+from msma_fast.backends.registry import choose
+from msma_fast.msma.explorer import choose_tokens, explorer
+from msma_fast.msma.health import columns
+from msma_fast.msma.layer_information import InformationSettings, layer_information, split
+from msma_fast.msma.layers import DECIMATIONS, layer_pass, overlap_matrix
+from msma_fast.msma.spaces import rms_normalized
+from msma_fast.msma.stages import Stages
+from msma_fast.msma.summary import summarize, warn
+from msma_fast.similarity import cka_matrix
+
+SCHEMA = "msma_fast.analysis/1"
+Progress = Callable[[str, int, int], None]  # (stage, done, total)
+
+GEOMETRY = (
+    "rows divided by their root mean square, all coordinates, euclidean; tokens of the same text are not neighbours"
+)
+INFORMATION = (
+    "rows divided by their root mean square, centred, projected on the {d} leading principal components of other texts, "
+    "one scale per layer, euclidean marginals; tokens of the same text are not neighbours"
+)
+
+
+class Settings(NamedTuple):
+    """What the analysis may vary; the defaults are the demo's."""
+
+    k: int = 15  # neighbours of the graphs
+    dimension_tokens: int = 4000
+    mi_tokens: int = 2000
+    mi_dimensions: int = 16
+    mi_k: int = 3
+    n_nulls: int = 3
+    explorer_tokens: int = 200
+    explorer_k: int = 8
+    seed: int = 0
+
+
+def _quiet(stage: str, done: int, total: int) -> None:
+    """No progress shown."""
+
+
+def analyze(
+    acts: Activations,
+    settings: Settings | None = None,
+    *,
+    work: Path | None = None,
+    about: dict[str, Any] | None = None,
+    progress: Progress = _quiet,
+) -> dict[str, Any]:
+    """Results of schema msma_fast.analysis/1 for activations with at least two layers.
+
+    :param work: folder for finished stages; a later call with the same activations and settings continues there.
+    :param about: data set `name` and `source`, the `command`, and `collect_seconds`, for the data card.
+    :param progress: called as progress(stage, done, total); stages "layers", "similarity", "information".
+    :raises ValueError: fewer than two layers, or fewer tokens than the neighbours asked for.
+    """
+    settings = settings or Settings()
+    about = about or {}
+    if len(acts) < 2:
+        raise ValueError(f"acts: expected at least two layers, got {len(acts)}")
+    if acts.n_tokens <= settings.k:
+        raise ValueError(f"acts: expected more than k = {settings.k} tokens, got {acts.n_tokens}")
+    stages = Stages(work, [__version__, settings, acts.metadata, acts.n_tokens, acts.names, acts.dims])
+    started = time.perf_counter()
+    timings: dict[str, float] = {"collect": float(about.get("collect_seconds", 0.0))}
+    generator = torch.Generator().manual_seed(settings.seed)
+    dimension_rows = torch.randperm(acts.n_tokens, generator=generator)[: settings.dimension_tokens].sort().values
+    chosen = choose_tokens(acts, settings.explorer_tokens, settings.seed)
+    passes = []
+    for found in layer_pass(acts, stages, settings.k, dimension_rows):
+        passes.append(found)
+        progress("layers", len(passes), len(acts))
+    timings["layers"] = time.perf_counter() - started
+    overlap = overlap_matrix([found["indices"] for found in passes])
+    progress("similarity", 1, 2)
+    cka = stages.run("cka", lambda: {"cka": torch.as_tensor(cka_matrix([rms_normalized(layer) for layer in acts]))})[
+        "cka"
+    ]
+    progress("similarity", 2, 2)
+    timings["similarity"] = time.perf_counter() - started - timings["layers"]
+    information = _information(acts, stages, settings, progress)
+    timings["information"] = time.perf_counter() - started - timings["layers"] - timings["similarity"]
+    layers = _layers(acts)
+    results: dict[str, Any] = {
+        "schema": SCHEMA,
+        "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": about.get("command", "msma_fast.msma.analyze"),
+        "seed": settings.seed,
+        "versions": versions(acts),
+        "hardware": hardware(),
+        "model": _model(acts),
+        "data": _data(acts, settings, about),
+        "spaces": {"geometry": GEOMETRY, "information": INFORMATION.format(d=settings.mi_dimensions)},
+        "layers": layers,
+        "health": columns([found["health"] for found in passes]),
+        "overlap": {"k": settings.k, "matrix": overlap},
+        "cka": {"kernel": "linear", "matrix": cka.tolist()},
+        "dimension": {
+            "method": "twonn",
+            "scales": [dimension_rows.shape[0] // q for q in DECIMATIONS],
+            "estimates": [found["estimates"] for found in passes],
+            "standard_error": [found["errors"] for found in passes],
+        },
+        "information": information,
+        "explorer": explorer(
+            acts, chosen, [(f["indices"][chosen], f["distances"][chosen]) for f in passes], settings.explorer_k
+        ),
+        "timings": timings,
+    }
+    results["warnings"] = warn(results)
+    results["summary"] = summarize(results)
+    return results
+
+
+def _information(acts: Activations, stages: Stages, settings: Settings, progress: Progress) -> dict[str, Any]:
+    if acts.text_ids is None or acts.token_ids is None:
+        return {
+            "skipped": "Information between layers needs text_ids and token_ids for its null; these activations have none."
+        }
+    parts = split(acts.text_ids, acts.token_ids, settings.mi_tokens, settings.seed)
+    least = max(max(acts.dims) // 2, settings.mi_dimensions)  # rows that pin down the leading components
+    if parts.rows.shape[0] < 50 * settings.mi_k or parts.fit.shape[0] < least:
+        return {
+            "skipped": f"Too few tokens for an estimate: {parts.rows.shape[0]} to estimate and "
+            f"{parts.fit.shape[0]} of other texts to fit the projection."
+        }
+    total = 2 + settings.n_nulls
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        progress("information", done, total)
+
+    blocks = [layer["index"] for layer in _layers(acts) if layer["kind"] != "embedding"]
+    chosen = InformationSettings(settings.mi_k, settings.mi_dimensions, settings.n_nulls, settings.seed)
+    return layer_information(acts, stages, parts, blocks, chosen, step)
+
+
+def _layers(acts: Activations) -> list[dict[str, Any]]:
+    known = acts.metadata.get("layers") or [{}] * len(acts)
+    return [
+        {"index": index, "name": name, "kind": about.get("kind", "unknown")}
+        for index, (name, about) in enumerate(zip(acts.names, known, strict=True))
+    ]
+
+
+def versions(acts: Activations | None = None) -> dict[str, str]:
+    """Versions of what took part, of the collection where it says so."""
+    found = {
+        "msma_fast": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+    collected = {} if acts is None else acts.metadata.get("versions", {})
+    return found | {name: str(version) for name, version in collected.items() if name not in found}
+
+
+def hardware() -> dict[str, Any]:
+    """CPU, threads, and the backend that serves neighbours here."""
+    return {"cpu": cpu_name(), "threads": torch.get_num_threads(), "backend": choose("knn", torch.device("cpu"))}
+
+
+def cpu_name() -> str:
+    """The processor's own name where the system tells it."""
+    path = Path("/proc/cpuinfo")
+    if path.exists():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _model(acts: Activations) -> dict[str, Any]:
+    known = acts.metadata
+    return {
+        "name": known.get("model") or "unknown",
+        "source": known.get("source"),
+        "revision": known.get("revision"),
+        "architecture": known.get("model_class"),
+        "n_layers": len(acts) - 1,
+        "d": max(acts.dims),
+        "vocabulary": known.get("vocabulary"),
+        "dtype": known.get("dtype"),
+        "quantisation": known.get("quantisation"),
+        "parameters": known.get("parameters"),
+    }
+
+
+def _data(acts: Activations, settings: Settings, about: dict[str, Any]) -> dict[str, Any]:
+    known = acts.metadata
+    texts = None if acts.text_ids is None else int(acts.text_ids.unique().shape[0])
+    return {
+        "name": about.get("name", "activations"),
+        "source": about.get("source"),
+        "n_texts": texts,
+        "n_texts_skipped": known.get("texts_skipped"),
+        "tokens_per_text": known.get("tokens_per_text"),
+        "n_tokens": acts.n_tokens,
+        "n_tokens_mi": min(settings.mi_tokens, acts.n_tokens),
+        "max_length": known.get("max_length"),
+        "sampling": known.get("sampling", "as given"),
+    }

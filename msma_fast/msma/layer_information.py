@@ -1,0 +1,145 @@
+"""Mutual information between layers, against the null that two layers share nothing but the token's identity.
+
+Rows: half of the texts, equally many tokens of each; the projections are fitted on the other half. Null: the mean over
+permutations that exchange rows of one layer only among equal token ids. Excess = estimate - null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from msma_fast.activations import Activations
+from msma_fast.diagnostics import reasons_against
+from msma_fast.information import ksg_mi_matrix, ross_mi
+from msma_fast.msma.spaces import information_space, rms_normalized
+from msma_fast.msma.stages import Stages
+from msma_fast.permutation import permute_within
+
+Step = Callable[[], None]
+
+
+class InformationSettings(NamedTuple):
+    """k of the estimators, dimensions of the projection, number of null permutations, seed."""
+
+    k: int
+    dimensions: int
+    n_nulls: int
+    seed: int
+
+
+class Split(NamedTuple):
+    """rows (n,) of the estimate, fit (m,) rows of other texts, movable: share of rows a permutation within token ids
+    can move."""
+
+    rows: Tensor
+    fit: Tensor
+    movable: float
+
+
+def split(text_ids: Tensor, token_ids: Tensor, n: int, seed: int) -> Split:
+    """At most n rows from a random half of the texts; the other half fits the projection."""
+    generator = torch.Generator().manual_seed(seed)
+    texts = text_ids.unique()
+    order = texts[torch.randperm(texts.shape[0], generator=generator)]
+    half = order[: max(1, texts.shape[0] // 2)]
+    mine = torch.isin(text_ids, half)
+    candidates = mine.nonzero().squeeze(1)
+    # The same number from every text: shuffle, then take rows by their rank within the text.
+    shuffled = candidates[torch.randperm(candidates.shape[0], generator=generator)]
+    by_text = shuffled[text_ids[shuffled].argsort(stable=True)]
+    same = text_ids[by_text]
+    rank = torch.arange(by_text.shape[0]) - torch.searchsorted(same, same)
+    rows = by_text[rank.argsort(stable=True)][:n].sort().values
+    _, inverse, counts = token_ids[rows].unique(return_inverse=True, return_counts=True)
+    movable = float((counts[inverse] > 1).to(torch.float64).mean())
+    return Split(rows, (~mine).nonzero().squeeze(1), movable)
+
+
+def token_entropy(token_ids: Tensor) -> float:
+    """Plug-in entropy of the token ids in the sample, nats: the most a layer can say about them."""
+    share = token_ids.unique(return_counts=True)[1].to(torch.float64) / token_ids.shape[0]
+    return float(-(share * share.log()).sum())
+
+
+def layer_information(
+    acts: Activations, stages: Stages, parts: Split, blocks: list[int], settings: InformationSettings, step: Step
+) -> dict[str, Any]:
+    """The `information` section of the results.
+
+    blocks: the layers whose rows are continuous; an embedding repeats rows exactly and gets label estimators only.
+    step() is called after each of 2 + n_nulls pieces of work.
+    """
+    k, dimensions, n_nulls, seed = settings
+    if acts.text_ids is None or acts.token_ids is None:
+        raise ValueError("acts: expected activations with text_ids and token_ids, got some without")
+    text_ids, token_ids = acts.text_ids[parts.rows], acts.token_ids[parts.rows]
+
+    def project() -> dict[str, Tensor]:
+        spaces = []
+        for index in range(len(acts)):
+            rows = rms_normalized(acts.layer(index))
+            spaces.append(information_space(rows[parts.rows], rows[parts.fit], dimensions))
+        return {"spaces": torch.stack(spaces)}
+
+    spaces = stages.run("spaces", project)["spaces"]
+
+    def identity() -> dict[str, Tensor]:
+        each = [ross_mi(space, token_ids, k, metric="euclidean", groups=text_ids) for space in spaces]
+        return {"identity": torch.tensor(each, dtype=torch.float64)}
+
+    token_identity = stages.run("identity", identity)["identity"]
+    step()
+    continuous = [spaces[index] for index in blocks]
+
+    def matrix(permutation: Tensor | None) -> dict[str, Tensor]:
+        mi = ksg_mi_matrix(continuous, k, metric="euclidean", groups=text_ids, permutation=permutation)
+        return {"mi": torch.as_tensor(mi)}
+
+    mi = stages.run("mi", partial(matrix, None))["mi"]
+    step()
+    generator = torch.Generator().manual_seed(seed)
+    labels = token_ids.unique(return_inverse=True)[1]
+    nulls = []
+    for t in range(n_nulls):
+        permutation = permute_within(labels, generator)
+        nulls.append(stages.run(f"null-{t}", partial(matrix, permutation))["mi"])
+        step()
+    null = torch.stack(nulls).mean(0)
+    n = parts.rows.shape[0]
+    # I(X; X) of a layer without ties is psi(<N_i>) - psi(k), the estimator's ceiling.
+    ceiling = float(mi.diagonal().median())
+    reasons: list[list[str | None]] = [[None] * len(acts) for _ in acts.names]
+    for a, left in enumerate(blocks):
+        for b, right in enumerate(blocks):
+            found = reasons_against(float(mi[a, b]), ceiling) if a != b else ()
+            reasons[left][right] = "; ".join(found) or None
+    return {
+        "k": k,
+        "dimensions": dimensions,
+        "n": n,
+        "n_nulls": n_nulls,
+        "ceiling": ceiling,
+        "movable": parts.movable,
+        "mi": _table(mi, blocks, len(acts)),
+        "null": _table(null, blocks, len(acts)),
+        "excess": _table(mi - null, blocks, len(acts)),
+        "unreliable": [[cell is not None for cell in row] for row in reasons],
+        "reasons": reasons,
+        "token_identity": [float(value) for value in token_identity],
+        "token_entropy": token_entropy(token_ids),
+    }
+
+
+def _table(matrix: Tensor, blocks: list[int], count: int) -> list[list[float | None]]:
+    """The blocks' matrix in a (count, count) table, None for the other layers and on the diagonal."""
+    table: list[list[float | None]] = [[None] * count for _ in range(count)]
+    for a, left in enumerate(blocks):
+        for b, right in enumerate(blocks):
+            if a != b:
+                table[left][right] = float(matrix[a, b])
+    return table

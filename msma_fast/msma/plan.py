@@ -1,0 +1,84 @@
+"""`--dry-run`: what an analysis would take, from the model's configuration and a second of measuring this machine.
+
+Estimates: forward pass 2 operations per weight and token read; a layer's neighbours 2 n^2 d, and as much again for
+exclusion, selection and keys; CKA 2 n d^2 a pair; information about 40 ns per pair of tokens and pair of layers.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from msma_fast.activations import Activations
+
+_PAIR_SECONDS = 40e-9  # one joint key: maximum, selection and two counts, on one thread
+
+
+class Shape(NamedTuple):
+    """n tokens, L layers of d coordinates, weights of the model in the blocks."""
+
+    tokens: int
+    layers: int
+    d: int
+    weights: int
+
+
+def _rate(dtype: torch.dtype) -> float:
+    """Multiply-add operations per second of a product like those to come."""
+    a, b = torch.ones(512, 576, dtype=dtype), torch.ones(576, 2048, dtype=dtype)
+    a @ b
+    started, runs = time.perf_counter(), 0
+    while time.perf_counter() - started < 0.3:
+        a @ b
+        runs += 1
+    return runs * 2.0 * 512 * 576 * 2048 / (time.perf_counter() - started)
+
+
+def _configuration(model: str) -> Any:
+    """The model's configuration, without its weights where that is possible."""
+    from msma_fast.activations import load_model
+    from msma_fast.activations.optional import require
+
+    if model in ("smollm2", "minilm"):
+        return load_model(model)[0].config
+    return require("transformers", "reading a configuration").AutoConfig.from_pretrained(model)
+
+
+def _shape(model: str, tokens: int) -> Shape:
+    config = _configuration(model)
+    layers = int(getattr(config, "num_hidden_layers", 0) or config.num_layers)
+    stacks = 2 if getattr(config, "is_encoder_decoder", False) else 1
+    d = int(config.hidden_size)
+    inner = int(getattr(config, "intermediate_size", 0) or 4 * d)
+    gated = 3 if "silu" in str(getattr(config, "hidden_act", "")) else 2
+    return Shape(tokens, stacks * (layers + 1), d, stacks * layers * (4 * d * d + gated * d * inner))
+
+
+def plan(model: str, *, tokens: int, per_text: int, max_length: int, activations: str | None, mi_tokens: int) -> str:
+    """A few lines of text: time, memory and disk. Raises as loading the model's configuration does."""
+    if activations:
+        acts = Activations.from_safetensors(Path(activations))
+        shape = Shape(acts.n_tokens, len(acts), max(acts.dims), 0)
+    else:
+        shape = _shape(model, tokens)
+    fast, plain = _rate(torch.bfloat16), _rate(torch.float32)
+    read = -(-shape.tokens // per_text) * max_length
+    n, d, pairs = shape.tokens, shape.d, shape.layers * (shape.layers - 1) / 2
+    forward = 2.0 * shape.weights * read / fast
+    neighbours = shape.layers * 2.0 * (2.0 * n * n * d) / plain
+    similarity = pairs * 2.0 * n * d * d / plain
+    few = min(mi_tokens, n)
+    information = 4 * pairs * few * few * _PAIR_SECONDS / torch.get_num_threads()
+    disk = 2.0 * n * d * shape.layers if not activations else 0.0
+    memory = 4.0 * n * d * shape.layers + 2.0 * shape.weights + 5e8
+    lines = [
+        f"{shape.layers} layers x {n} tokens x {d} coordinates",
+        f"time    about {forward + neighbours + similarity + information:.0f} s: model {forward:.0f}, neighbours "
+        f"{neighbours:.0f}, overlap and CKA {similarity:.0f}, information {information:.0f}",
+        f"memory  about {memory / 2**30:.1f} GiB",
+        f"disk    about {disk / 2**20:.0f} MiB of activations, and a few MiB of report",
+    ]
+    return "\n".join(lines)

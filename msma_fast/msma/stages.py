@@ -1,0 +1,41 @@
+"""Named stages of a run, each kept on disk when it is done, so that an interrupted run goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def fingerprint(value: Any) -> str:
+    """Sixteen hexadecimal digits of a JSON-able value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+class Stages:
+    """Results of stages, as tensors, under folder/<fingerprint>; without a folder nothing is kept."""
+
+    def __init__(self, folder: Path | None, settings: Any) -> None:
+        self._folder = None if folder is None else folder / fingerprint(settings)
+        if self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+
+    def run(self, name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """The kept result of the stage, or a new one, kept whole or not at all."""
+        if self._folder is None:
+            return compute()
+        path = self._folder / f"{name}.pt"
+        if path.exists():
+            kept: dict[str, Tensor] = torch.load(path, weights_only=True)
+            return kept
+        result = compute()
+        draft = path.with_name(f".{name}.{os.getpid()}.part")
+        torch.save(result, draft)
+        os.replace(draft, path)
+        return result

@@ -1,0 +1,156 @@
+"""What the numbers say, in three plain sentences, and what to beware of. Everything here is read off the results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# A share of the squared norm in one coordinate, or of rows that a null can move, worth a warning.
+_TOP_SHARE = 0.2
+_MOVABLE = 0.6
+_SATURATED = 0.05
+
+
+def _neighbours(results: dict[str, Any]) -> str:
+    matrix, names = results["overlap"]["matrix"], [layer["name"] for layer in results["layers"]]
+    steps = [(matrix[i][i + 1], i) for i in range(len(names) - 1)]
+    low, where = min(steps)
+    middle = sorted(value for value, _ in steps)[len(steps) // 2]
+    return (
+        f"Adjacent layers share {middle:.0%} of a token's {results['overlap']['k']} nearest neighbours at the median; the "
+        f"neighbourhoods change most between {names[where]} and {names[where + 1]} ({low:.0%} kept), and the first and "
+        f"last layers share {matrix[0][-1]:.0%}."
+    )
+
+
+def _dimension(results: dict[str, Any]) -> str:
+    names = [layer["name"] for layer in results["layers"]]
+    finest = [(row[0], i) for i, row in enumerate(results["dimension"]["estimates"]) if row[0] is not None]
+    if not finest:
+        return "No layer has an intrinsic dimension: too many of its rows repeat exactly."
+    (high, top), (last, end) = max(finest), finest[-1]
+    return (
+        f"The intrinsic dimension (TwoNN) is highest at {names[top]} with {high:.1f} and {last:.1f} at {names[end]}, of "
+        f"{results['model']['d']} coordinates."
+    )
+
+
+def _information(results: dict[str, Any]) -> str:
+    information = results["information"]
+    if "skipped" in information:
+        return str(information["skipped"])
+    pairs = [
+        (information["mi"][a][b], information["null"][a][b], information["unreliable"][a][b])
+        for a in range(len(results["layers"]))
+        for b in range(a)
+        if information["mi"][a][b] is not None
+    ]
+    if not pairs:
+        return "There are fewer than two layers whose information can be estimated."
+    trusted = [(mi, null) for mi, null, unreliable in pairs if not unreliable]
+    saturated = len(pairs) - len(trusted)
+    bound = f" ({saturated} of {len(pairs)} pairs are near the estimator's ceiling and left out)" if saturated else ""
+    if not trusted:
+        return f"All {len(pairs)} pairs of layers share more information than {information['n']} tokens can measure."
+    mi, null = (sum(pair[t] for pair in trusted) / len(trusted) for t in (0, 1))
+    return (
+        f"Two layers share {mi:.2f} nats on average, and {null:.2f} of them remain when tokens are exchanged with others of "
+        f"the same identity: {mi - null:.2f} nats are about this occurrence rather than about which token it is{bound}."
+    )
+
+
+def summarize(results: dict[str, Any]) -> list[str]:
+    """Three sentences: neighbours, dimension, information."""
+    return [_neighbours(results), _dimension(results), _information(results)]
+
+
+def warn(results: dict[str, Any]) -> list[dict[str, str]]:
+    """[{level, subject, text}], warnings before notes."""
+    found: list[tuple[str, str, str]] = []
+    names = [layer["name"] for layer in results["layers"]]
+    health, n = results["health"], results["data"]["n_tokens"]
+    quantisation = results["model"]["quantisation"]
+    if quantisation:
+        found.append(
+            ("warning", "quantisation", f"The weights are {quantisation}; the geometry is that of these weights.")
+        )
+    massive = [(rows, name) for rows, name in zip(health["massive_rows"], names, strict=True) if rows]
+    if massive:
+        most, where = max(massive)
+        found.append(
+            (
+                "warning",
+                "massive rows",
+                f"{len(massive)} layers have rows with over ten times the median norm (most: {most} of {n} at {where}). "
+                "Rows are RMS-normalised, which removes their size but not their direction.",
+            )
+        )
+    shares = health["top_coordinate_share"]
+    heavy = [(share, names[i], health["top_coordinate"][i]) for i, share in enumerate(shares) if share > _TOP_SHARE]
+    if heavy:
+        share, where, coordinate = max(heavy)
+        found.append(
+            (
+                "warning",
+                "massive coordinates",
+                f"In {len(heavy)} layers one coordinate carries over {_TOP_SHARE:.0%} of a row's squared norm (most: coordinate "
+                f"{coordinate} at {where}, {share:.0%}). CKA and the principal components follow it.",
+            )
+        )
+    repeated = [
+        (n - distinct, name) for distinct, name in zip(health["distinct_rows"], names, strict=True) if distinct < n
+    ]
+    if repeated:
+        most, where = max(repeated)
+        found.append(
+            (
+                "note",
+                "repeated rows",
+                f"{len(repeated)} of {len(names)} layers repeat rows exactly (most: {most} of {n} at {where}, where a token's "
+                "row does not depend on its context). Equal distances are ordered by index; dimension is that of the distinct rows, and none is given where many repeat.",
+            )
+        )
+    found += _about_information(results)
+    skipped = results["data"]["n_texts_skipped"]
+    if skipped:
+        found.append(
+            ("note", "texts", f"{skipped} texts were too short for the tokens asked of each and were skipped.")
+        )
+    order = {"warning": 0, "note": 1}
+    found.sort(key=lambda item: order[item[0]])
+    return [{"level": level, "subject": subject, "text": text} for level, subject, text in found]
+
+
+def _about_information(results: dict[str, Any]) -> list[tuple[str, str, str]]:
+    information = results["information"]
+    if "skipped" in information:
+        return [("note", "information", str(information["skipped"]))]
+    found = []
+    cells = [cell for row in information["unreliable"] for cell in row]
+    measured = sum(value is not None for row in information["mi"] for value in row)
+    if measured and sum(cells) > _SATURATED * measured:
+        found.append(
+            (
+                "warning",
+                "saturated information",
+                f"{sum(cells) // 2} of {measured // 2} layer pairs are near the ceiling of {information['ceiling']:.2f} nats that "
+                f"{information['n']} tokens can show; their cells are hatched and mean 'more than this'.",
+            )
+        )
+    if information["movable"] < _MOVABLE:
+        found.append(
+            (
+                "warning",
+                "weak null",
+                f"Only {information['movable']:.0%} of the tokens in the information sample share their identity with another "
+                "one, so the null cannot move the rest: it is too high and the excess too low.",
+            )
+        )
+    found.append(
+        (
+            "note",
+            "projection",
+            f"Information is that of {information['dimensions']}-dimensional projections, not of whole layers; no p-values, one "
+            "preprocessing. Read differences, not absolute numbers.",
+        )
+    )
+    return found

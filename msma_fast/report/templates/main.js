@@ -1,0 +1,5 @@
+initTheme();
+initRail();
+initCopy();
+initFigures();
+initExplorer();

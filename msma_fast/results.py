@@ -1,0 +1,71 @@
+"""What the engine returns: small named tuples of arrays, of the kind (torch or numpy) that came in."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+# Arrays come back as the kind the caller passed in: torch.Tensor, numpy.ndarray or another DLPack array.
+Array = Any
+
+
+class Neighbors(NamedTuple):
+    """The k nearest neighbours of n queries, ascending by (canonical key, index).
+
+    distances (n, k) float32 or float64; indices (n, k) int64; valid (n, k) bool. A query with fewer than k admissible
+    neighbours has valid False, index -1 and distance inf in the rest of its row. With batched input every field has a
+    leading batch axis.
+    """
+
+    distances: Array
+    indices: Array
+    valid: Array
+
+
+class KnnStats(NamedTuple):
+    """What the certified screen did, so that nobody can call a brute force a screen.
+
+    candidates (n,) int64: exact keys computed for the row; widened (n,) int64: the screen that certified it:
+    0 bf16, 1 float64, 2 none (every key of the row was computed).
+    """
+
+    candidates: Array
+    widened: Array
+
+
+class MIResult(NamedTuple):
+    """A mutual-information estimate with what is needed to judge it; all information in nats, float64.
+
+    mi: the estimate (a float, or (K,) for K values of k); local (n,) or (n, K): its terms, with mean mi; n_x, n_y: the
+    marginal counts; ceiling: psi(N) - psi(k), the largest value the estimator can take without ties; tie_fraction: share
+    of rows whose k-th joint distance is shared by another neighbour; verdict: "no warning" or "unreliable"; reasons: why.
+    """
+
+    mi: Array
+    local: Array
+    n_x: Array
+    n_y: Array
+    ceiling: Array
+    tie_fraction: Array
+    verdict: str
+    reasons: tuple[str, ...]
+
+
+class PermutationResult(NamedTuple):
+    """mi: the estimate (nats); null (P,): the same estimator on permuted pairs; p_value = (1 + #{null >= mi}) / (1 + P);
+    z = (mi - mean null) / sd null; excess = mi - mean null (nats)."""
+
+    mi: float
+    null: Array
+    p_value: float
+    z: float
+    excess: float
+
+
+class DimensionResult(NamedTuple):
+    """An intrinsic dimension. estimate and standard_error at the finest scale; scales: the sample sizes looked at
+    (n, then n / decimation); estimates: the estimate at each scale."""
+
+    estimate: float
+    standard_error: float
+    scales: tuple[int, ...]
+    estimates: tuple[float, ...]

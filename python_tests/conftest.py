@@ -1,0 +1,42 @@
+"""Shared fixtures. A test that asks for `backend` runs once per backend that can serve CPU tensors here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+CPU_BACKENDS = ("native", "torch")
+
+settings.register_profile(
+    "msma", deadline=None, max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("msma")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend" in metafunc.fixturenames:
+        metafunc.parametrize("backend", available_backends())
+
+
+def available_backends() -> list[str]:
+    import msma_fast as mf
+
+    return [entry.name for entry in mf.backends() if entry.available and entry.name in CPU_BACKENDS]
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20240611)
+
+
+@pytest.fixture
+def torch_threads() -> Iterator[None]:
+    """Put the thread count and the matrix product precision back after a test that changes them."""
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision(precision)

@@ -1,0 +1,213 @@
+"""The page as a browser and a reader meet it: well formed, complete, in order, safe, and dependent on nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_data import make_results
+
+from msma_fast.report import write_report
+
+VOID = {"meta", "input", "br", "link", "img", "hr"}
+SECTIONS = ["summary", "data", "health", "maps", "dimension", "information", "explorer-section", "methods"]
+
+
+class Page(HTMLParser):
+    """Collects ids, attributes and visible text, and fails on a tag that is not closed in its turn."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.text: list[str] = []
+        self.scripts: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._attributes(tag, attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._attributes(tag, attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        (self.scripts if self.open and self.open[-1] == "script" else self.text).append(data)
+
+    def _attributes(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = [name for name, _ in attrs]
+        assert len(names) == len(set(names)), f"<{tag}> repeats an attribute: {names}"
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+
+
+def write(results: dict[str, Any], folder: Path) -> tuple[str, Page]:
+    html = write_report(results, folder).read_text(encoding="utf-8")
+    return html, Page(html)
+
+
+def page_data(html: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="report-data">(.*?)</script>', html, re.DOTALL)
+    assert found is not None
+    data: dict[str, Any] = json.loads(found.group(1))
+    return data
+
+
+@pytest.fixture
+def results() -> dict[str, Any]:
+    return make_results(n_layers=6, n_rows=96, n_tokens=7)
+
+
+def test_every_section_is_there_in_order(results: dict[str, Any], tmp_path: Path) -> None:
+    _, page = write(results, tmp_path)
+    assert [name for name in page.ids if name in SECTIONS] == SECTIONS
+    assert len(page.ids) == len(set(page.ids))
+    links = [value[1:] for tag, name, value in page.attributes if tag == "a" and name == "href"]
+    assert set(links) <= set(page.ids)
+    text = " ".join(page.text)
+    for sentence in results["summary"]:
+        assert sentence in text
+    for warning in results["warnings"]:
+        assert warning["text"] in text
+
+
+def test_every_figure_says_how_to_read_it_and_what_it_is_made_of(results: dict[str, Any], tmp_path: Path) -> None:
+    html, _ = write(results, tmp_path)
+    figures = re.findall(r"<figure .*?</figure>", html, re.DOTALL)
+    assert len(figures) == 12
+    for figure in figures:
+        assert figure.count("How to read it.") == 1
+        caption = figure[figure.index("<figcaption>") : figure.index("</figcaption>")]
+        assert re.search("N\u00a0=\u00a0|tokens", caption)
+        assert "<details" in figure
+        assert "<table" in figure
+        assert re.search(r'<svg [^>]*role="img" aria-label="[^"]+"', figure)
+
+
+def test_the_page_loads_nothing(results: dict[str, Any], tmp_path: Path) -> None:
+    html, page = write(results, tmp_path)
+    for tag, name, value in page.attributes:
+        if name in ("src", "href", "data", "action", "poster", "srcset", "background"):
+            assert (tag, value[:1]) == ("a", "#"), (tag, name, value)
+    assert not {tag for tag, _, _ in page.attributes} & {"link", "img", "iframe", "object", "embed", "video", "audio"}
+    style = html[html.index("<style>") : html.index("</style>")]
+    assert "@import" not in style
+    assert "url(" not in style
+    script = page.scripts[-1]
+    assert not re.search(r"\b(fetch|XMLHttpRequest|WebSocket|EventSource|sendBeacon|importScripts|import\()", script)
+    assert "default-src 'none'" in html
+
+
+EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&\x00\u2028\ud800"
+
+
+def test_text_from_outside_stays_text(results: dict[str, Any], tmp_path: Path) -> None:
+    tags = {(tag, name) for tag, name, _ in write(results, tmp_path)[1].attributes}
+    results["model"]["name"] = EVIL
+    results["data"]["name"] = EVIL
+    results["data"]["sampling"] = EVIL
+    results["command"] = EVIL
+    results["created"] = EVIL
+    results["versions"]["msma_fast"] = EVIL
+    results["hardware"]["cpu"] = EVIL
+    results["spaces"]["geometry"] = EVIL
+    results["cka"]["kernel"] = EVIL
+    results["layers"][1]["name"] = EVIL
+    results["summary"][0] = EVIL
+    results["warnings"][0]["subject"] = EVIL
+    results["information"]["reasons"][2][3] = EVIL
+    first = str(results["explorer"]["tokens"][0])
+    results["explorer"]["rows"][first][:3] = [EVIL, EVIL, EVIL]
+    html, page = write(results, tmp_path)
+    assert len(page.scripts) == 2
+    assert {(tag, name) for tag, name, _ in page.attributes} == tags
+    assert "alert(1)" not in page.scripts[1]
+    assert "\x00" not in html
+    row = page_data(html)["explorer"]["rows"][0]
+    assert row[1] == EVIL.replace("\ud800", "\ufffd")
+
+
+def test_invisible_markup_cannot_end_the_data(results: dict[str, Any], tmp_path: Path) -> None:
+    html, _ = write(results, tmp_path)
+    start = html.index('id="report-data">') + len('id="report-data">')
+    blob = html[start : html.index("</script>", start)]
+    assert not set("<>&\u2028\u2029") & set(blob)
+
+
+@pytest.mark.parametrize("name", ["cka", "dimension", "information", "explorer"])
+def test_a_skipped_part_says_why(results: dict[str, Any], name: str, tmp_path: Path) -> None:
+    results[name] = {"skipped": f"no {name} without <token ids>"}
+    _, page = write(results, tmp_path)
+    assert [one for one in page.ids if one in SECTIONS] == SECTIONS
+    assert f"no {name} without <token ids>" in " ".join(page.text)
+    results[name] = None
+    _, page = write(results, tmp_path)
+    assert "was not computed" in " ".join(page.text)
+
+
+def test_nulls_are_drawn_as_gaps(results: dict[str, Any], tmp_path: Path) -> None:
+    layers = len(results["layers"])
+    for name in ("norm_median", "norm_max", "top_coordinate", "top_coordinate_share", "distinct_rows"):
+        results["health"][name] = [None] * layers
+    results["dimension"]["estimates"] = [[None] * 6 for _ in range(layers)]
+    results["dimension"]["mle"] = None
+    results["information"]["null"] = results["information"]["excess"] = None
+    results["information"]["token_identity"] = results["information"]["token_entropy"] = None
+    for section in ("model", "data"):
+        results[section] = {k: v if k in ("n_tokens",) else None for k, v in results[section].items()}
+    html, page = write(results, tmp_path)
+    text = " ".join(page.text)
+    assert "no estimate at any layer" in text
+    assert "None" not in text
+    assert "nan" not in text.lower().split()
+    assert [name for name in page.ids if name.startswith("show-")] == ["show-mi"]
+    assert set(page_data(html)["heat"]) == {"overlap", "cka", "mi"}
+
+
+def test_one_layer_and_an_empty_warning_list(tmp_path: Path) -> None:
+    results = make_results(n_layers=1, n_rows=40, n_tokens=2)
+    results["warnings"] = []
+    _, page = write(results, tmp_path)
+    assert "No warning was raised." in " ".join(page.text)
+
+
+def test_the_explorer_holds_exact_neighbours(results: dict[str, Any], tmp_path: Path) -> None:
+    html, _ = write(results, tmp_path)
+    packed, explorer = page_data(html)["explorer"], results["explorer"]
+    assert len(packed["near"]) == len(results["layers"])
+    for layer, given in zip(packed["near"], explorer["neighbors"], strict=True):
+        for token, flat, near in zip(packed["tokens"], layer, given, strict=True):
+            assert len(packed["rows"][token]) == 4
+            rows = [packed["rows"][row][1:] for row in flat[::2]]
+            assert [[r[0], r[2]] for r in rows] == [explorer["rows"][str(j)][1::2] for j, _ in near]
+            assert flat[1::2] == pytest.approx([distance for _, distance in near], rel=1e-3)
+
+
+def test_the_page_stays_small() -> None:
+    """Thirty-one layers with 8,000 different rows of long context, the worst that the default run can bring."""
+    from msma_fast.report.page import page
+    from msma_fast.report.schema import clean
+
+    results = make_results(n_rows=64, n_tokens=2)
+    explorer = results["explorer"]
+    context = "some words of a long speech " * 12
+    explorer["rows"] = {str(row): [context, " word", context, row // 32] for row in range(8000)}
+    explorer["tokens"] = list(range(200))
+    explorer["neighbors"] = [
+        [[[(8 * (200 * layer + token) + j) % 8000, 12.345678] for j in range(8)] for token in range(200)]
+        for layer in range(31)
+    ]
+    html, _ = page(clean(results))
+    assert 1e6 < len(html.encode()) < 3.2e6
