@@ -52,7 +52,7 @@ fix: setup
 
 # numpy and faiss choose their own kernels: variables that pin OpenBLAS would handicap them.
 bench: setup
-	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m pytest benchmarks -o python_files="bench_*.py" --benchmark-columns=min,median,iqr,rounds
 
 clean:
 	rm -rf build dist *.egg-info msma_fast/_native*.so $(VENV)/.installed

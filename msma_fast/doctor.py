@@ -9,9 +9,10 @@ from pathlib import Path
 
 import torch
 
+import msma_fast as mf
 from msma_fast._version import __version__
-from msma_fast.backends import registry
-from msma_fast.msma.analysis import cpu_name
+from msma_fast.explain import native_status
+from msma_fast.msma.machine import cpu_name
 
 _PACKAGES = ("torch", "numpy", "triton", "transformers", "safetensors", "scipy", "gguf", "accelerate")
 _DATA = (
@@ -50,14 +51,14 @@ def doctor() -> str:
     lines.append(f"  cpu      {cpu_name()}, {os.cpu_count()} logical, torch uses {torch.get_num_threads()} threads")
     lines.append(f"  memory   {_memory()}")
     lines.append(f"  gpu      {_gpu()}")
-    native = registry.native_status()
+    native = native_status()
     if native:
         lines += [f"  {name:<8} {value}" for name, value in native.items()]
     cap = os.environ.get("MSMA_FAST_CPU")
     lines.append(f"  MSMA_FAST_CPU {'is ' + cap if cap else 'is not set: the best instruction set is used'}")
     flush = "on: results may differ in subnormals" if _flushes_denormals() else "off, as canonical keys need"
     lines += [f"  flush_denormal is {flush}", "", "backends"]
-    for info in registry.backends():
+    for info in mf.backends():
         lines.append(f"  {info.name:<8} {'available' if info.available else 'not available'}: {info.reason}")
     lines += ["", "packages"] + [f"  {name:<14} {_version(name)}" for name in _PACKAGES]
     lines += ["", "embedded models and texts"]

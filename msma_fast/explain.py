@@ -60,3 +60,8 @@ def explain_backend(
         }[promise(metric, p)]
         lines.append(f"  answers under {metric}: {meaning}")
     return "\n".join(lines)
+
+
+def native_status() -> dict[str, str]:
+    """What the compiled module says of this processor, for `msma-fast doctor`; empty where there is none."""
+    return registry.status("native")

@@ -219,10 +219,17 @@ class Nearest(NamedTuple):
     valid: Array  # (n, k)
 
 
+def ranking(keys: Array, allowed: Array) -> Array:
+    """(n, m) the columns of each row in (key, index) order, the inadmissible ones last."""
+    if np.isinf(keys).any():  # an admissible infinite divergence still comes before an inadmissible column
+        columns = np.broadcast_to(np.arange(keys.shape[1]), keys.shape)
+        return np.lexsort((columns, keys, ~allowed), axis=1)
+    return np.argsort(np.where(allowed, keys, np.inf), axis=1, kind="stable")
+
+
 def nearest(keys: Array, allowed: Array, k: int) -> Nearest:
     """The k first admissible columns of each row in (key, index) order."""
-    columns = np.broadcast_to(np.arange(keys.shape[1]), keys.shape)
-    order = np.lexsort((columns, keys, ~allowed), axis=1)[:, :k]
+    order = ranking(keys, allowed)[:, :k]
     valid = np.take_along_axis(allowed, order, axis=1)
     found = np.take_along_axis(keys, order, axis=1)
     return Nearest(np.where(valid, found, np.inf), np.where(valid, order, -1), valid)

@@ -10,6 +10,13 @@ import torch
 
 from msma_fast.activations import Activations, collect_activations
 
+
+@pytest.fixture(autouse=True)
+def one_thread(torch_threads: None) -> None:
+    """These models are too small for two threads, which only wait for each other on a busy machine."""
+    torch.set_num_threads(1)
+
+
 TOLERANCE: dict[str, Any] = {"rtol": 2e-5, "atol": 2e-5}
 
 

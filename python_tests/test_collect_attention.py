@@ -12,6 +12,12 @@ import torch
 from msma_fast.activations import Activations, collect_activations
 
 
+@pytest.fixture(autouse=True)
+def one_thread(torch_threads: None) -> None:
+    """These models are too small for two threads, which only wait for each other on a busy machine."""
+    torch.set_num_threads(1)
+
+
 def expected_spans(family: str, acts: Activations, given: list[str], tokenizer: Any) -> dict[str, torch.Tensor]:
     """One text at a time, from output_attentions, in a plain loop over the kept rows."""
     model = tiny_models.model(family).eval()

@@ -10,6 +10,13 @@ import torch
 
 from msma_fast.activations import collect_activations
 
+
+@pytest.fixture(autouse=True)
+def one_thread(torch_threads: None) -> None:
+    """These models are too small for two threads, which only wait for each other on a busy machine."""
+    torch.set_num_threads(1)
+
+
 TEXTS = ["w1 w2 w3 w4 w5", "w6 w7 w8"]
 
 

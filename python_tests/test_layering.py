@@ -38,6 +38,7 @@ LAYERS = {
             "graph",
             "permutation",
             "explain",
+            "diagnostics",
             "fisher",
         )
     },

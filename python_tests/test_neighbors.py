@@ -172,9 +172,9 @@ def test_large_coordinates_whose_float32_square_overflows(backend: str) -> None:
 
 
 def test_thousands_of_equal_rows(backend: str) -> None:
-    x = cloud("normal", 7, 3, 13)[np.random.default_rng(0).integers(0, 7, 2500)].astype(np.float32)
+    x = cloud("normal", 7, 3, 13)[np.random.default_rng(0).integers(0, 7, 2100)].astype(np.float32)
     both(x, 6, backend=backend)
-    both(x, 6, groups=np.arange(2500) % 3, window=2, backend=backend)
+    both(x, 6, groups=np.arange(2100) % 3, window=2, backend=backend)
 
 
 def test_ties_at_the_kth_place_are_cut_by_index(backend: str) -> None:

@@ -91,7 +91,7 @@ def position_limit(model: Any) -> int | None:
 
 
 def padding_id(model: Any, tokenizer: Any) -> int:
-    """What fills a batch behind the shorter texts: the model's id, as RoBERTa derives positions from it."""
+    """What fills a batch behind the shorter texts; the attention mask hides it from every other token."""
     for holder in (model.config, tokenizer):
         value = getattr(holder, "pad_token_id", None)
         if isinstance(value, int) and value >= 0:

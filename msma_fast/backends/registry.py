@@ -113,16 +113,16 @@ def choose(op: str, device: torch.device, backend: str | None = None) -> str:
     raise NotImplementedError(f"backend: none can serve {op} on {device} ({'; '.join(reasons)})")
 
 
+def status(name: str) -> dict[str, str]:
+    """What a backend says of this machine beyond its availability; empty where it cannot run."""
+    if not _availability(name).available:
+        return {}
+    told: dict[str, str] = _module(name).status()
+    return told
+
+
 def run(op: str, device: torch.device, backend: str, *args: Any) -> Any:
     """Calls the op, outside autograd and autocast (half-precision products would void the certificate)."""
     name = choose(op, device, backend or None)
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
         return _ops(name)[op](*args)
-
-
-def native_status() -> dict[str, str]:
-    """What the native module says of this CPU, for `msma-fast doctor`; empty where there is none."""
-    if not _availability("native").available:
-        return {}
-    status: dict[str, str] = _module("native").status()
-    return status

@@ -7,22 +7,21 @@ Every stage is kept in a work folder, so an interrupted run continues.
 from __future__ import annotations
 
 import datetime
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from msma_fast._version import __version__
 from msma_fast.activations import Activations
-from msma_fast.backends.registry import choose
 from msma_fast.msma.explorer import choose_tokens, explorer
 from msma_fast.msma.health import columns
 from msma_fast.msma.layer_information import InformationSettings, layer_information, split
 from msma_fast.msma.layers import DECIMATIONS, layer_pass, overlap_matrix
+from msma_fast.msma.machine import hardware, versions
+from msma_fast.msma.naming import layer_names
 from msma_fast.msma.spaces import rms_normalized
 from msma_fast.msma.stages import Stages
 from msma_fast.msma.summary import summarize, warn
@@ -99,7 +98,7 @@ def analyze(
     timings["similarity"] = time.perf_counter() - started - timings["layers"]
     information = _information(acts, stages, settings, progress)
     timings["information"] = time.perf_counter() - started - timings["layers"] - timings["similarity"]
-    layers = _layers(acts)
+    layers = layer_names(acts)
     results: dict[str, Any] = {
         "schema": SCHEMA,
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -151,44 +150,9 @@ def _information(acts: Activations, stages: Stages, settings: Settings, progress
         done += 1
         progress("information", done, total)
 
-    blocks = [layer["index"] for layer in _layers(acts) if layer["kind"] != "embedding"]
+    blocks = [layer["index"] for layer in layer_names(acts) if layer["kind"] != "embedding"]
     chosen = InformationSettings(settings.mi_k, settings.mi_dimensions, settings.n_nulls, settings.seed)
     return layer_information(acts, stages, parts, blocks, chosen, step)
-
-
-def _layers(acts: Activations) -> list[dict[str, Any]]:
-    known = acts.metadata.get("layers") or [{}] * len(acts)
-    return [
-        {"index": index, "name": name, "kind": about.get("kind", "unknown")}
-        for index, (name, about) in enumerate(zip(acts.names, known, strict=True))
-    ]
-
-
-def versions(acts: Activations | None = None) -> dict[str, str]:
-    """Versions of what took part, of the collection where it says so."""
-    found = {
-        "msma_fast": __version__,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
-    collected = {} if acts is None else acts.metadata.get("versions", {})
-    return found | {name: str(version) for name, version in collected.items() if name not in found}
-
-
-def hardware() -> dict[str, Any]:
-    """CPU, threads, and the backend that serves neighbours here."""
-    return {"cpu": cpu_name(), "threads": torch.get_num_threads(), "backend": choose("knn", torch.device("cpu"))}
-
-
-def cpu_name() -> str:
-    """The processor's own name where the system tells it."""
-    path = Path("/proc/cpuinfo")
-    if path.exists():
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _model(acts: Activations) -> dict[str, Any]:

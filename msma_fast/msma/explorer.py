@@ -45,10 +45,11 @@ def explorer(acts: Activations, chosen: Tensor, layers: list[tuple[Tensor, Tenso
     ]
     rows = {int(row) for row in chosen} | {int(j) for layer in neighbors for token in layer for j, _ in token}
     texts = acts.text_ids.tolist() if acts.text_ids is not None else [0] * acts.n_tokens
+    ids = acts.token_ids.tolist() if acts.token_ids is not None else [None] * acts.n_tokens
     before, tokens, after = acts.before, acts.tokens, acts.after
     return {
         "k": k,
         "tokens": [int(row) for row in chosen],
-        "rows": {str(row): [before[row], tokens[row], after[row], texts[row]] for row in sorted(rows)},
+        "rows": {str(row): [before[row], tokens[row], after[row], texts[row], ids[row]] for row in sorted(rows)},
         "neighbors": neighbors,
     }

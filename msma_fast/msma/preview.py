@@ -7,6 +7,7 @@ from typing import Any
 
 from msma_fast.activations import collect_activations
 from msma_fast.msma.layers import overlap_matrix
+from msma_fast.msma.naming import layer_names
 from msma_fast.msma.spaces import rms_normalized
 from msma_fast.neighbors import knn
 
@@ -19,5 +20,4 @@ def preview(model: Any, tokenizer: Any, texts: Sequence[str], k: int, *, max_len
         model, tokenizer, list(texts)[:_TEXTS], tokens_per_text=_TOKENS, max_length=min(max_length, 64), seed=seed
     )
     found = [knn(rms_normalized(layer), min(k, acts.n_tokens // 4), groups=acts.text_ids).indices for layer in acts]
-    layers = [{"index": i, "name": name, "kind": "block"} for i, name in enumerate(acts.names)]
-    return {"layers": layers, "overlap": {"k": int(found[0].shape[1]), "matrix": overlap_matrix(found)}}
+    return {"layers": layer_names(acts), "overlap": {"k": int(found[0].shape[1]), "matrix": overlap_matrix(found)}}

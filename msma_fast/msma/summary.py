@@ -92,8 +92,8 @@ def warn(results: dict[str, Any]) -> list[dict[str, str]]:
             (
                 "warning",
                 "massive coordinates",
-                f"In {len(heavy)} layers one coordinate carries over {_TOP_SHARE:.0%} of a row's squared norm (most: coordinate "
-                f"{coordinate} at {where}, {share:.0%}). CKA and the principal components follow it.",
+                f"In {len(heavy)} layers one coordinate carries over {_TOP_SHARE:.0%} of a row's squared norm "
+                f"(most: coordinate {coordinate} at {where}, {share:.0%}). CKA and the principal components follow it.",
             )
         )
     repeated = [
@@ -106,7 +106,8 @@ def warn(results: dict[str, Any]) -> list[dict[str, str]]:
                 "note",
                 "repeated rows",
                 f"{len(repeated)} of {len(names)} layers repeat rows exactly (most: {most} of {n} at {where}, where a token's "
-                "row does not depend on its context). Equal distances are ordered by index; dimension is that of the distinct rows, and none is given where many repeat.",
+                "row does not depend on its context). Equal distances are ordered by index; dimension is that of the distinct "
+                "rows, and none is given where many repeat.",
             )
         )
     found += _about_information(results)
@@ -132,8 +133,9 @@ def _about_information(results: dict[str, Any]) -> list[tuple[str, str, str]]:
             (
                 "warning",
                 "saturated information",
-                f"{sum(cells) // 2} of {measured // 2} layer pairs are near the ceiling of {information['ceiling']:.2f} nats that "
-                f"{information['n']} tokens can show; their cells are hatched and mean 'more than this'.",
+                f"{sum(cells) // 2} of {measured // 2} layer pairs are near the ceiling of "
+                f"{information['ceiling']:.2f} nats that {information['n']} tokens can show; "
+                "their cells are hatched and mean 'more than this'.",
             )
         )
     if information["movable"] < _MOVABLE:
@@ -149,8 +151,8 @@ def _about_information(results: dict[str, Any]) -> list[tuple[str, str, str]]:
         (
             "note",
             "projection",
-            f"Information is that of {information['dimensions']}-dimensional projections, not of whole layers; no p-values, one "
-            "preprocessing. Read differences, not absolute numbers.",
+            f"Information is that of {information['dimensions']}-dimensional projections, not of whole layers; "
+            "no p-values, one preprocessing. Read differences, not absolute numbers.",
         )
     )
     return found

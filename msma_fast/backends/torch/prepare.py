@@ -21,6 +21,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -69,15 +70,16 @@ def prepare(x: Tensor, metric: str, name: str = "x") -> Rows:
     return Rows(values, norms)
 
 
-def distances_of(keys: Tensor, metric: str, p: float) -> Tensor:
-    """Canonical keys -> distances, float64; monotone in the key."""
+def distances_of(keys: Tensor, metric: str, p: float, root: Callable[[Tensor], Tensor] = sqrt) -> Tensor:
+    """Canonical keys -> distances, float64; monotone in the key. `root` is the square root: the correctly rounded one
+    wherever distances are compared or promised bit for bit."""
     if metric in ("euclidean", "mahalanobis", "jensen_shannon") or (metric == "minkowski" and p == 2):
-        return sqrt(keys)
+        return root(keys)
     if metric == "hellinger":
-        return sqrt(keys) / torch.tensor(math.sqrt(2.0), dtype=torch.float64, device=keys.device)
+        return root(keys) / torch.tensor(math.sqrt(2.0), dtype=torch.float64, device=keys.device)
     if metric == "fisher_rao":
         two = torch.tensor(2.0, dtype=torch.float64, device=keys.device)
-        return 4.0 * torch.asin((sqrt(keys) / two).clamp_max(1.0))
+        return 4.0 * torch.asin((root(keys) / two).clamp_max(1.0))
     if metric == "minkowski" and p not in (1, math.inf):
         return keys ** (1.0 / p)
     return keys

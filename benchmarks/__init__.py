@@ -1,0 +1,1 @@
+"""pytest-benchmark suites, one file per op, each with its peers in the same run: `make bench`."""
