@@ -28,6 +28,8 @@ $(VENV)/.packages: constraints.txt Makefile
 
 $(VENV)/.installed: $(VENV)/.packages $(SOURCES)
 	$(PIP) install --quiet --no-build-isolation --no-deps --editable .
+	# The embedded model is converted once, to bf16 safetensors in the user's cache.
+	$(BIN)/python -c "from msma_fast.activations import load_smollm2; load_smollm2()" > /dev/null
 	touch $@
 
 demo: setup

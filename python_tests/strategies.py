@@ -90,12 +90,12 @@ class Case:
 
 
 @st.composite
-def knn_cases(draw: st.DrawFn, metrics: tuple[str, ...] = oracles.EXACT_METRICS) -> Case:
+def knn_cases(draw: st.DrawFn, metrics: tuple[str, ...] = oracles.EXACT_METRICS, most: int = 24) -> Case:
     metric = draw(st.sampled_from(metrics))
-    n, d = draw(st.integers(2, 24)), draw(st.integers(2 if metric == "correlation" else 1, 19))
+    n, d = draw(st.integers(2, most)), draw(st.integers(2 if metric == "correlation" else 1, 19))
     seed, kind = draw(st.integers(0, 10**6)), draw(st.sampled_from(KINDS))
     separate, dtype = draw(st.booleans()), draw(st.sampled_from(DTYPES))
-    m = draw(st.integers(1, 24)) if separate else n
+    m = draw(st.integers(1, most)) if separate else n
     rng = np.random.default_rng(seed + 1)
     if metric in oracles.PROBABILITY_METRICS:
         both = probabilities(n + m, d, seed)

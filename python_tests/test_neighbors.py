@@ -159,6 +159,23 @@ def test_points_where_the_screen_works(metric: str, backend: str) -> None:
     both(x.astype(np.float32), 15, metric=metric, backend=backend)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "inner_product", "correlation"])
+def test_many_points_of_a_model_like_shape(metric: str, rng: np.random.Generator, backend: str) -> None:
+    """8,192 rows with a few of a hundred times the median norm and thousands of repeats, checked on 60 of them."""
+    x = rng.standard_normal((8192, 144)) * 10.0 ** rng.uniform(-2, 1, 144) + rng.standard_normal(144)
+    x = x.astype(np.float32)
+    x[::900] *= 100
+    x[4000:6000] = x[rng.integers(0, 300, 2000)]
+    labels = np.arange(8192) // 32
+    found = mf.knn(x, 15, metric=metric, groups=labels, backend=backend)
+    some = rng.choice(8192, 60, replace=False)
+    allowed = oracles.admissible(60, 8192, labels[some], labels)
+    wanted = oracles.nearest(oracles.canonical_keys(x[some], x, metric), allowed, 15)
+    assert np.array_equal(found.indices[some], wanted.indices)
+    assert np.array_equal(found.distances[some], oracles.to_distance(wanted.keys, metric).astype(np.float32))
+
+
 def test_subnormal_coordinates(backend: str) -> None:
     x = cloud("normal", 60, 5, 11)
     both((x * 1e-40).astype(np.float32), 4, backend=backend)

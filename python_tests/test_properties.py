@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import oracles
+import pytest
 from compare import check_knn_oracle
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import KINDS, Case, cloud, knn_cases
 
@@ -22,6 +23,18 @@ def test_knn_is_exact(backend: str, case: Case) -> None:
     options = case.options()
     found = mf.knn(case.x, case.k, case.y, backend=backend, **options)
     check_knn_oracle(tuple(found), case.x, case.k, case.y, **options)
+
+
+SCREENED = ("euclidean", "sqeuclidean", "inner_product", "cosine", "correlation", "mahalanobis", "hellinger")
+
+
+@pytest.mark.slow
+@settings(max_examples=400)
+@given(case=knn_cases(metrics=SCREENED, most=400))
+def test_knn_is_exact_where_the_screen_works(backend: str, case: Case) -> None:
+    options, k = case.options(), 1 + case.k // 10
+    found = mf.knn(case.x, k, case.y, backend=backend, **options)
+    check_knn_oracle(tuple(found), case.x, k, case.y, **options)
 
 
 @given(case=knn_cases(metrics=("euclidean", "manhattan", "chebyshev", "inner_product", "cosine")), data=st.data())

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CONTEXT_TOKENS = 6
+CONTEXT_TOKENS = 10
 _CHUNK = 1000
 
 
@@ -116,7 +116,7 @@ def row_ids(kept: Sample, special: set[int]) -> dict[str, Tensor]:
 
 
 def row_text(kept: Sample, tokenizer: Any, special: set[int]) -> Iterator[dict[str, str]]:
-    """For each row {"token", "before", "after"}: the token's text, and that of six tokens on either side.
+    """For each row {"token", "before", "after"}: the token's text, and that of ten tokens on either side.
 
     before + token + after is a piece of the text with each run of white space made one space. Where the
     tokenizer keeps no character offsets the ids are decoded instead.

@@ -29,7 +29,7 @@ class Activations:
 
     text_ids, token_ids, positions, next_token_ids -- int64 (n,): which text, which token of the vocabulary,
         where in the sequence the model saw, and the token after it (-1 where there is none)
-    tokens, before, after -- n strings: the token's text, and about six tokens of text on either side;
+    tokens, before, after -- n strings: the token's text, and about ten tokens of text on either side;
         before + token + after reads as the text does, with runs of white space made one space
     names -- L strings; dims -- L integers
     metadata -- a JSON-able dict. metadata["layers"][l] has name, kind ("embedding" | "block" | "unknown"),

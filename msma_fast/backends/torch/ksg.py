@@ -32,8 +32,8 @@ class Counts(NamedTuple):
     tied: Tensor
 
 
-def count_block(x_keys: Tensor, y_keys: Tensor, ks: list[int], method: str) -> Counts:
-    """One block of rows of one pair of marginals; method "ksg1" or "ksg2"."""
+def count_block(x_keys: Tensor, y_keys: Tensor, ks: list[int], method: str, ties: bool = False) -> Counts:
+    """One block of rows of one pair of marginals; method "ksg1" or "ksg2". Without `ties` none are looked for."""
     joint = torch.maximum(x_keys, y_keys)
     top = joint.topk(max(ks), dim=1, largest=False, sorted=True).values  # [B, max k]
     neighbours = None
@@ -43,7 +43,7 @@ def count_block(x_keys: Tensor, y_keys: Tensor, ks: list[int], method: str) -> C
     columns: list[tuple[Tensor, Tensor, Tensor]] = []
     for k in ks:
         eps = top[:, k - 1 : k]
-        tied = (joint <= eps).sum(1) > k
+        tied = (joint <= eps).sum(1) > k if ties else torch.zeros_like(eps[:, 0], dtype=torch.bool)
         if neighbours is None:
             columns.append(((x_keys < eps).sum(1), (y_keys < eps).sum(1), tied))
         else:
@@ -96,7 +96,7 @@ def ksg(
     n = x.values.shape[0]
     x_block, y_block = _marginal(keys, kernel, x, admissible), _marginal(keys, kernel, y, admissible)
     blocks = _row_blocks(n, x.values.device)
-    found = [count_block(x_block(rows), y_block(rows), ks, method) for rows in blocks]
+    found = [count_block(x_block(rows), y_block(rows), ks, method, ties=True) for rows in blocks]
     counts = Counts(*(torch.cat(field) for field in zip(*found, strict=True)))
     neighbors = _neighbor_numbers(admissible, n)
     return local_terms(counts, ks, method, neighbors), counts, neighbors
