@@ -33,6 +33,18 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(20240611)
 
 
+@pytest.fixture(autouse=True)
+def _one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Engine tests are many and tiny: a second thread would only spin. Tests about threads set their own number."""
+    if "backend" not in request.fixturenames or request.node.get_closest_marker("slow"):
+        yield
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def torch_threads() -> Iterator[None]:
     """Put the thread count and the matrix product precision back after a test that changes them."""

@@ -302,14 +302,19 @@ def ksg_matrix(
 
 
 def ross_mi(x: Array, labels: Array, k: int, metric: str) -> float:
-    """psi(N) + psi(k) - <psi(N_label)> - <psi(m_i)>; m_i: points up to the k-th of the same label."""
-    x = np.asarray(x, dtype=np.float64).reshape(len(x), -1)
-    keys, labels = canonical_keys(x, x, metric), np.asarray(labels)
-    others, same = admissible(len(x)), labels[:, None] == labels[None, :]
-    radius = nearest(keys, others & same, k).keys[:, -1:]
+    """psi(N) + <psi(k_i)> - <psi(N_label)> - <psi(m_i)>; m_i: points up to the k_i-th of the same label.
+
+    k_i = min(k, N_label - 1); a row alone with its label is left out of everything.
+    """
+    x, labels = np.asarray(x, dtype=np.float64).reshape(len(x), -1), np.asarray(labels)
+    kept = (labels[:, None] == labels[None, :]).sum(1) > 1
+    x, labels = x[kept], labels[kept]
+    keys, others, same = canonical_keys(x, x, metric), admissible(len(x)), labels[:, None] == labels[None, :]
+    k_each = np.minimum(k, same.sum(1) - 1)
+    radius = nearest(keys, others & same, k).keys[np.arange(len(x)), k_each - 1][:, None]
     within = ((keys <= radius) & others).sum(1)
-    value = digamma(len(x)) + digamma(k) - digamma(same.sum(1)).mean() - digamma(within).mean()
-    return float(value)
+    terms = digamma(len(x)) + digamma(k_each) - digamma(same.sum(1)) - digamma(within)
+    return float(terms.mean())
 
 
 # ---- dimension and similarity ----------------------------------------------------------------------------

@@ -186,6 +186,25 @@ def test_label_information_is_the_brute_force_estimate(rng: np.random.Generator,
     assert min(abs(float(found) - value) for value in either) < 1e-12
 
 
+def test_rare_labels(rng: np.random.Generator, backend: str) -> None:
+    """A label with fewer than k others uses them all; a row alone with its label is left out."""
+    labels = np.array([0] * 60 + [1] * 40 + [2] * 3 + [3] * 2 + [4, 5])
+    x = rng.standard_normal(len(labels)) + labels
+    with mf.use_backend(backend):
+        found = mf.ross_mi(x, labels, 5)
+    assert float(found) == pytest.approx(oracles.ross_mi(x, labels, 5, "chebyshev"), abs=1e-12)
+
+
+def test_label_information_of_a_discrete_variable_is_the_plug_in_value(backend: str) -> None:
+    rng = np.random.default_rng(12)
+    labels = rng.integers(0, 3, 1500)
+    x = np.where(rng.random(1500) < 0.7, labels, rng.integers(0, 3, 1500)).astype(np.float64)
+    joint = np.histogram2d(x, labels, bins=3)[0] / 1500
+    plug_in = (joint * np.log(joint / joint.sum(0) / joint.sum(1)[:, None])).sum()
+    with mf.use_backend(backend):
+        assert float(mf.ross_mi(x, labels)) == pytest.approx(plug_in, abs=0.01)
+
+
 # ---- known values -------------------------------------------------------------------------------------
 # On the automatic backend: that every backend gives the same estimate is shown above.
 

@@ -309,6 +309,14 @@ def test_the_gradient_at_distance_zero_is_zero(metric: str, backend: str) -> Non
         assert torch.equal(x.grad, torch.zeros_like(x)), x.grad
 
 
+def test_batches_are_differentiable(backend: str) -> None:
+    x = torch.from_numpy(cloud("normal", 14, 3, 27).reshape(2, 7, 3)).requires_grad_()
+    y = torch.from_numpy(cloud("normal", 10, 3, 28).reshape(2, 5, 3)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda a, b: mf.knn(a, 2, b, backend=backend).distances, (x, y))
+    assert torch.autograd.gradcheck(lambda a, b: mf.pairwise_distances(a, b, backend=backend), (x, y))
+    assert torch.autograd.gradcheck(lambda a: mf.knn(a, 2, window=1, backend=backend).distances, (x,))
+
+
 def test_padding_does_not_poison_the_gradient(backend: str) -> None:
     x = torch.from_numpy(cloud("normal", 5, 3, 21)).requires_grad_()
     found = mf.knn(x, 4, groups=torch.tensor([0, 0, 0, 0, 1]), backend=backend)

@@ -27,9 +27,10 @@ def _dimension(results: dict[str, Any]) -> str:
     finest = [(row[0], i) for i, row in enumerate(results["dimension"]["estimates"]) if row[0] is not None]
     if not finest:
         return "No layer has an intrinsic dimension: too many of its rows repeat exactly."
-    (high, top), (last, end) = max(finest), finest[-1]
+    (high, top), (low, bottom), (last, end) = max(finest), min(finest), finest[-1]
+    ending = "" if top == end or bottom == end else f" and ends at {last:.1f}"
     return (
-        f"The intrinsic dimension (TwoNN) is highest at {names[top]} with {high:.1f} and {last:.1f} at {names[end]}, of "
+        f"The intrinsic dimension (TwoNN) runs from {low:.1f} at {names[bottom]} to {high:.1f} at {names[top]}{ending}, of "
         f"{results['model']['d']} coordinates."
     )
 
