@@ -30,7 +30,12 @@ def _ours(backend: str) -> Callable[[np.ndarray], np.ndarray]:
     return lambda x: mf.knn(x, K, backend=backend).indices
 
 
-RUNS = {"msma_fast native": _ours("native"), "msma_fast torch": _ours("torch"), "faiss": _faiss, "scikit-learn": _sklearn}
+RUNS = {
+    "msma_fast native": _ours("native"),
+    "msma_fast torch": _ours("torch"),
+    "faiss": _faiss,
+    "scikit-learn": _sklearn,
+}
 
 
 def _canonical(x: np.ndarray, rows: np.ndarray) -> np.ndarray:

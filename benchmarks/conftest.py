@@ -14,6 +14,8 @@ def points() -> np.ndarray:
     """(8192, 576) float32 with the shape of a small model's layer: correlated coordinates and a few long rows."""
     rng = np.random.default_rng(0)
     mixing = rng.standard_normal((64, 576)).astype(np.float32)
-    x = rng.standard_normal((8192, 64)).astype(np.float32) @ mixing + rng.standard_normal((8192, 576)).astype(np.float32)
+    x = rng.standard_normal((8192, 64)).astype(np.float32) @ mixing + rng.standard_normal((8192, 576)).astype(
+        np.float32
+    )
     x[::1024] *= 30.0
     return x

@@ -35,8 +35,12 @@ def test_every_layer(acts: Activations, backend: str) -> None:
         values = layer.numpy()
         keys = oracles.canonical_keys(values[queries], values, "euclidean")
         check_knn(
-            tuple(part[queries] for part in found), keys, allowed, K,
-            to_distance=lambda key: oracles.to_distance(key, "euclidean"), dtype=np.float32,
+            tuple(part[queries] for part in found),
+            keys,
+            allowed,
+            K,
+            to_distance=lambda key: oracles.to_distance(key, "euclidean"),
+            dtype=np.float32,
         )
         if index:  # the screen, not brute force, found them
             assert float((stats.widened == 0).to(torch.float64).mean()) > 0.9, f"layer {index}"

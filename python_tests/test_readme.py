@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-import tomllib
 from pathlib import Path
+
+import tomllib
 
 import msma_fast as mf
 
