@@ -175,6 +175,7 @@ def make_results(n_layers: int = 31, n_rows: int = 8000, n_tokens: int = 200, se
             "text are excluded",
         },
         "spaces": {
+            "neighbours": "Tokens of the same text are not neighbours.",
             "geometry": "rows RMS-normalised, all 576 coordinates, euclidean distance",
             "information": "rows RMS-normalised, centred, projected on 16 principal components fitted on "
             "other texts, "

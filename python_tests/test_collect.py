@@ -178,15 +178,15 @@ def test_all_positions_and_what_follows_them() -> None:
 
 
 def test_text_around_each_row() -> None:
-    text = "w0  w1\nw2 w3 w4 w5 w6   w7 w8 w9 w10 w11 w12 w13 w14"
+    text = "w0  w1\nw2 w3 w4 w5 w6   w7 w8 w9 w10 w11 w12 w13 w14 w15 w16 w17 w18 w19 w20 w21 w22 w23"
     acts, _, _ = everything("llama", [text], drop_special=True)
-    assert acts.tokens == [f"w{index}" for index in range(15)]
+    assert acts.tokens == [f"w{index}" for index in range(24)]
     assert acts.before is not None
     assert acts.after is not None
-    assert acts.before[7] == "w1 w2 w3 w4 w5 w6 "
-    assert acts.after[7] == " w8 w9 w10 w11 w12 w13"
+    assert acts.before[11] == "w1 w2 w3 w4 w5 w6 w7 w8 w9 w10 "
+    assert acts.after[11] == " w12 w13 w14 w15 w16 w17 w18 w19 w20 w21"
     assert acts.before[0] == ""
-    assert acts.after[14] == ""
+    assert acts.after[23] == ""
 
 
 def test_text_around_each_row_without_offsets() -> None:
@@ -194,11 +194,11 @@ def test_text_around_each_row_without_offsets() -> None:
 
     tokenizer = ByT5Tokenizer(extra_ids=0)  # bytes, in plain Python: it cannot say which characters a token covers
     model = tiny_models.model("llama", vocab_size=300)
-    acts = collect_activations(model, tokenizer, ["abcdefghijk"], tokens_per_text=None, layers=[0])
-    assert acts.tokens == list("bcdefghijk")
+    acts = collect_activations(model, tokenizer, ["abcdefghijklmnop"], tokens_per_text=None, layers=[0])
+    assert acts.tokens == list("bcdefghijklmnop")
     assert acts.before is not None
     assert acts.after is not None
-    assert (acts.before[7], acts.after[7]) == ("cdefgh", "jk")
+    assert (acts.before[11], acts.after[11]) == ("cdefghijkl", "nop")
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])

@@ -50,7 +50,8 @@ def test_the_text_has_every_number(results: dict[str, Any]) -> None:
         "mean of two permutations", "5.43 nats", "\n", " 1 pairs of layers",
         results["model"]["name"], results["model"]["quantisation"], results["model"]["revision"],
         results["model"]["dtype"], results["data"]["name"], results["data"]["sampling"],
-        results["spaces"]["geometry"], results["spaces"]["information"], results["command"], "2025-11-22",
+        results["spaces"]["geometry"], results["spaces"]["neighbours"],
+        results["spaces"]["information"], results["command"], "2025-11-22",
         "msma_fast 0.1.0", "torch 2.13.0", "transformers 5.23.0", "python 3.11.2",
         results["hardware"]["cpu"], results["hardware"]["backend"], "2 threads",
     ):  # fmt: skip

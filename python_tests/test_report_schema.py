@@ -33,6 +33,7 @@ REQUIRED = [
     ("data", "n_tokens"),
     ("data", "sampling"),
     ("spaces", "geometry"),
+    ("spaces", "neighbours"),
     ("layers",),
     ("health", "norm_p95"),
     ("health", "distinct_rows"),

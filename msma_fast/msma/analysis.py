@@ -30,9 +30,7 @@ from msma_fast.similarity import cka_matrix
 SCHEMA = "msma_fast.analysis/1"
 Progress = Callable[[str, int, int], None]  # (stage, done, total)
 
-GEOMETRY = (
-    "rows divided by their root mean square, all coordinates, euclidean; tokens of the same text are not neighbours"
-)
+GEOMETRY = "rows divided by their root mean square, all coordinates, euclidean"
 INFORMATION = (
     "rows divided by their root mean square, centred, projected on the {d} leading principal components of other texts, "
     "one scale per layer, euclidean marginals; tokens of the same text are not neighbours"
@@ -108,7 +106,13 @@ def analyze(
         "hardware": hardware(),
         "model": _model(acts),
         "data": _data(acts, settings, about),
-        "spaces": {"geometry": GEOMETRY, "information": INFORMATION.format(d=settings.mi_dimensions)},
+        "spaces": {
+            "geometry": GEOMETRY,
+            "information": INFORMATION.format(d=settings.mi_dimensions),
+            "neighbours": "Any other token may be a neighbour."
+            if acts.text_ids is None
+            else "Tokens of the same text are not neighbours.",
+        },
         "layers": layers,
         "health": columns([found["health"] for found in passes]),
         "overlap": {"k": settings.k, "matrix": overlap},

@@ -25,8 +25,8 @@ def overlap_figure(results: dict[str, Any]) -> Figure:
         read="A strong cell means that a token keeps its neighbours between the two layers; a block along "
         "the diagonal is a run of layers with one and the same neighbourhood, and a faint gap between "
         "blocks is where it is rebuilt.",
-        caption=f"Mean |A ∩ B| / k over {_rows(results)}, k = {k}. {_space(results, 'geometry')} The "
-        "diagonal is 1 by definition.",
+        caption=f"Mean |A ∩ B| / k over {_rows(results)}, k = {k}. {_space(results, 'geometry')} "
+        f"{results.get('spaces', {}).get('neighbours', '')} The diagonal is 1 by definition.",
         high=1.0,
     )
 

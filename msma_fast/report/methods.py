@@ -81,8 +81,9 @@ def _data(results: dict[str, Any]) -> str:
 def _geometry(results: dict[str, Any]) -> str:
     n = number(results["data"]["n_tokens"])
     text = (
-        f"Geometry. Space: {results['spaces']['geometry']}. Nearest neighbours are exact. Two layers are "
-        f"compared by the mean share of the k = {results['overlap']['k']} nearest neighbours that a token "
+        f"Geometry. Space: {results['spaces']['geometry']}. Nearest neighbours are exact. "
+        f"{results['spaces']['neighbours']} Two layers are compared by the mean share of the "
+        f"k = {results['overlap']['k']} nearest neighbours that a token "
         f"has in both (N = {n})"
     )
     if skipped(results["cka"]) is None:

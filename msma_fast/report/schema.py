@@ -67,7 +67,7 @@ def validate(results: dict[str, Any]) -> None:
     _fields("model", _get(results, "model"), texts=_MODEL_TEXTS, counts=_MODEL_NUMBERS)
     _fields("data", _get(results, "data"), texts=_DATA_TEXTS, counts=_DATA_NUMBERS)
     _number("data.n_tokens", results["data"]["n_tokens"])
-    _fields("spaces", _get(results, "spaces"), texts=("geometry", "information"))
+    _fields("spaces", _get(results, "spaces"), texts=("geometry", "information", "neighbours"))
     summary = _list("summary", _get(results, "summary"), 3)
     for i, sentence in enumerate(summary):
         _text(f"summary[{i}]", sentence)

@@ -132,7 +132,7 @@ def explorer_section(results: dict[str, Any]) -> Section:
     )
     caption = (
         f"Exact neighbours among N = {number(results['data']['n_tokens'])} tokens, k = {explorer['k']}, "
-        f"with their distance. Space: {results['spaces']['geometry']}."
+        f"with their distance. Space: {results['spaces']['geometry']}. {results['spaces']['neighbours']}"
     )
     body = (
         f'<p class="lead">{text(lead)}</p>{template("explorer.html").substitute()}'
