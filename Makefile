@@ -1,4 +1,4 @@
-# make setup | demo | test | check | fix | bench | test-all. Everything lives in .venv; a second run does nothing twice.
+# make setup | demo | test | test-all | check | fix | bench | sanitize. Everything lives in .venv; a second run does nothing twice.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -15,7 +15,7 @@ PEERS := faiss-cpu scikit-learn ennemi npeet-plus
 SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.hpp' 2>/dev/null) setup.py CMakeLists.txt pyproject.toml
 CXX_FILES := $(shell find csrc -name '*.cpp' -o -name '*.hpp' 2>/dev/null)
 
-.PHONY: setup demo test test-all check fix bench clean
+.PHONY: setup demo test test-all check fix bench sanitize clean
 
 setup: $(VENV)/.installed
 
@@ -55,6 +55,12 @@ fix: setup
 # numpy and faiss choose their own kernels: variables that pin OpenBLAS would handicap them.
 bench: setup
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m pytest benchmarks -o python_files="bench_*.py" --benchmark-columns=min,median,iqr,rounds
+
+# The C++ alone, in a driver without Python, under the address and undefined-behaviour sanitizers.
+sanitize: setup
+	$(BIN)/cmake -S . -B build/sanitize -DMSMA_SANITIZE=address,undefined
+	$(BIN)/cmake --build build/sanitize
+	build/sanitize/keys_driver
 
 clean:
 	rm -rf build dist *.egg-info msma_fast/_native*.so $(VENV)/.installed
