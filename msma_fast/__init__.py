@@ -1,4 +1,4 @@
-"""msma_fast: exact geometry of language-model activations at low-precision speed.
+"""msma_fast: exact geometry of language-model activations.
 
 import msma_fast as mf
     mf.pairwise_distances, mf.knn, mf.radius_count, mf.knn_graph, mf.radius_graph      distances and neighbours

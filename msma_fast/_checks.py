@@ -94,10 +94,9 @@ def metric(
     """The metric's name, power and tensor, with the rows of `sets` (argument name -> tensor) checked against it."""
     if not isinstance(name, str) or name not in METRICS:
         raise ValueError(f"metric: expected one of {', '.join(METRICS)}, got {name!r}")
-    if name == "minkowski":
-        p = number("p", p)
-        if not p >= 1:
-            raise ValueError(f"p: expected a number >= 1 (below 1 it is not a metric), got {p}")
+    p = number("p", p)
+    if name == "minkowski" and not p >= 1:
+        raise ValueError(f"p: expected a number >= 1 (below 1 it is not a metric), got {p}")
     tensor = None
     if name == "mahalanobis":
         if metric_tensor is None:
@@ -160,17 +159,17 @@ def _directions(name: str, rows: Tensor, metric_name: str) -> None:
         raise ValueError(f"{name}: expected no {what} row for metric={metric_name!r}, got {int(flat.sum())} of them")
 
 
-def window(value: Any, *, self_search: bool) -> int:
-    """w >= 0; only a self-search has positions to be near in."""
+def window(value: Any, n: int, *, self_search: bool) -> int:
+    """w >= 0, at most n (which excludes everything); only a self-search has positions to be near in."""
     value = integer("window", value, at_least=0)
     if value and not self_search:
         raise ValueError(f"window: expected 0 with separate points (positions are not shared), got {value}")
-    return value
+    return min(value, n)
 
 
 def choice(name: str, value: Any, options: tuple[Any, ...]) -> Any:
     """One of the options, by equality."""
-    if value not in options:
+    if not any(type(value) is type(option) and value == option for option in options):
         raise ValueError(f"{name}: expected one of {', '.join(map(repr, options))}, got {value!r}")
     return value
 

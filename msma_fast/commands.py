@@ -67,40 +67,43 @@ def _progress() -> Iterator[tuple[Any, Update]]:
 
 def choose_texts(
     texts: TextSet, tokenizer: Any, *, tokens: int, per_text: int, max_length: int, seed: int
-) -> list[str]:
-    """Enough texts for `tokens` tokens, in random order, each long enough to give per_text of them.
+) -> tuple[list[str], int]:
+    """(texts for `tokens` tokens, how many looked at were too short), in random order; fewer where there are no more.
 
-    Raises ValueError where there are fewer.
+    Each is long enough to give per_text tokens. Raises ValueError where none is.
     """
     wanted = -(-tokens // per_text)
     order = torch.randperm(len(texts.texts), generator=torch.Generator().manual_seed(seed)).tolist()
     chosen: list[str] = []
+    rejected = 0
     for index in order:
         text = texts.texts[index]
         # A beginning or end token and the first position are never sampled: ask for four more.
         ids = tokenizer(text, truncation=True, max_length=max_length)["input_ids"]
         if len(ids) >= min(per_text + 4, max_length):
             chosen.append(text)
+        else:
+            rejected += 1
         if len(chosen) == wanted:
-            return chosen
+            break
     if not chosen:
         raise ValueError(
             f"--texts: expected texts of at least {per_text + 4} tokens, got none in {len(texts.texts)} texts; "
             "lower --tokens-per-text"
         )
-    return chosen
+    return chosen, rejected
 
 
 def _collect(
     arguments: argparse.Namespace, folder: Path, console: Any, update: Update, first: Path | None
-) -> tuple[Activations, TextSet]:
-    """Activations of the texts, resumed from `folder`; `first` is where the first figure goes."""
+) -> tuple[Activations, dict[str, Any]]:
+    """(activations, what the data card says of the texts), resumed from `folder`; `first`: where the first figure goes."""
     texts = read_texts(arguments.texts)
     console.print(f"[bold]{texts.name}[/]: {len(texts.texts)} texts")
     model, tokenizer, info = load_model(arguments.model)
     quantised = f", {info['quantisation']}" if info.get("quantisation") else ""
     console.print(f"[bold]{info['name']}[/] loaded ({info['dtype']}{quantised})")
-    chosen = choose_texts(
+    chosen, rejected = choose_texts(
         texts,
         tokenizer,
         tokens=arguments.tokens,
@@ -123,7 +126,8 @@ def _collect(
         seed=arguments.seed,
         progress=lambda done, total: update("collect", done, total),
     )
-    return acts, texts
+    about = {"name": texts.name, "source": texts.source, "texts_rejected": rejected, "tokens_wanted": arguments.tokens}
+    return acts, about
 
 
 def collect_command(arguments: argparse.Namespace, command: str) -> None:
@@ -159,8 +163,10 @@ def analyze_command(arguments: argparse.Namespace, command: str) -> None:
             acts = Activations.from_safetensors(source)
             about |= {"name": source.name, "source": f"activations read from {source.name}"}
         else:
-            acts, texts = _collect(arguments, out / "activations", console, update, out / "figures" / "first_look.svg")
-            about |= {"name": texts.name, "source": texts.source}
+            acts, collected = _collect(
+                arguments, out / "activations", console, update, out / "figures" / "first_look.svg"
+            )
+            about |= collected
         about["collect_seconds"] = time.perf_counter() - started
         settings = Settings(k=arguments.k, mi_tokens=arguments.mi_tokens, seed=arguments.seed)
         results = analyze(acts, settings, work=out / "work", about=about, progress=update)

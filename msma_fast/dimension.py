@@ -9,7 +9,7 @@ MLE: 1/d_i = mean over j < k of log(r_k / r_j), d = 1 / mean_i(1/d_i)
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -95,6 +95,8 @@ def intrinsic_dimension(
     fraction = _checks.number("fraction", fraction, at_least=0.0)
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction: expected a number in (0, 1], got {fraction}")
+    if decimations is not None and not isinstance(decimations, Iterable):
+        raise TypeError(f"decimations: expected a sequence of integers >= 1, got {decimations!r}")
     factors = [1] if decimations is None else [_checks.integer("decimations", q, at_least=1) for q in decimations]
     if not factors:
         raise ValueError("decimations: expected a non-empty sequence of integers >= 1, got an empty one")
@@ -117,4 +119,5 @@ def intrinsic_dimension(
         mean = math.fsum(estimate for estimate, _ in fits) / q
         error = math.sqrt(math.fsum(error**2 for _, error in fits)) / q
         found.append((mean, error))
-    return DimensionResult(*found[0], tuple(n // q for q in factors), tuple(estimate for estimate, _ in found))
+    finest = factors.index(min(factors))
+    return DimensionResult(*found[finest], tuple(n // q for q in factors), tuple(estimate for estimate, _ in found))

@@ -30,11 +30,12 @@ _OPS = {
 
 
 def explain_backend(
-    function: str, *arrays: Any, metric: str | None = None, p: float = 2.0, backend: str | None = None
+    function: str, *arrays: Any, metric: str | None = None, p: float = 2.0, backend: str | None = None, **options: Any
 ) -> str:
     """What would serve `mf.<function>(*arrays)` and why, a line for each backend; nothing is computed.
 
     function: the name of a public function, such as "knn"; arrays: its array arguments (only their device matters);
+    its other keywords are accepted and change nothing;
     metric and p: also says what is promised of the answers. Raises ValueError for an unknown function or backend and
     NotImplementedError where an explicit backend cannot serve.
 

@@ -108,10 +108,12 @@ def ksg_mi(
     ks, single = _checks.neighbor_counts(k, n)
     _checks.choice("method", method, _METHODS)
     _checks.choice("metric", metric, _METRICS)
-    window = _checks.window(window, self_search=True)
+    window = _checks.window(window, n, self_search=True)
     labels = labels32("groups", groups, n, a.device)
     check_neighbors(labels, window, n, max(ks))
     noise = _checks.number("noise", noise, at_least=0.0)
+    if noise == math.inf:
+        raise ValueError("noise: expected a finite number >= 0, got inf")
     if noise:
         generator = torch.Generator().manual_seed(_checks.integer("seed", seed, at_least=0))
         a, b = _noisy(a, noise, generator), _noisy(b, noise, generator)
@@ -188,7 +190,7 @@ def ksg_mi_matrix(
     ks, single = _checks.neighbor_counts(k, n)
     _checks.choice("method", method, _METHODS)
     _checks.choice("metric", metric, _METRICS)
-    window = _checks.window(window, self_search=True)
+    window = _checks.window(window, n, self_search=True)
     labels = labels32("groups", groups, n, device)
     check_neighbors(labels, window, n, max(ks))
     order = None if permutation is None else check_permutation("permutation", permutation, n, device)
@@ -223,7 +225,7 @@ def ross_mi(
     k = _checks.neighbor_count("k", k, n, self_search=True)
     _checks.choice("metric", metric, _METRICS)
     classes = _checks.labels("labels", labels, (n,), a.device)
-    window = _checks.window(window, self_search=True)
+    window = _checks.window(window, n, self_search=True)
     excluded = labels32("groups", groups, n, a.device)
     # A row whose label occurs nowhere else says nothing about the label's density: leave it out of N as well.
     _, inverse, size = classes.unique(return_inverse=True, return_counts=True)

@@ -67,7 +67,7 @@ def check_search(
     if y is not None and point_groups is not None:
         other = _checks.labels("point_groups", point_groups, tuple(y.shape[:-1]), x.device)
     own, other = _ranks(own, other)
-    return Search(x, y, metric, p, tensor, own, other, _checks.window(window, self_search=y is None))
+    return Search(x, y, metric, p, tensor, own, other, _checks.window(window, x.shape[-2], self_search=y is None))
 
 
 def knn(

@@ -51,7 +51,8 @@ def mi_permutation_test(
 ) -> PermutationResult:
     """KSG mutual information of x and y (n, d) against n_permutations shuffles of the pairing.
 
-    A permutation re-indexes the marginal distances of y. groups (n,) excludes neighbours as in `ksg_mi`. Without
+    A permutation re-indexes the marginal distances of y. groups (n,) excludes neighbours as in `ksg_mi`; a permuted pair
+    excludes those of its x's text and those of its y's text. Without
     exchange or within, all rows are exchanged (for independent rows). exchange (n,) labels: whole texts of equal length
     are exchanged, rows in their order (for dependent rows). within (n,) labels: rows are exchanged only among equal
     labels (the null "same token identity"): the excess is information beyond the label.

@@ -27,13 +27,16 @@ def _paired(x: Array, y: Array, check_finite: bool) -> tuple[Tensor, Tensor]:
 
 
 def shared_fraction(a: Array, b: Array) -> float:
-    """mean |A_i and B_i| / k over rows of two (n, k) neighbour index arrays; -1 entries match nothing."""
+    """Shared entries over entries of two (n, k) neighbour index arrays, the mean of |A_i and B_i| / k where no row is short.
+
+    -1 entries match nothing and do not count; the larger of the two counts divides. nan where there is no neighbour."""
     one, two = from_array("a", a), from_array("b", b)
     if one.shape != two.shape or one.ndim != 2:
         raise ValueError(f"b: expected indices of shape {tuple(one.shape)}, got {tuple(two.shape)}")
     both = torch.cat([one, two], 1).sort(1).values
     shared = (both[:, 1:] == both[:, :-1]) & (both[:, 1:] >= 0)  # an index occurs at most once on each side
-    return float(shared.sum()) / one.numel()
+    present = max(int((one >= 0).sum()), int((two >= 0).sum()))
+    return float(shared.sum()) / present if present else float("nan")
 
 
 def neighborhood_overlap(

@@ -91,7 +91,7 @@ def test_too_little_data_is_an_error() -> None:
     with pytest.raises(ValueError, match="two layers, got 1"):
         analyze(one)
     few = mf.Activations.from_arrays(np.random.default_rng(0).random((2, 4, 3)))
-    with pytest.raises(ValueError, match="k = 5 tokens, got 4"):
+    with pytest.raises(ValueError, match=r"more than 24 tokens \(k = 5\), got 4"):
         analyze(few, SETTINGS)
 
 
@@ -114,6 +114,26 @@ def test_an_interrupted_analysis_continues(tmp_path: Path) -> None:
     fresh = analyze(acts, SETTINGS)
     for section in ("overlap", "cka", "dimension", "information", "health", "explorer"):
         assert again[section] == fresh[section]
+
+
+def test_other_data_of_the_same_shape_is_analyzed_anew(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    one, two = (mf.Activations.from_arrays(rng.standard_normal((2, 100, 5)).astype(np.float32)) for _ in range(2))
+    first = analyze(one, SETTINGS, work=tmp_path)["overlap"]
+    second = analyze(two, SETTINGS, work=tmp_path)["overlap"]
+    assert second == analyze(two, SETTINGS)["overlap"] != first
+
+
+def test_odd_layers_leave_gaps_and_no_crash() -> None:
+    rng = np.random.default_rng(0)
+    lattice = np.stack(np.meshgrid(range(20), range(20)), -1).reshape(-1, 2).astype(np.float32) + 1
+    layers = [rng.standard_normal((400, d)).astype(np.float32) for d in (3, 30)] + [lattice]
+    ids: dict[str, Any] = {"text_ids": np.arange(400) // 10, "token_ids": np.arange(400) % 2}
+    validate(analyze(mf.Activations.from_arrays(layers, **ids), SETTINGS))
+    disjoint: dict[str, Any] = {"text_ids": np.arange(400) // 10, "token_ids": np.arange(400) // 10}
+    found = analyze(mf.Activations.from_arrays(layers, **disjoint), SETTINGS)
+    validate(found)
+    assert found["information"]["token_identity"] == [None] * 3
 
 
 def test_stages_of_other_settings_are_not_mixed_up(tmp_path: Path) -> None:
@@ -143,9 +163,9 @@ def test_split_takes_equally_many_rows_of_half_of_the_texts() -> None:
     assert sorted(counts.tolist()) == [0] * 30 + [8] * 30
     assert not set(acts.text_ids[parts.rows].tolist()) & set(acts.text_ids[parts.fit].tolist())
     assert parts.fit.shape[0] == 30 * PER_TEXT
-    assert parts.movable == 1.0
+    assert parts.moved == 1 - 12 / 240
     alone = split(acts.text_ids, torch.arange(acts.n_tokens), 240, seed=3)
-    assert alone.movable == 0.0
+    assert alone.rows.shape[0] == 0  # a token that occurs once cannot be exchanged
 
 
 def test_token_entropy() -> None:

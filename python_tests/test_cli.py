@@ -88,11 +88,14 @@ class _Words:
 
 def test_texts_are_chosen_long_enough_and_by_seed() -> None:
     texts = TextSet([" ".join(["w"] * length) for length in range(1, 60)], "counts", "made here")
-    chosen = commands.choose_texts(texts, _Words(), tokens=100, per_text=10, max_length=40, seed=0)
+    chosen, rejected = commands.choose_texts(texts, _Words(), tokens=100, per_text=10, max_length=40, seed=0)
     assert len(chosen) == 10
+    assert rejected > 0
+    everything, short = commands.choose_texts(texts, _Words(), tokens=9999, per_text=10, max_length=40, seed=0)
+    assert (len(everything), short) == (46, 13)
     assert min(len(text.split()) for text in chosen) >= 14
-    again = commands.choose_texts(texts, _Words(), tokens=100, per_text=10, max_length=40, seed=0)
-    other = commands.choose_texts(texts, _Words(), tokens=100, per_text=10, max_length=40, seed=1)
+    again, _ = commands.choose_texts(texts, _Words(), tokens=100, per_text=10, max_length=40, seed=0)
+    other, _ = commands.choose_texts(texts, _Words(), tokens=100, per_text=10, max_length=40, seed=1)
     assert chosen == again != other
     with pytest.raises(ValueError, match="at least 64 tokens, got none in 59 texts"):
         commands.choose_texts(texts, _Words(), tokens=100, per_text=60, max_length=100, seed=0)

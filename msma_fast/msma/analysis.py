@@ -23,7 +23,7 @@ from msma_fast.msma.layers import DECIMATIONS, layer_pass, overlap_matrix
 from msma_fast.msma.machine import hardware, versions
 from msma_fast.msma.naming import layer_names
 from msma_fast.msma.spaces import rms_normalized
-from msma_fast.msma.stages import Stages
+from msma_fast.msma.stages import Stages, content_digest
 from msma_fast.msma.summary import summarize, warn
 from msma_fast.similarity import cka_matrix
 
@@ -33,7 +33,7 @@ Progress = Callable[[str, int, int], None]  # (stage, done, total)
 GEOMETRY = "rows divided by their root mean square, all coordinates, euclidean"
 INFORMATION = (
     "rows divided by their root mean square, centred, projected on the {d} leading principal components of other texts, "
-    "one scale per layer, euclidean marginals; tokens of the same text are not neighbours"
+    "one scale per layer, euclidean marginals; tokens that occur at least twice; tokens of the same text are not neighbours"
 )
 
 
@@ -66,7 +66,8 @@ def analyze(
     """Results of schema msma_fast.analysis/1 for activations with at least two layers.
 
     :param work: folder for finished stages; a later call with the same activations and settings continues there.
-    :param about: data set `name` and `source`, the `command`, and `collect_seconds`, for the data card.
+    :param about: data set `name` and `source`, `texts_rejected` before collecting, `tokens_wanted`, the `command`, and
+        `collect_seconds`, for the data card.
     :param progress: called as progress(stage, done, total); stages "layers", "similarity", "information".
     :raises ValueError: fewer than two layers, or fewer tokens than the neighbours asked for.
     """
@@ -74,9 +75,10 @@ def analyze(
     about = about or {}
     if len(acts) < 2:
         raise ValueError(f"acts: expected at least two layers, got {len(acts)}")
-    if acts.n_tokens <= settings.k:
-        raise ValueError(f"acts: expected more than k = {settings.k} tokens, got {acts.n_tokens}")
-    stages = Stages(work, [__version__, settings, acts.metadata, acts.n_tokens, acts.names, acts.dims])
+    least = max(settings.k, 3 * max(DECIMATIONS))
+    if acts.n_tokens <= least:
+        raise ValueError(f"acts: expected more than {least} tokens (k = {settings.k}), got {acts.n_tokens}")
+    stages = Stages(work, None if work is None else [__version__, settings, acts.names, content_digest(acts)])
     started = time.perf_counter()
     timings: dict[str, float] = {"collect": float(about.get("collect_seconds", 0.0))}
     generator = torch.Generator().manual_seed(settings.seed)
@@ -105,7 +107,7 @@ def analyze(
         "versions": versions(acts),
         "hardware": hardware(),
         "model": _model(acts),
-        "data": _data(acts, settings, about),
+        "data": _data(acts, information, about),
         "spaces": {
             "geometry": GEOMETRY,
             "information": INFORMATION.format(d=settings.mi_dimensions),
@@ -175,17 +177,18 @@ def _model(acts: Activations) -> dict[str, Any]:
     }
 
 
-def _data(acts: Activations, settings: Settings, about: dict[str, Any]) -> dict[str, Any]:
+def _data(acts: Activations, information: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
     known = acts.metadata
     texts = None if acts.text_ids is None else int(acts.text_ids.unique().shape[0])
     return {
         "name": about.get("name", "activations"),
         "source": about.get("source"),
         "n_texts": texts,
-        "n_texts_skipped": known.get("texts_skipped"),
+        "n_texts_skipped": known.get("texts_skipped", 0) + about.get("texts_rejected", 0),
+        "n_tokens_wanted": about.get("tokens_wanted"),
         "tokens_per_text": known.get("tokens_per_text"),
         "n_tokens": acts.n_tokens,
-        "n_tokens_mi": min(settings.mi_tokens, acts.n_tokens),
+        "n_tokens_mi": information.get("n"),
         "max_length": known.get("max_length"),
         "sampling": known.get("sampling", "as given"),
     }

@@ -33,16 +33,17 @@ class InformationSettings(NamedTuple):
 
 
 class Split(NamedTuple):
-    """rows (n,) of the estimate, fit (m,) rows of other texts, movable: share of rows a permutation within token ids
-    can move."""
+    """rows (n,) of the estimate, fit (m,) rows of other texts, moved: share of rows that a random permutation within token
+    ids moves on average (a label of c rows keeps one in its place, whatever c)."""
 
     rows: Tensor
     fit: Tensor
-    movable: float
+    moved: float
 
 
 def split(text_ids: Tensor, token_ids: Tensor, n: int, seed: int) -> Split:
-    """At most n rows from a random half of the texts; the other half fits the projection."""
+    """At most n rows from a random half of the texts, of tokens that occur at least twice among them, since a single one
+    cannot be exchanged; the other half fits the projection."""
     generator = torch.Generator().manual_seed(seed)
     texts = text_ids.unique()
     order = texts[torch.randperm(texts.shape[0], generator=generator)]
@@ -54,10 +55,24 @@ def split(text_ids: Tensor, token_ids: Tensor, n: int, seed: int) -> Split:
     by_text = shuffled[text_ids[shuffled].argsort(stable=True)]
     same = text_ids[by_text]
     rank = torch.arange(by_text.shape[0]) - torch.searchsorted(same, same)
-    rows = by_text[rank.argsort(stable=True)][:n].sort().values
+    rows = _repeated(by_text[rank.argsort(stable=True)], token_ids)[:n]
+    rows = _repeated(rows, token_ids).sort().values
+    moved = 1 - token_ids[rows].unique().shape[0] / max(1, rows.shape[0])
+    return Split(rows, (~mine).nonzero().squeeze(1), moved)
+
+
+def _repeated(rows: Tensor, token_ids: Tensor) -> Tensor:
+    """Those rows whose token id occurs at least twice among them, in their order."""
     _, inverse, counts = token_ids[rows].unique(return_inverse=True, return_counts=True)
-    movable = float((counts[inverse] > 1).to(torch.float64).mean())
-    return Split(rows, (~mine).nonzero().squeeze(1), movable)
+    return rows[counts[inverse] > 1]
+
+
+def _identity(space: Tensor, token_ids: Tensor, k: int, text_ids: Tensor) -> float:
+    """Information about the token id, nan where no token has a neighbour of its kind in another text."""
+    try:
+        return ross_mi(space, token_ids, k, metric="euclidean", groups=text_ids)
+    except ValueError:
+        return float("nan")
 
 
 def token_entropy(token_ids: Tensor) -> float:
@@ -84,12 +99,13 @@ def layer_information(
         for index in range(len(acts)):
             rows = rms_normalized(acts.layer(index))
             spaces.append(information_space(rows[parts.rows], rows[parts.fit], dimensions))
-        return {"spaces": torch.stack(spaces)}
+        return {str(index): space for index, space in enumerate(spaces)}
 
-    spaces = stages.run("spaces", project)["spaces"]
+    projected = stages.run("spaces", project)
+    spaces = [projected[str(index)] for index in range(len(acts))]
 
     def identity() -> dict[str, Tensor]:
-        each = [ross_mi(space, token_ids, k, metric="euclidean", groups=text_ids) for space in spaces]
+        each = [_identity(space, token_ids, k, text_ids) for space in spaces]
         return {"identity": torch.tensor(each, dtype=torch.float64)}
 
     token_identity = stages.run("identity", identity)["identity"]
@@ -124,13 +140,13 @@ def layer_information(
         "n": n,
         "n_nulls": n_nulls,
         "ceiling": ceiling,
-        "movable": parts.movable,
+        "moved": parts.moved,
         "mi": _table(mi, blocks, len(acts)),
         "null": _table(null, blocks, len(acts)),
         "excess": _table(mi - null, blocks, len(acts)),
         "unreliable": [[cell is not None for cell in row] for row in reasons],
         "reasons": reasons,
-        "token_identity": [float(value) for value in token_identity],
+        "token_identity": [float(value) if value.isfinite() else None for value in token_identity],
         "token_entropy": token_entropy(token_ids),
     }
 

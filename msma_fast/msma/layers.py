@@ -61,7 +61,10 @@ def _dimension(rows: Tensor, q: int) -> tuple[float, float]:
     distinct = rows.unique(dim=0)
     if distinct.shape[0] < _DISTINCT * rows.shape[0] or distinct.shape[0] // q < 3:
         return math.nan, math.nan
-    found = intrinsic_dimension(distinct, "twonn", decimations=[q])
+    try:
+        found = intrinsic_dimension(distinct, "twonn", decimations=[q])
+    except ValueError:  # a lattice: every row has its two nearest neighbours at one distance
+        return math.nan, math.nan
     return found.estimate, found.standard_error
 
 

@@ -12,10 +12,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from msma_fast.activations import Activations
+
 
 def fingerprint(value: Any) -> str:
     """Sixteen hexadecimal digits of a JSON-able value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def content_digest(acts: Activations) -> str:
+    """SHA-256 of every stored value and id: a work folder must never serve other data."""
+    digest = hashlib.sha256()
+    for index in range(len(acts)):
+        digest.update(acts.layer(index, dtype=None).contiguous().view(torch.uint8).numpy().data)
+    for ids in (acts.text_ids, acts.token_ids):
+        digest.update(b"none" if ids is None else ids.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 class Stages:

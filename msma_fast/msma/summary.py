@@ -6,7 +6,7 @@ from typing import Any
 
 # A share of the squared norm in one coordinate, or of rows that a null can move, worth a warning.
 _TOP_SHARE = 0.2
-_MOVABLE = 0.6
+_MOVED = 0.7
 _SATURATED = 0.05
 
 
@@ -55,7 +55,8 @@ def _information(results: dict[str, Any]) -> str:
     mi, null = (sum(pair[t] for pair in trusted) / len(trusted) for t in (0, 1))
     return (
         f"Two layers share {mi:.2f} nats on average, and {null:.2f} of them remain when tokens are exchanged with others of "
-        f"the same identity: {mi - null:.2f} nats are about this occurrence rather than about which token it is{bound}."
+        f"the same identity: at least {mi - null:.2f} nats are about this occurrence rather than about which token it "
+        f"is{bound}."
     )
 
 
@@ -115,8 +116,11 @@ def warn(results: dict[str, Any]) -> list[dict[str, str]]:
     skipped = results["data"]["n_texts_skipped"]
     if skipped:
         found.append(
-            ("note", "texts", f"{skipped} texts were too short for the tokens asked of each and were skipped.")
+            ("note", "texts", f"{skipped} texts were too short for the tokens asked of each and were passed over.")
         )
+    wanted = results["data"].get("n_tokens_wanted")
+    if wanted and n < wanted:
+        found.append(("warning", "fewer tokens", f"{wanted} tokens were asked for, and the texts gave {n}."))
     order = {"warning": 0, "note": 1}
     found.sort(key=lambda item: order[item[0]])
     return [{"level": level, "subject": subject, "text": text} for level, subject, text in found]
@@ -139,13 +143,14 @@ def _about_information(results: dict[str, Any]) -> list[tuple[str, str, str]]:
                 "their cells are hatched and mean 'more than this'.",
             )
         )
-    if information["movable"] < _MOVABLE:
+    if information["moved"] < _MOVED:
         found.append(
             (
                 "warning",
                 "weak null",
-                f"Only {information['movable']:.0%} of the tokens in the information sample share their identity with another "
-                "one, so the null cannot move the rest: it is too high and the excess too low.",
+                f"Only {information['moved']:.0%} of the tokens in the information sample change places on average "
+                "when equal tokens are exchanged; the rest keep their partners, so the null is too high and the excess "
+                "too low.",
             )
         )
     found.append(

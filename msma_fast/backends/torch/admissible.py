@@ -14,6 +14,7 @@ class Admissible(NamedTuple):
     own: Tensor | None = None  # (n,) column that is the query itself, -1 for none
     groups: Tensor | None = None  # (n,) int32 label of each query
     point_groups: Tensor | None = None  # (m,) int32 label of each point
+    partners: Tensor | None = None  # (n,) int32 second labels (self-search only): equal ones are excluded too
     window: int = 0  # |row - column| <= window is excluded (self-search only)
 
     def fill(self, block: Tensor, rows: Tensor, value: float = float("inf")) -> Tensor:
@@ -24,6 +25,8 @@ class Admissible(NamedTuple):
             block[has, own[has]] = value
         if self.groups is not None and self.point_groups is not None:
             block.masked_fill_(self.groups[rows, None] == self.point_groups[None, :], value)
+        if self.partners is not None:
+            block.masked_fill_(self.partners[rows, None] == self.partners[None, :], value)
         if self.window:
             columns = torch.arange(block.shape[1], device=block.device, dtype=torch.int32)
             near = (rows.to(torch.int32)[:, None] - columns[None, :]).abs_() <= self.window
@@ -46,6 +49,11 @@ class Admissible(NamedTuple):
             total -= (self.own >= 0).to(torch.int64)
         if self.groups is not None and self.point_groups is not None:
             total -= _same_label_outside(self.groups, self.point_groups, self.own is not None, self.window)
+        if self.partners is not None:
+            total -= _same_label_outside(self.partners, self.partners, True, self.window)
+            if self.groups is not None:  # excluded twice: equal in both labels
+                both = self.groups.to(torch.int64) * (int(self.partners.max()) + 1) + self.partners
+                total += _same_label_outside(both, both, True, self.window)
         return total
 
 

@@ -1,6 +1,6 @@
 """What every provider of canonical keys (torch, native, later Triton and CUDA) is asked for.
 
-A metric is reduced to a `Kernel` (one of seven formulas) over prepared `Rows`. The canonical key of a pair is a float64
+A metric is reduced to a `Kernel` (one of the formulas below) over prepared `Rows`. The canonical key of a pair is a float64
 number computed in one fixed order, so that it is the same for every backend, instruction set, block and thread count:
 
     lane l = j mod 8 accumulates coordinate j in increasing j, starting from +0.0;

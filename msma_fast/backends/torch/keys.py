@@ -83,7 +83,9 @@ def _power(a: Tensor, p: int) -> Tensor:
 
 def _kl_term(x: Tensor, y: Tensor) -> Tensor:
     """x log(x / y) with 0 log 0 = 0, and inf where x > 0 = y."""
-    return torch.where(x > 0, x * torch.log(x / y), torch.zeros_like(x))
+    ratio = x / y
+    logarithm = torch.where(ratio.isinf() & (y > 0), torch.log(x) - torch.log(y), torch.log(ratio))
+    return torch.where(x > 0, x * logarithm, torch.zeros_like(x))
 
 
 def _jensen_shannon_term(x: Tensor, y: Tensor) -> Tensor:

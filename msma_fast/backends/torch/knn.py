@@ -199,10 +199,15 @@ def knn(
     units = None if window else find_units(y.values, point_groups)
     if units is None:
         own = every if self_search else None
-        return run(Search(keys, kernel, x, y, Admissible(own, groups, point_groups, window), k))
+        return run(Search(keys, kernel, x, y, Admissible(own, groups, point_groups, window=window), k))
     own = torch.where(units.size[units.unit] == 1, units.unit, -1) if self_search else None
     labels = None if point_groups is None else point_groups[units.first]
     wanted = min(k + 1, units.first.shape[0])
     found = run(Search(keys, kernel, x, y.take(units.first), Admissible(own, groups, labels), wanted))
-    best, indices = expand(units, found.keys, found.indices, every if self_search else None, k)
+    # A row lists at most (k + 1)^2 points: k + 1 of each of k + 1 tied units.
+    parts = [
+        expand(units, found.keys[rows], found.indices[rows], rows if self_search else None, k)
+        for rows in every.split(max(1, _KEY_BLOCK // (k + 1) ** 2))
+    ]
+    best, indices = (torch.cat(field) for field in zip(*parts, strict=True))
     return found._replace(keys=best, indices=indices)

@@ -19,7 +19,7 @@ from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
 from msma_fast.backends.torch.select import smallest
 
 _BLOCK = 1 << 21  # keys of one block of one marginal
-_DENSE = 1 << 26  # keys of a whole marginal kept for permutations: 512 MiB
+_DENSE = 1 << 24  # keys of a whole marginal kept for permutations: 128 MiB, n = 4096
 
 Block = Callable[[Tensor], Tensor]  # row indices (B,) -> keys (B, n), inf where inadmissible
 
@@ -68,21 +68,30 @@ def _marginal(keys: Keys, kernel: Kernel, rows: Rows, admissible: Admissible) ->
     return lambda index: admissible.fill(keys.block_keys(kernel, rows.take(index), rows), index)
 
 
-def _permuted(keys: Keys, kernel: Kernel, rows: Rows, admissible: Admissible) -> Callable[[Tensor], Block]:
-    """permutation -> the marginal whose row i is rows[permutation[i]]: a permutation re-indexes its keys."""
+def _permuted(keys: Keys, kernel: Kernel, rows: Rows) -> Callable[[Tensor], Block]:
+    """permutation -> the marginal whose row i is rows[permutation[i]], every pair admitted: a permutation re-indexes its
+    keys, which are kept for n <= 4096 and computed again beyond."""
     n = rows.values.shape[0]
     if n * n > _DENSE:
-        return lambda permutation: _marginal(keys, kernel, rows.take(permutation), admissible)
+        return lambda permutation: _marginal(keys, kernel, rows.take(permutation), Admissible())
     dense = keys.block_keys(kernel, rows, rows)
 
     def permuted(permutation: Tensor) -> Block:
-        return lambda index: admissible.fill(dense[permutation[index]][:, permutation], index)
+        return lambda index: dense[permutation[index]][:, permutation]
 
     return permuted
 
 
 def _row_blocks(n: int, device: torch.device, marginals: int = 1) -> tuple[Tensor, ...]:
     return torch.arange(n, device=device).split(max(1, _BLOCK // (n * max(1, marginals // 8))))
+
+
+def permuted_pairs(admissible: Admissible, permutation: Tensor) -> Admissible:
+    """The rule for pairs (x_i, y_permutation[i]): rows of the same text are excluded on y's side as on x's. With x's labels
+    alone the null would admit pairs that the estimate does not, and be biased where texts differ."""
+    if admissible.groups is None:
+        return admissible
+    return admissible._replace(partners=admissible.groups[permutation])
 
 
 def _neighbor_numbers(admissible: Admissible, n: int) -> Tensor:
@@ -117,7 +126,12 @@ def ksg_matrix(
     """
     count, n = len(layers), layers[0].values.shape[0]
     device = layers[0].values.device
+    if permutation is not None:
+        admissible = permuted_pairs(admissible, permutation)
     neighbors = _neighbor_numbers(admissible, n)
+    fewest = int(neighbors.min()) - 1
+    if fewest < max(ks):
+        raise ValueError(f"k: expected at most {fewest}, the fewest neighbours a row has left, got {max(ks)}")
     total = torch.zeros(count, count, len(ks), dtype=torch.float64, device=device)
     partners = layers if permutation is None else [rows.take(permutation) for rows in layers]
     for rows in _row_blocks(n, device, 2 * count):
@@ -137,15 +151,23 @@ def ksg_permutations(
 ) -> Tensor:
     """(P,) estimates with y re-indexed by each of permutations (P, n)."""
     n = x.values.shape[0]
-    neighbors = _neighbor_numbers(admissible, n)
     total = torch.zeros(permutations.shape[0], dtype=torch.float64, device=x.values.device)
-    x_block = _marginal(keys, kernel, x, admissible)
-    permuted = _permuted(keys, kernel, y, admissible)
+    plain = _marginal(keys, kernel, x, Admissible())
+    permuted = _permuted(keys, kernel, y)
+    rules = [permuted_pairs(admissible, permutation) for permutation in permutations]
+    neighbors = [_neighbor_numbers(rule, n) for rule in rules]
+    fewest = min(int(numbers.min()) for numbers in neighbors) - 1
+    if fewest < k:
+        raise ValueError(
+            f"k: expected at most {fewest}, the fewest neighbours a row has left in a permuted sample, got {k}"
+        )
     for rows in _row_blocks(n, x.values.device):
-        x_keys = x_block(rows)
+        x_keys = plain(rows)
         for t, permutation in enumerate(permutations):
-            counts = count_block(x_keys, permuted(permutation)(rows), [k], method)
-            total[t] += local_terms(counts, [k], method, neighbors[rows]).sum()
+            left = rules[t].fill(x_keys.clone(), rows)
+            right = rules[t].fill(permuted(permutation)(rows), rows)
+            counts = count_block(left, right, [k], method)
+            total[t] += local_terms(counts, [k], method, neighbors[t][rows]).sum()
     return total / n
 
 

@@ -91,7 +91,7 @@ def knn(
     problem = _problem(keys, x, y, metric, p, tensor, ("queries", "points"))
     point_groups = groups if y is None else point_groups
     own = torch.arange(x.shape[0], device=x.device) if y is None else None
-    _check_overflow(problem, Admissible(own, groups, point_groups, window), metric)
+    _check_overflow(problem, Admissible(own, groups, point_groups, window=window), metric)
     found = knn_module.knn(*problem, k, groups, point_groups, window, certified)
     distances = distances_of(found.keys, metric, p).to(dtype)
     return distances.masked_fill_(found.indices < 0, float("inf")), found.indices, found.candidates, found.level
@@ -114,7 +114,7 @@ def radius_count(
     problem = _problem(keys, x, y, metric, p, tensor, ("queries", "points"))
     point_groups = groups if y is None else point_groups
     own = torch.arange(x.shape[0], device=x.device) if y is None else None
-    _check_overflow(problem, Admissible(own, groups, point_groups, window), metric)
+    _check_overflow(problem, Admissible(own, groups, point_groups, window=window), metric)
     return count_within(*problem, radius, metric, p, closed, groups, point_groups, window)
 
 
@@ -139,7 +139,7 @@ def radius_neighbors(
 
 
 def _self_admissible(n: int, groups: Tensor | None, window: int, device: torch.device) -> Admissible:
-    return Admissible(torch.arange(n, device=device), groups, groups, window)
+    return Admissible(torch.arange(n, device=device), groups, groups, window=window)
 
 
 def ksg(
@@ -179,6 +179,8 @@ def ksg_permutations(
     """(P,) float64."""
     left, right = (_problem(keys, z, None, metric, 2.0, None, (name, name)) for name, z in (("x", x), ("y", y)))
     admissible = _self_admissible(x.shape[0], groups, 0, x.device)
+    for side in (left, right):
+        _check_overflow(side, Admissible(), metric)  # a permutation brings any two rows of y together
     return ksg_module.ksg_permutations(left.keys, left.kernel, left.x, right.x, k, method, admissible, permutations)
 
 

@@ -16,9 +16,17 @@ from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
 from msma_fast.backends.torch.prepare import distances_of, key_of_distance
 
 BLOCK = 1 << 21  # entries of one screened block
+# Distances this small may be subnormal in the returned precision, where rounding is absolute: keys up to that of such a
+# distance around the radius are looked at themselves.
+_TINY = {torch.float32: 2.0**-120, torch.float64: 2.0**-1000}
 # Relative width of the zone around the radius in which only the rounded distance decides: wider than a float32 ulp
 # of the distance and of its square.
 _ZONE = 2.0**-20
+
+
+def tiny_key(metric: str, p: float, dtype: torch.dtype) -> float:
+    """The absolute half width of the zone around a radius, as a key."""
+    return float(key_of_distance(torch.tensor(_TINY[dtype], dtype=torch.float64), metric, p))
 
 
 def inside(keys: Tensor, radius: Tensor, metric: str, p: float, closed: bool) -> Tensor:
@@ -43,17 +51,18 @@ def radius_count(
     n, m = x.values.shape[0], y.values.shape[0]
     device = x.values.device
     rows = torch.arange(n, device=device)
-    admissible = Admissible(rows if x is y else None, groups, point_groups, window)
+    admissible = Admissible(rows if x is y else None, groups, point_groups, window=window)
     counts = torch.zeros(n, dtype=torch.int64, device=device)
     limit = max(256, m // 64)
     if screens.screenable(kernel):
+        tiny = tiny_key(metric, p, radius.dtype)
         guide = key_of_distance(radius.to(torch.float64), metric, p)
         for level in range(len(screens.LEVELS)):
             screen = screens.build(kernel, x, y, level)
             left_over = []
             for block in rows.split(max(1, BLOCK // m)):
                 g = admissible.fill(screens.products(screen, block), block)
-                near, cols, sure, wide = _zone(screen, g, block, guide[block], limit)
+                near, cols, sure, wide = _zone(screen, g, block, guide[block], tiny, limit)
                 found = keys.pair_keys(kernel, x, y, block[near], cols)
                 hit = near[inside(found, radius[block[near]], metric, p, closed)]
                 total = sure + torch.bincount(hit, minlength=block.shape[0])
@@ -69,13 +78,13 @@ def radius_count(
 
 
 def edges(
-    screen: screens.Screen, dtype: torch.dtype, block: Tensor, guide: Tensor
+    screen: screens.Screen, dtype: torch.dtype, block: Tensor, guide: Tensor, tiny: float
 ) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:
     """((t of the radius, half width of the zone around it), high, low): g less its margin is surely outside above `high`,
     g plus its margin surely inside below `low`; (B,) each, the last two in g's dtype."""
     edge = screens.scaled_key(screen, guide, block)
     # The zone is relative to the radius alone, without the offset that inner_product adds to it.
-    zone = (screen.factor * screen.scale * _ZONE * guide).abs() + edge.abs() * 2.0**-40
+    zone = (screen.factor * screen.scale * (_ZONE * guide.abs() + tiny)).abs() + edge.abs() * 2.0**-40
     fixed = screens.row_margin(screen, block)
     start = edge - screen.left.c[block]
     top = torch.finfo(dtype).max
@@ -85,10 +94,10 @@ def edges(
 
 
 def _zone(
-    screen: screens.Screen, g: Tensor, block: Tensor, guide: Tensor, limit: int
+    screen: screens.Screen, g: Tensor, block: Tensor, guide: Tensor, tiny: float, limit: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Undecided pairs (row in block, column), the count of pairs surely inside (B,), and rows with too many undecided."""
-    (edge, zone), high, low = edges(screen, g.dtype, block, guide)
+    (edge, zone), high, low = edges(screen, g.dtype, block, guide, tiny)
     lower = screens.subtract_margin(screen, g.clone(), block)
     upper = screens.subtract_margin(screen, g.clone(), block, sign=-1.0)
     certain = upper < low[:, None]

@@ -13,7 +13,7 @@ from msma_fast.backends.torch import screen as screens
 from msma_fast.backends.torch.admissible import Admissible
 from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
 from msma_fast.backends.torch.prepare import key_of_distance
-from msma_fast.backends.torch.radius_count import BLOCK, edges, inside
+from msma_fast.backends.torch.radius_count import BLOCK, edges, inside, tiny_key
 
 
 def radius_neighbors(
@@ -30,6 +30,7 @@ def radius_neighbors(
     """(rows (e,), columns (e,), keys (e,) float64)."""
     m = y.values.shape[0]
     guide = key_of_distance(radius.to(torch.float64), metric, p)
+    tiny = tiny_key(metric, p, radius.dtype)
     screen = screens.build(kernel, x, y, 0) if screens.screenable(kernel) else None
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     for block in torch.arange(x.values.shape[0], device=x.values.device).split(max(1, BLOCK // m)):
@@ -39,7 +40,7 @@ def radius_neighbors(
             values = values[near, cols]
         else:
             g = admissible.fill(screens.products(screen, block), block)
-            high = edges(screen, g.dtype, block, guide[block])[1]
+            high = edges(screen, g.dtype, block, guide[block], tiny)[1]
             near, cols = (~(screens.subtract_margin(screen, g, block) > high[:, None])).nonzero(as_tuple=True)
             values = keys.pair_keys(kernel, x, y, block[near], cols)
         keep = inside(values, radius[block[near]], metric, p, closed)

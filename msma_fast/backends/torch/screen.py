@@ -27,6 +27,8 @@ _TOP, _TINY = 2.0**30, 2.0**-60
 _UP = 1.0 + 2.0**-40  # rounds a float64 norm up, for any d below 2^12 blocks of rounding
 _SAMPLE = 512  # rows of the sample whose coordinate-wise median is the shift
 
+_SMALL_NORM = 2.0**-480  # below it the squares of a row may be subnormal
+
 LEVELS = (torch.float32, torch.float64)
 
 
@@ -54,6 +56,11 @@ class Screen(NamedTuple):
     scale: float  # t is measured in units of 1 / scale: t_screen = scale * factor * key
     offset: Tensor | None  # (n,) inner_product: t = scale (2 key + offset)
     euclidean: bool  # the triangle bound holds
+
+
+def _lost_in_keys(d: int, scale_x: float, scale_y: float) -> float:
+    """What a canonical key loses where its terms are subnormal, in units of t; inf where t has no room for it."""
+    return (d + 16) * (2.0**-1074 * scale_x) * scale_y
 
 
 def _median(z: Tensor) -> Tensor:
@@ -129,8 +136,9 @@ def build(kernel: Kernel, x: Rows, y: Rows, level: int) -> Screen:
         shifted = wide_y - middle
         scale_x = _power_of_two_below(_TOP, float(wide_x.abs().amax()))
         scale_y = _power_of_two_below(_TOP, float(shifted.abs().amax()))
-        left = _side(wide_x, scale_x, level, wide_x.new_zeros(x.values.shape[0]), squares=False)
-        right = _side(shifted, scale_y, level, wide_y.new_zeros(y.values.shape[0]), squares=False)
+        lost = 2.0 * _lost_in_keys(d, scale_x, scale_y)
+        left = _side(wide_x, scale_x, level, wide_x.new_full((x.values.shape[0],), lost), squares=False)
+        right = _side(shifted, scale_y, level, wide_y.new_full((y.values.shape[0],), lost), squares=False)
         # Rounding of x.mu, of the canonical key and of the shift, relative to |x| |y|.
         size = torch.linalg.vector_norm(wide_y, dim=1) + torch.linalg.vector_norm(middle)
         right = right._replace(r=right.r + (d + 16) * 2.0**-50 * size * scale_y)
@@ -149,7 +157,10 @@ def build(kernel: Kernel, x: Rows, y: Rows, level: int) -> Screen:
         else:
             reach = z
         slack = loss * (1.0 if kernel.kind == "cosine" else (reach * reach).sum(1)) * scale * scale
-        return _side(z, scale, level, slack + z.new_zeros(z.shape[0]), squares=True)
+        slack = slack + z.new_full((z.shape[0],), _lost_in_keys(d, scale, scale))
+        if rows.norms is not None:  # squares that went subnormal: the norm is no longer the length of the row
+            slack[rows.norms < _SMALL_NORM] = math.inf
+        return _side(z, scale, level, slack, squares=True)
 
     right = side(z_y, y)
     left = right if x is y else side(z_x, x)

@@ -10,6 +10,7 @@ cka: HSIC(K, L) = tr(K H L H), CKA = HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)) (b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -49,6 +50,23 @@ def centered_products(a: Gram, b: Gram, n: int, device: torch.device) -> tuple[T
     return product, square_a, square_b
 
 
+def _scaled(x: Tensor) -> Tensor:
+    """x centred and divided by a power of two: the ratios below do not feel it, and squares stay in range."""
+    x = x / _power_of_two(x)
+    x = x - x.mean(0)
+    return x / _power_of_two(x)
+
+
+def _power_of_two(x: Tensor) -> float:
+    """About the largest absolute value, 1 for all zero; capped so that it and its inverse are normal."""
+    largest = float(x.abs().amax())
+    if not 0.0 < largest < math.inf:
+        return 1.0
+    exponent = math.frexp(largest)[1]
+    bound = 120 if x.dtype == torch.float32 else 1000
+    return 2.0 ** max(-bound, min(bound, exponent))
+
+
 def _ratio(product: Tensor, square_a: Tensor, square_b: Tensor) -> Tensor:
     """product / sqrt(square_a square_b), 0 where a set does not vary."""
     scale = square_a.clamp_min(0).sqrt() * square_b.clamp_min(0).sqrt()
@@ -57,7 +75,7 @@ def _ratio(product: Tensor, square_a: Tensor, square_b: Tensor) -> Tensor:
 
 def distance_correlation(x: Tensor, y: Tensor) -> Tensor:
     """() float64 in [0, 1] for x (n, dx) and y (n, dy)."""
-    x, y = x.to(torch.float64), y.to(torch.float64)
+    x, y = _scaled(x.to(torch.float64)), _scaled(y.to(torch.float64))
     return _ratio(*centered_products(_distances(x), _distances(y), x.shape[0], x.device)).clamp_min(0).sqrt()
 
 
@@ -80,8 +98,7 @@ def _squared_norm(x: Tensor, y: Tensor) -> Tensor:
 def cka(x: Tensor, y: Tensor, kernel: str) -> Tensor:
     """() float64 for x (n, dx), y (n, dy); kernel "linear" or "rbf"."""
     n = x.shape[0]
-    x, y = x.to(torch.float64), y.to(torch.float64)
-    x, y = x - x.mean(0), y - y.mean(0)
+    x, y = _scaled(x.to(torch.float64)), _scaled(y.to(torch.float64))
     if kernel == "rbf":
         return _ratio(*centered_products(_gaussian(x), _gaussian(y), n, x.device))
     if max(x.shape[1], y.shape[1]) <= n:
@@ -91,7 +108,7 @@ def cka(x: Tensor, y: Tensor, kernel: str) -> Tensor:
 
 def cka_matrix(layers: list[Tensor]) -> Tensor:
     """(L, L) float64 linear CKA of all pairs of (n, d_l) layers, by d x d products in each layer's own precision."""
-    centered = [layer - layer.mean(0) for layer in layers]
+    centered = [_scaled(layer) for layer in layers]
     count = len(centered)
     hsic = torch.zeros(count, count, dtype=torch.float64, device=layers[0].device)
     for a in range(count):
@@ -101,4 +118,4 @@ def cka_matrix(layers: list[Tensor]) -> Tensor:
             hsic[a, b] = hsic[b, a] = (product * product).sum()
     root = hsic.diagonal().sqrt()
     scale = root[:, None] * root[None, :]
-    return torch.where(scale > 0, hsic / scale, torch.zeros_like(scale))
+    return torch.where(scale > 0, hsic / scale, torch.zeros_like(scale)).clamp_max(1.0)
