@@ -3,78 +3,13 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <optional>
 #include <string>
-#include <utility>
 
-#include "arrays.hpp"
 #include "msma/cpu.hpp"
-#include "msma/keys.hpp"
+#include "problem.hpp"
 
 namespace msma {
 namespace {
-
-using OptionalArray = std::optional<py::array>;
-
-constexpr std::pair<const char*, Kind> kKinds[] = {
-    {"sqeuclidean", Kind::sqeuclidean}, {"manhattan", Kind::manhattan}, {"chebyshev", Kind::chebyshev},
-    {"minkowski", Kind::minkowski},     {"cosine", Kind::cosine},       {"inner_product", Kind::inner_product},
-    {"mahalanobis", Kind::mahalanobis},
-};
-
-constexpr int kLargestPower = 16;
-
-Kind kind_of(const std::string& name) {
-    std::string known;
-    for (const auto& [text, kind] : kKinds) {
-        if (name == text) return kind;
-        known += (known.empty() ? "" : ", ") + std::string(text);
-    }
-    throw py::value_error("kind: expected one of " + known + ", got '" + name + "'");
-}
-
-Kernel kernel_of(const std::string& kind, int p, const OptionalArray& tensor, int64_t d) {
-    Kernel kernel{kind_of(kind), p, nullptr};
-    if (kernel.kind == Kind::minkowski && (p < 1 || p > kLargestPower)) {
-        throw py::value_error("p: expected an integer from 1 to " + std::to_string(kLargestPower) + ", got " +
-                              std::to_string(p));
-    }
-    if (kernel.kind != Kind::mahalanobis) return kernel;
-    const std::string shape = "(" + std::to_string(d) + ", " + std::to_string(d) + ")";
-    const std::string expected = "a contiguous float64 array of shape " + shape;
-    if (!tensor) throw py::value_error("tensor: expected " + expected + " for mahalanobis, got None");
-    if (!is_plain<double>(*tensor, 2) || tensor->shape(0) != d || tensor->shape(1) != d) {
-        refuse("tensor", expected, *tensor);
-    }
-    kernel.tensor = static_cast<const double*>(tensor->data());
-    return kernel;
-}
-
-template <typename T>
-Rows<T> rows_of(const std::string& name, const py::array& values, const OptionalArray& norms, Kind kind) {
-    Rows<T> rows{static_cast<const T*>(values.data()), nullptr, values.shape(0), values.shape(1)};
-    if (kind == Kind::cosine) {
-        if (!norms) throw py::value_error(name + ".norms: expected a float64 array for cosine, got None");
-        rows.norms = vector_of<double>(name + ".norms", *norms, rows.count, "float64");
-    }
-    return rows;
-}
-
-// The two row sets of a call fit together; true for float64.
-bool check_rows(const py::array& x, const py::array& y) {
-    const std::string expected = "a contiguous float32 or float64 array of shape (n, d) with d >= 1";
-    const bool wide = is_plain<double>(x, 2);
-    if ((!wide && !is_plain<float>(x, 2)) || x.shape(1) < 1) refuse("x", expected, x);
-    if (wide ? !is_plain<double>(y, 2) : !is_plain<float>(y, 2)) {
-        refuse("y", "a contiguous " + std::string(wide ? "float64" : "float32") + " array of shape (m, d) as x", y);
-    }
-    if (x.shape(1) != y.shape(1)) refuse("y", "d = " + std::to_string(x.shape(1)) + " as in x", y);
-    return wide;
-}
-
-void check_threads(int threads) {
-    if (threads < 1) throw py::value_error("threads: expected at least 1, got " + std::to_string(threads));
-}
 
 void check_indices(const char* name, const int64_t* indices, int64_t size, int64_t count) {
     const auto outside = [count](int64_t index) { return index < 0 || index >= count; };
@@ -134,6 +69,9 @@ py::dict features() {
 }
 
 }  // namespace
+
+void bind_screen(py::module_& m);
+
 }  // namespace msma
 
 PYBIND11_MODULE(_native, m) {
@@ -168,6 +106,8 @@ PYBIND11_MODULE(_native, m) {
         "kind"_a, "p"_a, py::arg("tensor").noconvert().none(true), py::arg("x").noconvert(),
         py::arg("x_norms").noconvert().none(true), py::arg("y").noconvert(), py::arg("y_norms").noconvert().none(true),
         "threads"_a, "Keys (n, m) float64 of all pairs; x (n, d) and y (m, d) float32 or float64.");
+    msma::bind_problem(m);
+    msma::bind_screen(m);
     m.def(
         "instruction_set", [] { return msma::name_of(msma::instruction_set()); },
         "The instruction set in use: scalar, avx2 or avx512.");

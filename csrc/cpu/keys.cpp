@@ -12,16 +12,20 @@
 #include "parallel.hpp"
 
 namespace msma {
-namespace {
 
 template <typename T>
-KeyBody<T> best_body(Kind kind) {
+KeyBody<T> best_key_body(Kind kind) {
 #ifdef MSMA_X86_BODIES
     if (instruction_set() == InstructionSet::avx512) return avx512::key_body<T>(kind);
     if (instruction_set() == InstructionSet::avx2) return avx2::key_body<T>(kind);
 #endif
     return scalar::key_body<T>(kind);
 }
+
+template KeyBody<float> best_key_body<float>(Kind);
+template KeyBody<double> best_key_body<double>(Kind);
+
+namespace {
 
 // Doubles on a cache line boundary; not initialised.
 class Scratch {
@@ -82,7 +86,7 @@ int64_t rows_of_task(int64_t columns, int64_t cost) {
 template <typename T>
 void pair_keys(const Kernel& kernel, const Rows<T>& x, const Rows<T>& y, const int64_t* i, const int64_t* j,
                int64_t pairs, int threads, double* keys) {
-    const KeyBody<T> body = best_body<T>(kernel.kind);
+    const KeyBody<T> body = best_key_body<T>(kernel.kind);
     const PaddedKernel whole(kernel, x.dimension);
     const int64_t cost = cost_of_pair(kernel, x.dimension);
     const int64_t step = std::max(kGroup, kThreadCost / cost);
@@ -97,7 +101,7 @@ void pair_keys(const Kernel& kernel, const Rows<T>& x, const Rows<T>& y, const i
 template <typename T>
 void block_keys(const Kernel& kernel, const Rows<T>& x, const Rows<T>& y, int threads, double* keys) {
     if (x.count == 0 || y.count == 0) return;
-    const KeyBody<T> body = best_body<T>(kernel.kind);
+    const KeyBody<T> body = best_key_body<T>(kernel.kind);
     const PaddedKernel whole(kernel, x.dimension);
     const int64_t columns = std::min(y.count, std::clamp<int64_t>(kPanelDoubles / padded(x.dimension), 16, 512));
     const int64_t cost = cost_of_pair(kernel, x.dimension);

@@ -90,9 +90,10 @@ def serves(device: torch.device) -> tuple[bool, str]:
 
 def operations() -> dict[str, Callable[..., Any]]:
     """op name -> function: the torch backend's ops over the compiled keys."""
+    from msma_fast.backends import native_screen
     from msma_fast.backends.torch.ops import ops as bind
 
-    return bind(Keys(pair_keys, block_keys, KINDS))
+    return bind(native_screen.over(Keys(pair_keys, block_keys, KINDS)))
 
 
 def pair_keys(kernel: Kernel, x: Rows, y: Rows, i: Tensor, j: Tensor) -> Tensor:
@@ -101,16 +102,17 @@ def pair_keys(kernel: Kernel, x: Rows, y: Rows, i: Tensor, j: Tensor) -> Tensor:
     Raises ValueError where shapes, dtypes or an index do not fit, NotImplementedError without the compiled module.
     """
     indices = _array("i", i), _array("j", j)
-    keys = _native().pair_keys(*_problem(kernel, x, y), *indices, torch.get_num_threads())
+    keys = _native().pair_keys(*problem(kernel, x, y), *indices, torch.get_num_threads())
     return torch.from_numpy(keys)
 
 
 def block_keys(kernel: Kernel, x: Rows, y: Rows) -> Tensor:
     """Keys of all pairs; (n, m) float64. Raises as pair_keys."""
-    return torch.from_numpy(_native().block_keys(*_problem(kernel, x, y), torch.get_num_threads()))
+    return torch.from_numpy(_native().block_keys(*problem(kernel, x, y), torch.get_num_threads()))
 
 
-def _problem(kernel: Kernel, x: Rows, y: Rows) -> tuple[Any, ...]:
+def problem(kernel: Kernel, x: Rows, y: Rows) -> tuple[Any, ...]:
+    """The arguments by which the compiled module knows a kernel over two row sets."""
     tensor = None if kernel.tensor is None else _array("tensor", kernel.tensor)
     return kernel.kind, int(kernel.p), tensor, *_rows("x", x), *_rows("y", y)
 

@@ -8,6 +8,7 @@ earlier point, and at most one of them is the query itself.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -26,21 +27,24 @@ class Units(NamedTuple):
     size: Tensor  # (u,)
 
 
-def _mix(values: Tensor, labels: Tensor | None) -> Tensor:
+def _mix(values: Tensor) -> Tensor:
     """(m,) int64 hash of each row: equal rows have equal hashes (-0.0 counts as 0.0)."""
     bits = (values + 0.0).view(torch.int64 if values.dtype == torch.float64 else torch.int32).to(torch.int64)
     generator = torch.Generator().manual_seed(0x9E3779B9)
     weights = torch.randint(-(2**62), 2**62, (bits.shape[1],), generator=generator).to(bits.device) | 1
     bits = bits * -7046029254386353131  # an odd 64-bit constant; products wrap around
     bits = bits ^ (bits >> 29)
-    total = (bits * weights).sum(1)
-    return total if labels is None else total ^ (labels.to(torch.int64) * -4658895280553007687)
+    return (bits * weights).sum(1)
 
 
-def find_units(values: Tensor, labels: Tensor | None) -> Units | None:
+def find_units(
+    values: Tensor, labels: Tensor | None, row_hashes: Callable[[Tensor], Tensor] | None = None
+) -> Units | None:
     """The units of points (m, d), or None where no point is repeated."""
     m = values.shape[0]
-    hashes = _mix(values, labels)
+    hashes = (row_hashes or _mix)(values)
+    if labels is not None:
+        hashes = hashes ^ (labels.to(torch.int64) * -4658895280553007687)
     order = hashes.argsort(stable=True)
     ranked = hashes[order]
     maybe = ranked[1:] == ranked[:-1]
@@ -64,6 +68,21 @@ def find_units(values: Tensor, labels: Tensor | None) -> Units | None:
     unit[order] = renumber[run]
     size = torch.bincount(unit)
     return Units(head[rank], unit, unit.argsort(stable=True), size.cumsum(0) - size, size)
+
+
+def join_own(units: Units, keys: Tensor, found: Tensor, same_label_counts: bool) -> tuple[Tensor, Tensor]:
+    """(u, k) units near each unit, itself left out -> (m, k + 1) units near each point: its own first, at key 0, where
+    other members of it count."""
+    own = torch.arange(units.first.shape[0], device=found.device)
+    counts = (units.size > 1) & same_label_counts
+    zero = torch.zeros_like(own, dtype=keys.dtype)
+    # Where it does not count the empty place goes last: every row stays ascending.
+    with_own = torch.cat([zero[:, None], keys], 1), torch.cat([own[:, None], found], 1)
+    without = torch.cat([keys, torch.full_like(zero, float("inf"))[:, None]], 1), torch.cat(
+        [found, torch.full_like(own, -1)[:, None]], 1
+    )
+    joined = [torch.where(counts[:, None], a, b) for a, b in zip(with_own, without, strict=True)]
+    return joined[0][units.unit], joined[1][units.unit]
 
 
 def expand(units: Units, keys: Tensor, found: Tensor, own: Tensor | None, k: int) -> tuple[Tensor, Tensor]:

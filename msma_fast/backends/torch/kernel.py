@@ -21,7 +21,7 @@ number computed in one fixed order, so that it is the same for every backend, in
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -47,8 +47,13 @@ class Rows(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """Who computes canonical keys, and of which kinds. Both functions give float64."""
+    """Who computes canonical keys, and of which kinds; keys are float64. A provider may bring searches and scans of its
+    own (None: the torch backend's), with the signatures named here."""
 
     pair_keys: Callable[[Kernel, Rows, Rows, Tensor, Tensor], Tensor]  # (P,) of index pairs
     block_keys: Callable[[Kernel, Rows, Rows], Tensor]  # (n, m) of all pairs
     kinds: frozenset[str]
+    search: Callable[[Any], Any] | None = None  # knn.Search -> knn.Found
+    count: Callable[..., Tensor | None] | None = None  # (kernel, x, y, threshold, admissible) -> (n,), None: not here
+    ranges: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None  # (n, d) -> column minima, maxima; NaN if not finite
+    hashes: Callable[[Tensor], Tensor] | None = None  # (n, d) -> (n,) int64, equal for equal rows

@@ -11,6 +11,7 @@ row is computed. Exactly duplicate points are collapsed first.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from msma_fast.backends.torch import screen as screens
 from msma_fast.backends.torch.admissible import Admissible
-from msma_fast.backends.torch.collapse import expand, find_units
+from msma_fast.backends.torch.collapse import expand, find_units, join_own
 from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
 from msma_fast.backends.torch.select import kth_value, smallest
 
@@ -112,7 +113,7 @@ def _screened(search: Search, rows: Tensor, level: int, out: Found, limit: int) 
     return torch.cat(left_over)
 
 
-def _every_key(search: Search, rows: Tensor, out: Found) -> None:
+def every_key(search: Search, rows: Tensor, out: Found) -> None:
     """The definition itself: every canonical key of the rows."""
     m = search.y.values.shape[0]
     for block in _blocks(rows, m, _KEY_BLOCK):
@@ -153,7 +154,7 @@ def search_all(search: Search) -> Found:
             rows = _screened(search, rows, level, out, limit)
             if not rows.numel():
                 return out
-    _every_key(search, rows, out)
+    every_key(search, rows, out)
     return out
 
 
@@ -192,22 +193,37 @@ def knn(
     certified: bool,
 ) -> Found:
     """Neighbours of x among y; a self-search when the two are the same object."""
-    self_search = x is y
-    n = x.values.shape[0]
-    run = search_all if certified else search_fast
-    every = torch.arange(n, device=x.values.device)
-    units = None if window else find_units(y.values, point_groups)
+    run = (keys.search or search_all) if certified or keys.search else search_fast
+    every = torch.arange(x.values.shape[0], device=x.values.device)
+    own = every if x is y else None
+    units = None if window else find_units(y.values, point_groups, keys.hashes)
     if units is None:
-        own = every if self_search else None
         return run(Search(keys, kernel, x, y, Admissible(own, groups, point_groups, window=window), k))
-    own = torch.where(units.size[units.unit] == 1, units.unit, -1) if self_search else None
+    distinct = y.take(units.first)
     labels = None if point_groups is None else point_groups[units.first]
-    wanted = min(k + 1, units.first.shape[0])
-    found = run(Search(keys, kernel, x, y.take(units.first), Admissible(own, groups, labels), wanted))
+    if x is y and kernel.kind != "inner_product":
+        # Equal rows have the same neighbours: one search among the units, each one's own members joined at key 0.
+        found = _among_units(run, Search(keys, kernel, distinct, distinct, Admissible(None, labels, labels), k))
+        near, index = join_own(units, found.keys, found.indices, groups is None)
+        found = Found(near, index, found.candidates[units.unit], found.level[units.unit])
+    else:
+        alone = None if own is None else torch.where(units.size[units.unit] == 1, units.unit, -1)
+        wanted = min(k + 1, units.first.shape[0])
+        found = run(Search(keys, kernel, x, distinct, Admissible(alone, groups, labels), wanted))
     # A row lists at most (k + 1)^2 points: k + 1 of each of k + 1 tied units.
     parts = [
-        expand(units, found.keys[rows], found.indices[rows], rows if self_search else None, k)
+        expand(units, found.keys[rows], found.indices[rows], None if own is None else rows, k)
         for rows in every.split(max(1, _KEY_BLOCK // (k + 1) ** 2))
     ]
     best, indices = (torch.cat(field) for field in zip(*parts, strict=True))
     return found._replace(keys=best, indices=indices)
+
+
+def _among_units(run: Callable[[Search], Found], search: Search) -> Found:
+    """The nearest other units of each unit; none where there is one unit only."""
+    count, device = search.x.values.shape[0], search.x.values.device
+    if count == 1:
+        nothing = torch.zeros(1, dtype=torch.int64, device=device)
+        return Found(torch.empty(1, 0, dtype=torch.float64, device=device), nothing.new_empty(1, 0), nothing, nothing)
+    own = torch.arange(count, device=device)
+    return run(search._replace(admissible=search.admissible._replace(own=own), k=min(search.k, count - 1)))

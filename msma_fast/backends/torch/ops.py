@@ -21,7 +21,7 @@ from msma_fast.backends.torch.admissible import Admissible
 from msma_fast.backends.torch.gradients import knn_backward, pairwise_distances_backward
 from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
 from msma_fast.backends.torch.pairwise_distances import pairwise_distances as all_pairs
-from msma_fast.backends.torch.prepare import distances_of, kernel_of, may_overflow, prepare
+from msma_fast.backends.torch.prepare import column_ranges, distances_of, kernel_of, may_overflow, prepare
 from msma_fast.backends.torch.radius_count import radius_count as count_within
 from msma_fast.backends.torch.radius_neighbors import radius_neighbors as list_within
 
@@ -51,9 +51,12 @@ def _problem(
 
 def _check_overflow(problem: Problem, admissible: Admissible, metric: str) -> None:
     """ValueError where an admissible pair's canonical key leaves float64. Costs a look at the ranges, nearly always."""
-    if not may_overflow(problem.kernel, problem.x.values, problem.y.values):
+    ranges_of = problem.keys.ranges or column_ranges
+    x = ranges_of(problem.x.values)
+    y = x if problem.x is problem.y else ranges_of(problem.y.values)
+    if not may_overflow(problem.kernel, x, y):
         return
-    if not bool(torch.isfinite(problem.x.values).all() and torch.isfinite(problem.y.values).all()):
+    if not bool(torch.isfinite(torch.cat([*x, *y])).all()):
         return  # check_finite=False: the caller's own affair
     for rows in torch.arange(problem.x.values.shape[0], device=problem.x.values.device).split(64):
         block = problem.keys.block_keys(problem.kernel, problem.x.take(rows), problem.y)

@@ -98,20 +98,25 @@ def key_of_distance(radius: Tensor, metric: str, p: float) -> Tensor:
     return radius
 
 
-def may_overflow(kernel: Kernel, x: Tensor, y: Tensor) -> bool:
-    """Whether some pair's canonical key could leave float64, from the coordinate ranges alone.
+def column_ranges(values: Tensor) -> tuple[Tensor, Tensor]:
+    """(low (d,), high (d,)) float64 of the columns of (n, d); NaN where a column holds one."""
+    return values.amin(0).to(torch.float64), values.amax(0).to(torch.float64)
+
+
+def may_overflow(kernel: Kernel, x: tuple[Tensor, Tensor], y: tuple[Tensor, Tensor]) -> bool:
+    """Whether some pair's canonical key could leave float64, from the column ranges of both sides alone.
 
     Rounding is monotone, so no key exceeds the key of the vector of ranges (of largest products for inner_product).
     False is a proof; True asks for a look at the keys themselves.
     """
-    x, y = x.to(torch.float64), y.to(torch.float64)
+    (low_x, high_x), (low_y, high_y) = x, y
+    d = low_x.shape[0]
     if kernel.kind in ("kl", "jensen_shannon", "cosine"):
         return False
     if kernel.kind in ("inner_product", "mahalanobis"):
-        spread = x.abs().amax(0).maximum(y.abs().amax(0))
-        top = float(spread.amax())
+        top = float(torch.stack([low_x, high_x, low_y, high_y]).abs().amax())
         scale = 1.0 if kernel.tensor is None else 4.0 * kernel.tensor.shape[0] * float(kernel.tensor.abs().amax())
-        return not math.isfinite(top * top * x.shape[1] * 2.0 * scale)
-    spread = torch.maximum(x.amax(0), y.amax(0)) - torch.minimum(x.amin(0), y.amin(0))
+        return not math.isfinite(top * top * d * 2.0 * scale)
+    spread = torch.maximum(high_x, high_y) - torch.minimum(low_x, low_y)
     power = {"sqeuclidean": 2.0, "minkowski": float(kernel.p), "power": float(kernel.p)}.get(kernel.kind, 1.0)
     return not bool(torch.isfinite((spread**power).sum() * 2.0))

@@ -7,6 +7,8 @@ A distance is compared as it would be returned: the canonical key's distance, ro
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -34,6 +36,27 @@ def inside(keys: Tensor, radius: Tensor, metric: str, p: float, closed: bool) ->
     return distance <= radius if closed else distance < radius
 
 
+_INFINITE = 0x7FF0000000000000  # the bits of float64 infinity
+
+
+def _from_order(order: Tensor) -> Tensor:
+    """float64 numbers from integers of the same order: the bits of their sizes, negative for negative numbers."""
+    size = order.abs().view(torch.float64)
+    return torch.where(order < 0, -size, size)
+
+
+def key_threshold(radius: Tensor, metric: str, p: float, closed: bool) -> Tensor:
+    """(n,) float64: the largest key whose distance is inside the radius, -inf where none is. By bisection over the bits,
+    because `inside` is monotone in the key; only inner_product has keys below zero."""
+    low = torch.full_like(radius, -_INFINITE - 1 if metric == "inner_product" else -1, dtype=torch.int64)
+    none, high = low, torch.full_like(low, _INFINITE + 1)
+    for _ in range(64):
+        middle = (low >> 1) + (high >> 1) + (low & high & 1)
+        hit = (middle > none) & inside(_from_order(middle), radius, metric, p, closed)
+        low, high = torch.where(hit, middle, low), torch.where(hit, high, middle)
+    return torch.where(low == none, -math.inf, _from_order(low))
+
+
 def radius_count(
     keys: Keys,
     kernel: Kernel,
@@ -52,6 +75,10 @@ def radius_count(
     device = x.values.device
     rows = torch.arange(n, device=device)
     admissible = Admissible(rows if x is y else None, groups, point_groups, window=window)
+    if keys.count is not None:
+        found = keys.count(kernel, x, y, key_threshold(radius, metric, p, closed), admissible)
+        if found is not None:
+            return found
     counts = torch.zeros(n, dtype=torch.int64, device=device)
     limit = max(256, m // 64)
     if screens.screenable(kernel):

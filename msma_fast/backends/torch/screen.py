@@ -27,7 +27,7 @@ _TOP, _TINY = 2.0**30, 2.0**-60
 _UP = 1.0 + 2.0**-40  # rounds a float64 norm up, for any d below 2^12 blocks of rounding
 _SAMPLE = 512  # rows of the sample whose coordinate-wise median is the shift
 
-_SMALL_NORM = 2.0**-480  # below it the squares of a row may be subnormal
+SMALL_NORM = 2.0**-480  # below it the squares of a row may be subnormal
 
 LEVELS = (torch.float32, torch.float64)
 
@@ -106,17 +106,36 @@ def _picture(kernel: Kernel, x: Rows, y: Rows) -> tuple[Tensor, Tensor, float, f
             raise RuntimeError("cosine needs norms")
         return wide_x / x.norms[:, None], wide_y / y.norms[:, None], 2.0, rounding
     if kernel.kind == "mahalanobis":
-        if kernel.tensor is None:
-            raise RuntimeError("mahalanobis needs the metric tensor")
         middle = _median(wide_y)
-        values, vectors = torch.linalg.eigh(kernel.tensor)
-        root = vectors * values.clamp_min(0.0).sqrt()
-        # What root root^T misses of M, and the roundings of z and of the key, relative to |x - y|^2.
-        missed = float(torch.linalg.matrix_norm(kernel.tensor - root @ root.T))
-        size = float(torch.linalg.matrix_norm(kernel.tensor))
-        wide_x, wide_y = wide_x - middle, wide_y - middle
-        return wide_x @ root, wide_y @ root, 1.0, 4.0 * missed + 64.0 * d * rounding * size
+        root, loss = _root_of(kernel, d)
+        return (wide_x - middle) @ root, (wide_y - middle) @ root, 1.0, loss
     return wide_x, wide_y, 1.0, rounding
+
+
+def _root_of(kernel: Kernel, d: int) -> tuple[Tensor, float]:
+    """(a root of M, what the picture x root and the canonical key lose relative to |x - y|^2)."""
+    if kernel.tensor is None:
+        raise RuntimeError("mahalanobis needs the metric tensor")
+    values, vectors = torch.linalg.eigh(kernel.tensor)
+    root = vectors * values.clamp_min(0.0).sqrt()
+    # What root root^T misses of M, and the roundings of z and of the key.
+    missed = float(torch.linalg.matrix_norm(kernel.tensor - root @ root.T))
+    size = float(torch.linalg.matrix_norm(kernel.tensor))
+    return root, 4.0 * missed + 64.0 * d * (d + 16) * 2.0**-50 * size
+
+
+def mahalanobis_picture(kernel: Kernel, x: Rows, y: Rows) -> tuple[tuple[Rows, Tensor], tuple[Rows, Tensor]]:
+    """((picture of x, what each row loses of a distance), the same of y), float64."""
+    d = x.values.shape[1]
+    root, loss = _root_of(kernel, d)
+    middle = _median(y.values.to(torch.float64))
+
+    def picture(rows: Rows) -> tuple[Rows, Tensor]:
+        shifted = rows.values.to(torch.float64) - middle
+        return Rows((shifted @ root).contiguous()), torch.linalg.vector_norm(shifted, dim=1) * math.sqrt(loss)
+
+    right = picture(y)
+    return (right if x is y else picture(x)), right
 
 
 def screenable(kernel: Kernel) -> bool:
@@ -159,7 +178,7 @@ def build(kernel: Kernel, x: Rows, y: Rows, level: int) -> Screen:
         slack = loss * (1.0 if kernel.kind == "cosine" else (reach * reach).sum(1)) * scale * scale
         slack = slack + z.new_full((z.shape[0],), _lost_in_keys(d, scale, scale))
         if rows.norms is not None:  # squares that went subnormal: the norm is no longer the length of the row
-            slack[rows.norms < _SMALL_NORM] = math.inf
+            slack[rows.norms < SMALL_NORM] = math.inf
         return _side(z, scale, level, slack, squares=True)
 
     right = side(z_y, y)

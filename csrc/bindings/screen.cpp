@@ -1,0 +1,197 @@
+// The Python face of the certified screen: opaque rounded rows, and the searches over them.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <limits>
+#include <optional>
+#include <string>
+#include <tuple>
+
+#include "msma/scan.hpp"
+#include "msma/screen.hpp"
+#include "problem.hpp"
+
+namespace msma {
+namespace {
+
+using namespace pybind11::literals;
+
+// Rounded rows, kept by Python between searches.
+struct PyCodes {
+    CodesPointer codes;
+    int64_t count, dimension;
+};
+
+template <typename T>
+PyCodes encode_of(const py::array& values, const OptionalArray& norms, const py::array& shift, double scale,
+                  double loss, double absolute, const OptionalArray& extra, int threads) {
+    const int64_t n = values.shape(0), d = values.shape(1);
+    const Rows<T> rows{static_cast<const T*>(values.data()),
+                       norms ? vector_of<double>("norms", *norms, n, "float64") : nullptr, n, d};
+    const PictureOf picture{vector_of<double>("shift", shift, d, "float64"), scale, loss, absolute,
+                            extra ? vector_of<double>("extra", *extra, n, "float64") : nullptr};
+    if (d > kLargestScreened) {
+        throw py::value_error("values: expected at most " + std::to_string(kLargestScreened) + " columns, got " +
+                              std::to_string(d));
+    }
+    const py::gil_scoped_release unlocked;
+    return {encode(rows, picture, threads), n, d};
+}
+
+template <typename T>
+Rows<T> plain_rows(const py::array& values) {
+    return {static_cast<const T*>(values.data()), nullptr, values.shape(0), values.shape(1)};
+}
+
+// True for float64.
+bool check_values(const py::array& values, int threads) {
+    check_threads(threads);
+    const bool wide = is_plain<double>(values, 2);
+    if (!wide && !is_plain<float>(values, 2)) {
+        refuse("values", "a contiguous float32 or float64 array of shape (n, d)", values);
+    }
+    return wide;
+}
+
+py::tuple ranges(const py::array& values, int threads) {
+    const bool wide = check_values(values, threads);
+    py::array_t<double> low(values.shape(1)), high(values.shape(1));
+    double *least = low.mutable_data(), *most = high.mutable_data();
+    {
+        const py::gil_scoped_release unlocked;
+        if (wide) {
+            column_ranges(plain_rows<double>(values), threads, least, most);
+        } else {
+            column_ranges(plain_rows<float>(values), threads, least, most);
+        }
+    }
+    return py::make_tuple(low, high);
+}
+
+py::array_t<uint64_t> hashes(const py::array& values, int threads) {
+    const bool wide = check_values(values, threads);
+    py::array_t<uint64_t> found(values.shape(0));
+    uint64_t* out = found.mutable_data();
+    const py::gil_scoped_release unlocked;
+    if (wide) {
+        row_hashes(plain_rows<double>(values), threads, out);
+    } else {
+        row_hashes(plain_rows<float>(values), threads, out);
+    }
+    return found;
+}
+
+PyCodes encode_any(const py::array& values, const OptionalArray& norms, const py::array& shift, double scale,
+                   double loss, double absolute, const OptionalArray& extra, int threads) {
+    const bool wide = check_values(values, threads);
+    return (wide ? encode_of<double> : encode_of<float>)(values, norms, shift, scale, loss, absolute, extra, threads);
+}
+
+// The arguments that both searches share, checked.
+template <typename T>
+struct Problem {
+    Kernel kernel;
+    Screened<T> screened;
+    Adversary adversary;
+
+    Problem(const Parts& parts, const PyCodes& x_codes, const PyCodes& y_codes, double factor,
+            const OptionalArray& offset, const RuleArrays& rules, const OptionalArray& pivot, double strength,
+            uint64_t seed)
+        : kernel(parts.kernel()), adversary{strength, seed, nullptr} {
+        const Rows<T> x = parts.left<T>(), y = parts.right<T>();
+        if (x_codes.count != x.count || y_codes.count != y.count) {
+            throw py::value_error("codes: expected the codes of " + std::to_string(x.count) + " and " +
+                                  std::to_string(y.count) + " rows, got " + std::to_string(x_codes.count) + " and " +
+                                  std::to_string(y_codes.count));
+        }
+        const bool same = x.values == y.values && x.count == y.count && x_codes.codes == y_codes.codes &&
+                          kernel.kind != Kind::inner_product;
+        if (pivot) adversary.pivot = vector_of<double>("pivot", *pivot, x.count, "float64");
+        screened = {&kernel,
+                    x,
+                    y,
+                    x_codes.codes.get(),
+                    y_codes.codes.get(),
+                    same,
+                    factor,
+                    offset ? vector_of<double>("offset", *offset, x.count, "float64") : nullptr,
+                    rules.of(x.count, y.count),
+                    strength > 0.0 ? &adversary : nullptr,
+                    parts.threads};
+        if (kernel.kind == Kind::inner_product && !offset) {
+            throw py::value_error("offset: expected a float64 array for inner_product, got None");
+        }
+    }
+};
+
+template <typename T>
+std::tuple<py::array_t<double>, py::array_t<int64_t>, py::array_t<int64_t>> knn_of(
+    const Parts& parts, const PyCodes& x_codes, const PyCodes& y_codes, double factor, const OptionalArray& offset,
+    const RuleArrays& rules, const OptionalArray& pivot, double strength, uint64_t seed, int64_t k) {
+    const Problem<T> problem(parts, x_codes, y_codes, factor, offset, rules, pivot, strength, seed);
+    const int64_t n = problem.screened.x.count, m = problem.screened.y.count;
+    if (k < 1 || k > m || m > std::numeric_limits<int32_t>::max()) {
+        throw py::value_error("k: expected 1 <= k <= " + std::to_string(m) + ", got " + std::to_string(k));
+    }
+    py::array_t<double> keys({n, k});
+    py::array_t<int64_t> indices({n, k}), candidates(n);
+    double* key = keys.mutable_data();
+    int64_t *index = indices.mutable_data(), *candidate = candidates.mutable_data();
+    {
+        const py::gil_scoped_release unlocked;
+        screened_knn(problem.screened, k, key, index, candidate);
+    }
+    return {keys, indices, candidates};
+}
+
+template <typename T>
+py::array_t<int64_t> count_of(const Parts& parts, const PyCodes& x_codes, const PyCodes& y_codes, double factor,
+                              const OptionalArray& offset, const RuleArrays& rules, const OptionalArray& pivot,
+                              double strength, uint64_t seed, const py::array& threshold) {
+    const Problem<T> problem(parts, x_codes, y_codes, factor, offset, rules, pivot, strength, seed);
+    const double* limits = vector_of<double>("threshold", threshold, problem.screened.x.count, "float64");
+    py::array_t<int64_t> counts(problem.screened.x.count);
+    int64_t* out = counts.mutable_data();
+    {
+        const py::gil_scoped_release unlocked;
+        screened_count(problem.screened, limits, out);
+    }
+    return counts;
+}
+
+}  // namespace
+
+void bind_screen(py::module_& m) {
+    py::class_<PyCodes>(m, "Codes", "Rows rounded to eight bits for the certified screen.");
+    m.def("encode", &encode_any, py::arg("values").noconvert(), py::arg("norms").noconvert().none(true),
+          py::arg("shift").noconvert(), "scale"_a, "loss"_a, "absolute"_a, py::arg("extra").noconvert().none(true),
+          "threads"_a, "Codes of the picture (values / norms - shift) scale of rows (n, d) float32 or float64.");
+    m.def("column_ranges", &ranges, py::arg("values").noconvert(), "threads"_a,
+          "(low (d,), high (d,)) float64 of the columns of (n, d); NaN where a column holds NaN or inf.");
+    m.def("row_hashes", &hashes, py::arg("values").noconvert(), "threads"_a,
+          "(n,) uint64; equal rows have equal hashes.");
+    m.def(
+        "screened_knn",
+        [](const Parts& parts, const PyCodes& x_codes, const PyCodes& y_codes, double factor,
+           const OptionalArray& offset, const RuleArrays& rules, const OptionalArray& pivot, double strength,
+           uint64_t seed, int64_t k) {
+            return (parts.wide ? knn_of<double> : knn_of<float>)(parts, x_codes, y_codes, factor, offset, rules, pivot,
+                                                                 strength, seed, k);
+        },
+        "problem"_a, "x_codes"_a, "y_codes"_a, "factor"_a, py::arg("offset").noconvert().none(true), "rules"_a,
+        py::arg("pivot").noconvert().none(true), "strength"_a, "seed"_a, "k"_a,
+        "(keys (n, k), indices (n, k), candidates (n,)); candidates is -1 where a row was not certified.");
+    m.def(
+        "screened_count",
+        [](const Parts& parts, const PyCodes& x_codes, const PyCodes& y_codes, double factor,
+           const OptionalArray& offset, const RuleArrays& rules, const OptionalArray& pivot, double strength,
+           uint64_t seed, const py::array& threshold) {
+            return (parts.wide ? count_of<double> : count_of<float>)(parts, x_codes, y_codes, factor, offset, rules,
+                                                                     pivot, strength, seed, threshold);
+        },
+        "problem"_a, "x_codes"_a, "y_codes"_a, "factor"_a, py::arg("offset").noconvert().none(true), "rules"_a,
+        py::arg("pivot").noconvert().none(true), "strength"_a, "seed"_a, py::arg("threshold").noconvert(),
+        "counts (n,) of admissible columns with a key of at most threshold[row].");
+}
+
+}  // namespace msma

@@ -1,0 +1,154 @@
+// How many columns have a key at most a row's threshold, by the certified screen: pairs whose bounds lie on one side of
+// the threshold are counted or left out, and only the others are given canonical keys.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "screen.hpp"
+
+namespace msma {
+namespace {
+
+constexpr double kInfinite = std::numeric_limits<double>::infinity();
+constexpr int64_t kFlush = 1024;  // undecided pairs given keys together
+
+template <typename T, bool product>
+class Count {
+  public:
+    Count(const Screened<T>& problem, const double* threshold, int64_t* counts)
+        : problem_(problem),
+          x_(problem.x_codes->view),
+          y_(problem.y_codes->view),
+          threshold_(threshold),
+          counts_(counts),
+          screen_(best_screen_body()),
+          body_(best_key_body<T>(problem.kernel->kind)),
+          room_(pair_scratch(*problem.kernel, problem.x.dimension)),
+          scratch_(room_ * problem.threads + 1),
+          marks_(2 * x_.panels() * kPanel),
+          reach_(marks_.get()),
+          outer_(marks_.get() + x_.panels() * kPanel),
+          radius_(static_cast<size_t>(x_.count)),
+          undecided_(static_cast<size_t>(problem.threads)) {
+        for (int64_t i = 0; i < x_.panels() * kPanel; ++i) {
+            reach_[i] = 0.0f;
+            outer_[i] = -std::numeric_limits<float>::infinity();
+        }
+        for (int64_t i = 0; i < x_.count; ++i) {
+            counts_[i] = 0;
+            mark(i);
+        }
+    }
+
+    void judge(int64_t row, int64_t column, const int32_t* products, bool both, TileSize size, Hits& hits) const {
+        if constexpr (product) {
+            screen_.judge_product({x_.step + row, x_.spread + row, x_.length + row, outer_ + row},
+                                         {y_.step + column, y_.spread + column, y_.length + column, nullptr},
+                                         products, size, hits);
+        } else {
+            // Without `both` the column's radius is read but not used.
+            const float* reach = both ? reach_ + column : y_.spread + column;
+            const float* outer = both ? outer_ + column : y_.spread + column;
+            screen_.judge(
+                {x_.step + row, x_.spread + row, x_.inner + row, reach_ + row, outer_ + row, x_.square + row},
+                {y_.step + column, y_.spread + column, y_.inner + column, reach, outer, y_.square + column}, products,
+                both, size, hits);
+        }
+    }
+
+    void row_hit(int worker, int64_t i, int64_t j, int32_t sum) { decide(worker, i, j, i, j, sum); }
+    void column_hit(int worker, int64_t i, int64_t j, int32_t sum) { decide(worker, j, i, i, j, sum); }
+    void task_end(int worker) { flush(worker); }
+
+  private:
+    struct Undecided {
+        std::vector<int64_t> rows, columns;
+        std::vector<double> keys;
+    };
+
+    // The radius of row i in the screen's units, and its marks.
+    void mark(int64_t i) {
+        const double key = threshold_[i], scale = problem_.x_codes->scale;
+        double& radius = radius_[static_cast<size_t>(i)];
+        if constexpr (product) {
+            radius = key == kInfinite ? kInfinite
+                                      : scale * problem_.y_codes->scale * (2.0 * key + problem_.offset[i]);
+            outer_[i] = static_cast<float>(radius + std::fabs(radius) * 0x1p-20);
+        } else {
+            radius = key < 0.0 ? -1.0 : std::sqrt(problem_.factor * key) * scale;
+            if (radius < 0.0) return;  // nothing lies within
+            const double reach = (radius + static_cast<double>(x_.spread[i])) * (1.0 + 0x1p-20);
+            reach_[i] = static_cast<float>(reach);
+            outer_[i] = static_cast<float>(reach * reach * (1.0 + 0x1p-20)) - x_.square[i];
+        }
+    }
+
+    // Pair (i, j) of the search, screened as (a, b).
+    void decide(int worker, int64_t i, int64_t j, int64_t a, int64_t b, int32_t sum) {
+        if (!problem_.rules.admit(i, j)) return;
+        const double radius = radius_[static_cast<size_t>(i)];
+        double value, width;
+        if constexpr (product) {
+            const double step = static_cast<double>(x_.step[a]) * static_cast<double>(y_.step[b]);
+            value = -2.0 * step * static_cast<double>(sum);
+            width = 2.0 * (static_cast<double>(x_.length[a]) * static_cast<double>(y_.spread[b]) +
+                           static_cast<double>(x_.spread[a]) * static_cast<double>(y_.length[b]));
+        } else {
+            value = std::sqrt(std::max(0.0, screened_square(x_, y_, a, b, sum)));
+            width = static_cast<double>(x_.spread[a]) + static_cast<double>(y_.spread[b]);
+        }
+        const double slack = std::fabs(radius) * 0x1p-30;
+        if (value - width > radius + slack) return;
+        if (value + width < radius - slack) {
+            ++counts_[i];
+            return;
+        }
+        Undecided& open = undecided_[static_cast<size_t>(worker)];
+        open.rows.push_back(i);
+        open.columns.push_back(j);
+        if (static_cast<int64_t>(open.rows.size()) >= kFlush) flush(worker);
+    }
+
+    void flush(int worker) {
+        Undecided& open = undecided_[static_cast<size_t>(worker)];
+        const size_t pairs = open.rows.size();
+        if (pairs == 0) return;
+        open.keys.resize(pairs);
+        body_.pairs(*problem_.kernel, problem_.x, problem_.y, open.rows.data(), open.columns.data(),
+                    Range{0, static_cast<int64_t>(pairs)}, scratch_.get() + worker * room_, open.keys.data());
+        for (size_t t = 0; t < pairs; ++t) counts_[open.rows[t]] += open.keys[t] <= threshold_[open.rows[t]];
+        open.rows.clear();
+        open.columns.clear();
+    }
+
+    const Screened<T>& problem_;
+    const Codes &x_, &y_;
+    const double* threshold_;
+    int64_t* counts_;
+    ScreenBody screen_;
+    KeyBody<T> body_;
+    int64_t room_;
+    Buffer<double> scratch_;
+    Buffer<float> marks_;
+    float *reach_, *outer_;
+    std::vector<double> radius_;
+    std::vector<Undecided> undecided_;
+};
+
+}  // namespace
+
+template <typename T>
+void screened_count(const Screened<T>& problem, const double* threshold, int64_t* counts) {
+    if (problem.kernel->kind == Kind::inner_product) {
+        Count<T, true> policy(problem, threshold, counts);
+        sweep(problem, policy);
+    } else {
+        Count<T, false> policy(problem, threshold, counts);
+        sweep(problem, policy);
+    }
+}
+
+template void screened_count(const Screened<float>&, const double*, int64_t*);
+template void screened_count(const Screened<double>&, const double*, int64_t*);
+
+}  // namespace msma

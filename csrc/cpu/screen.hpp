@@ -1,0 +1,212 @@
+// What the searches on the screen share: owned codes, the body of this machine, and the sweep over all pairs.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <condition_variable>
+#include <cstdint>
+#include <exception>
+#include <limits>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "buffer.hpp"
+#include "codes.hpp"
+#include "msma/screen.hpp"
+#include "parallel.hpp"
+
+namespace msma {
+
+ScreenBody best_screen_body();
+
+struct OwnedCodes {
+    Codes view;
+    double scale;
+    Buffer<int32_t> words;
+    Buffer<float> floats;
+};
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Panels of one block: its codes stay in the second-level cache, and every thread finds many blocks.
+inline int64_t panels_of_block(const Codes& codes, int threads) {
+    constexpr int64_t words = 96 * 1024;
+    const int64_t fitting = words / (codes.groups * kPanel);
+    return std::clamp<int64_t>(std::min(fitting, codes.panels() / (6 * threads)), 1, 12);
+}
+
+// Runs body(a, b, worker) once for every unordered pair of blocks, a = b included. A thread owns both blocks while it
+// works on them, so that what belongs to a row is only touched by one thread at a time.
+template <typename Body>
+void for_block_pairs(int64_t blocks, int threads, const Body& body) {
+    struct Task {
+        int64_t a, b, next;
+    };
+    std::vector<Task> tasks;
+    tasks.reserve(static_cast<size_t>(blocks * (blocks + 1) / 2));
+    // By distance around a circle: every block is met equally often at each stage.
+    for (int64_t apart = 0; apart <= blocks / 2; ++apart) {
+        const int64_t rounds = apart > 0 && 2 * apart == blocks ? apart : blocks;
+        for (int64_t a = 0; a < rounds; ++a) {
+            tasks.push_back({a, (a + apart) % blocks, static_cast<int64_t>(tasks.size()) + 1});
+        }
+    }
+    const auto end = static_cast<int64_t>(tasks.size());
+    int64_t head = 0;
+    bool failed = false;
+    std::vector<char> busy(static_cast<size_t>(blocks), 0);
+    std::mutex lock;
+    std::condition_variable freed;
+
+    const auto flag = [&](int64_t block) -> char& { return busy[static_cast<size_t>(block)]; };
+    // The first task whose blocks are both free, taken out of the list; `end` when there is none now.
+    const auto take = [&] {
+        int64_t* link = &head;
+        for (int64_t t = head; t < end; t = *link) {
+            Task& task = tasks[static_cast<size_t>(t)];
+            if (!flag(task.a) && !flag(task.b)) {
+                *link = task.next;
+                flag(task.a) = flag(task.b) = 1;
+                return t;
+            }
+            link = &task.next;
+        }
+        return end;
+    };
+
+    parallel_for(threads, threads, [&](int64_t, int worker) {
+        std::unique_lock<std::mutex> held(lock);
+        while (head < end && !failed) {
+            const int64_t t = take();
+            if (t == end) {
+                freed.wait(held);
+                continue;
+            }
+            const Task task = tasks[static_cast<size_t>(t)];
+            held.unlock();
+            try {
+                body(task.a, task.b, worker);
+            } catch (...) {
+                held.lock();
+                failed = true;
+                freed.notify_all();
+                throw;
+            }
+            held.lock();
+            flag(task.a) = flag(task.b) = 0;
+            freed.notify_all();
+        }
+    });
+}
+
+// |b_i - b_j|^2 of a pair from its integer product.
+inline double screened_square(const Codes& x, const Codes& y, int64_t i, int64_t j, int32_t product) {
+    const double step = 2.0 * static_cast<double>(x.step[i]) * static_cast<double>(y.step[j]);
+    return static_cast<double>(x.square[i]) + static_cast<double>(y.square[j]) - step * static_cast<double>(product);
+}
+
+inline float screened_distance(const Codes& x, const Codes& y, int64_t i, int64_t j, int32_t product) {
+    return static_cast<float>(std::sqrt(std::max(0.0, screened_square(x, y, i, j, product))));
+}
+
+// Moves the products of a tile as the adversary says; see Adversary. Slow: every pair gets a key.
+template <typename T>
+void disturb(const Screened<T>& problem, Range rows, Range columns, int32_t* products) {
+    const Codes &x = problem.x_codes->view, &y = problem.y_codes->view;
+    const KeyBody<T> body = best_key_body<T>(problem.kernel->kind);
+    Buffer<double> scratch(pair_scratch(*problem.kernel, problem.x.dimension) + 1);
+    for (int64_t i = rows.begin; i < rows.end; ++i) {
+        for (int64_t j = columns.begin; j < columns.end; ++j) {
+            double key = 0.0;
+            body.pairs(*problem.kernel, problem.x, problem.y, &i, &j, Range{0, 1}, scratch.get(), &key);
+            uint64_t mixed = (problem.adversary->seed + static_cast<uint64_t>(i * y.count + j)) * 0x9E3779B97F4A7C15u;
+            mixed ^= mixed >> 31;
+            const bool away = problem.adversary->pivot ? key <= problem.adversary->pivot[i] : (mixed >> 7) & 1;
+            const double shift = away ? problem.adversary->strength : -problem.adversary->strength;
+            const double step = 2.0 * static_cast<double>(x.step[i]) * static_cast<double>(y.step[j]);
+            const double near = static_cast<double>(x.spread[i]), far = static_cast<double>(y.spread[j]);
+            double wanted;
+            if (problem.kernel->kind == Kind::inner_product) {
+                const double scale = problem.x_codes->scale * problem.y_codes->scale;
+                const double bound = 2.0 * (static_cast<double>(x.length[i]) * far + near * static_cast<double>(y.length[j]));
+                wanted = -(scale * (2.0 * key + problem.offset[i]) + shift * bound) / step;
+            } else {
+                const double distance = std::sqrt(problem.factor * key) * problem.x_codes->scale;
+                const double moved = std::max(0.0, distance + shift * (near + far));
+                wanted = (static_cast<double>(x.square[i]) + static_cast<double>(y.square[j]) - moved * moved) / step;
+            }
+            if (!std::isfinite(wanted)) continue;
+            // Towards the true distance, so that rounding does not leave the bound.
+            const double whole = away ? std::ceil(wanted) : std::floor(wanted);
+            products[(i - rows.begin) * kPanel + (j - columns.begin)] =
+                static_cast<int32_t>(std::clamp(whole, -2147483000.0, 2147483000.0));
+        }
+    }
+}
+
+// Integer products of the strip that begins at first_row with a panel.
+template <typename T>
+void multiply_tile(const Screened<T>& problem, const ScreenBody& body, int64_t first_row, int64_t panel,
+                   int32_t* products) {
+    const Codes &x = problem.x_codes->view, &y = problem.y_codes->view;
+    const int32_t* strip = x.panel(first_row / kPanel) + first_row % kPanel;
+    body.multiply(strip, y.panel(panel), y.groups, x.sum + first_row, products);
+    if (problem.adversary) {
+        const Range rows{first_row, std::min(first_row + body.tile_rows, x.count)};
+        disturb(problem, rows, {panel * kPanel, std::min((panel + 1) * kPanel, y.count)}, products);
+    }
+}
+
+// Calls row_hit(worker, i, j, product) for every pair that may matter to row i, by the marks of `policy`, and
+// column_hit likewise with the roles exchanged where the two sides are the same; then task_end(worker) after each task,
+// while the thread still owns the rows. Every ordered pair of different rows is judged exactly once.
+template <typename T, typename Policy>
+void sweep(const Screened<T>& problem, Policy& policy) {
+    const Codes &x = problem.x_codes->view, &y = problem.y_codes->view;
+    const ScreenBody body = best_screen_body();
+    const int64_t block = panels_of_block(x, problem.threads);
+
+    const auto tile = [&](int worker, int64_t first_row, int64_t panel, bool both, int32_t* products) {
+        const int64_t first_column = panel * kPanel;
+        const int64_t rows = std::min<int64_t>(body.tile_rows, x.count - first_row);
+        const int64_t columns = std::min(kPanel, y.count - first_column);
+        multiply_tile(problem, body, first_row, panel, products);
+        Hits hits;
+        policy.judge(first_row, first_column, products, both, {rows, columns}, hits);
+        for (int h = 0; h < hits.row_count; ++h) {
+            const int r = hits.row[h] >> 8, c = hits.row[h] & 0xff;
+            policy.row_hit(worker, first_row + r, first_column + c, products[r * kPanel + c]);
+        }
+        for (int h = 0; h < hits.column_count; ++h) {
+            const int r = hits.column[h] >> 8, c = hits.column[h] & 0xff;
+            policy.column_hit(worker, first_row + r, first_column + c, products[r * kPanel + c]);
+        }
+    };
+    const auto block_pair = [&](int64_t a, int64_t b, int worker) {
+        alignas(64) int32_t products[kMostTileRows * kPanel];
+        const int64_t a_end = std::min((a + 1) * block, x.panels()), b_end = std::min((b + 1) * block, y.panels());
+        for (int64_t panel = b * block; panel < b_end; ++panel) {
+            const int64_t last = problem.same && a == b ? panel + 1 : a_end;
+            for (int64_t left = a * block; left < last; ++left) {
+                const bool both = problem.same && left != panel;
+                const int64_t row_end = std::min((left + 1) * kPanel, x.count);
+                for (int64_t row = left * kPanel; row < row_end; row += body.tile_rows) {
+                    tile(worker, row, panel, both, products);
+                }
+            }
+        }
+        policy.task_end(worker);
+    };
+    if (problem.same) {
+        for_block_pairs(ceil_div(x.panels(), block), problem.threads, block_pair);
+        return;
+    }
+    // One task a block of rows: its panels of columns follow each other.
+    const int64_t x_blocks = ceil_div(x.panels(), block), y_blocks = ceil_div(y.panels(), block);
+    parallel_for(x_blocks, problem.threads, [&](int64_t a, int worker) {
+        for (int64_t b = 0; b < y_blocks; ++b) block_pair(a, b, worker);
+    });
+}
+
+}  // namespace msma

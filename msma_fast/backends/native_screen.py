@@ -1,0 +1,206 @@
+"""Searches by the compiled certified screen (csrc/cpu/codes.hpp has the inequalities): the same answers as the torch
+backend's searches, from rows rounded to eight bits.
+
+search(Search) -> Found            k nearest, as torch/knn.search_all
+count(kernel, x, y, threshold, admissible) -> (n,) int64, or None where the screen does not apply
+
+The picture of the rows, in which a metric is a distance, is the one of torch/screen.py.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from msma_fast.backends.torch import knn as torch_knn
+from msma_fast.backends.torch import screen as screens
+from msma_fast.backends.torch.admissible import Admissible
+from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
+
+_SAMPLE = 512  # rows of the sample whose coordinate-wise median is the shift
+_TOP = 2.0**29  # the largest |z_j|: squares of whole rows stay far inside float32
+_LARGEST_DIMENSION = 100_000  # beyond it the integer products could overflow
+_UNDERFLOW = 2.0**-80  # what canonical products may lose to underflow, in the screen's units
+
+
+class Adversary(NamedTuple):
+    """A test of the certificate: screened values move by up to `strength` times their declared bound. With `pivot` (n,)
+    pairs with a key of at most it are pushed away and the others pulled near; else the seed draws the sign."""
+
+    strength: float
+    seed: int = 0
+    pivot: Tensor | None = None
+
+
+# Set by tests only.
+adversary: Adversary | None = None
+
+
+class Sides(NamedTuple):
+    """Rounded rows of both sides (the same object for a self-search under a symmetric kernel) and what their distances
+    mean: distance^2 = factor * key, or -2 z_x.z_y = 2 key + offset."""
+
+    x: Any
+    y: Any
+    factor: float
+    offset: Tensor | None
+
+
+def _native() -> Any:
+    return importlib.import_module("msma_fast._native")
+
+
+def column_ranges(values: Tensor) -> tuple[Tensor, Tensor]:
+    """(low (d,), high (d,)) float64 of (n, d); NaN where a column is not finite."""
+    low, high = _native().column_ranges(values.numpy(), torch.get_num_threads())
+    return torch.from_numpy(low), torch.from_numpy(high)
+
+
+def row_hashes(values: Tensor) -> Tensor:
+    """(n,) int64; equal rows have equal hashes."""
+    return torch.from_numpy(_native().row_hashes(values.numpy(), torch.get_num_threads()).view(np.int64))
+
+
+def _encode(rows: Rows, shift: Tensor, scale: float, loss: float, absolute: float, extra: Tensor | None) -> Any:
+    return _native().encode(
+        rows.values.numpy(),
+        None if rows.norms is None else rows.norms.numpy(),
+        shift.numpy(),
+        scale,
+        loss,
+        absolute,
+        None if extra is None else extra.numpy(),
+        torch.get_num_threads(),
+    )
+
+
+def _middle(rows: Rows) -> Tensor:
+    """(d,) coordinate-wise median of an evenly spread sample of the picture: one huge coordinate cannot move it."""
+    step = max(1, rows.values.shape[0] // _SAMPLE)
+    sample = rows.values[::step].to(torch.float64)
+    if rows.norms is not None:
+        sample = sample / rows.norms[::step, None]
+    return torch.from_numpy(np.median(sample.numpy(), axis=0))
+
+
+def _reach(rows: Rows, middle: Tensor) -> float:
+    """The largest |z_j - middle_j|; NaN where a value is not finite."""
+    if rows.norms is not None:
+        return 1.0 + float(middle.abs().amax())
+    low, high = column_ranges(rows.values)
+    return float(torch.maximum(high - middle, middle - low).amax())
+
+
+def _scale(reach: float) -> float:
+    exponent = math.frexp(_TOP)[1] - 1 - math.frexp(reach)[1]
+    return 2.0 ** max(-1000, min(1000, exponent)) if reach > 0.0 else 1.0
+
+
+def _subnormal_norms(rows: Rows) -> Tensor | None:
+    """(n,) inf where the squares of a row may have gone subnormal: its norm is no longer its length."""
+    if rows.norms is None:
+        return None
+    return torch.where(rows.norms < screens.SMALL_NORM, math.inf, 0.0)
+
+
+def sides(kernel: Kernel, x: Rows, y: Rows) -> Sides | None:
+    """Both sides rounded, or None where the screen does not apply."""
+    d = x.values.shape[1]
+    if not screens.screenable(kernel) or d > _LARGEST_DIMENSION:
+        return None
+    loss = math.sqrt((d + 16) * 2.0**-50)  # of canonical keys, relative; see torch/screen.py
+    lost = math.sqrt((d + 16) * 2.0**-1074)  # where their terms are subnormal
+    if kernel.kind == "inner_product":
+        return _product_sides(x, y)
+    absolute_x = absolute_y = lost
+    extra_x, extra_y, factor = _subnormal_norms(x), _subnormal_norms(y), 1.0
+    if kernel.kind == "cosine":
+        factor, absolute_x, absolute_y = 2.0, loss, loss
+    elif kernel.kind == "mahalanobis":
+        (x, extra_x), (y, extra_y) = screens.mahalanobis_picture(kernel, x, y)
+    middle = _middle(y)
+    reach = _reach(y, middle)
+    if x is not y:
+        reach = max(reach, _reach(x, middle))
+    if not math.isfinite(reach):
+        return None
+    right = _encode(y, middle, _scale(reach), loss, absolute_y, extra_y)
+    left = right if x is y else _encode(x, middle, _scale(reach), loss, absolute_x, extra_x)
+    return Sides(left, right, factor, None)
+
+
+def _product_sides(x: Rows, y: Rows) -> Sides | None:
+    d = x.values.shape[1]
+    middle = _middle(y)
+    zero = torch.zeros_like(middle)
+    reach_x, reach_y = _reach(x, zero), _reach(y, middle)
+    if not (math.isfinite(reach_x) and math.isfinite(reach_y)):
+        return None
+    scale_x, scale_y = _scale(reach_x), _scale(reach_y)
+    if 2.0 * (d + 16) * (2.0**-1074 * scale_x) * scale_y > _UNDERFLOW:
+        return None
+    wide_y = y.values.to(torch.float64)
+    # Rounding of the canonical product, of x.middle and of the shift, relative to |x|.
+    size = torch.linalg.vector_norm(wide_y, dim=1) + torch.linalg.vector_norm(middle)
+    left = _encode(x, zero, scale_x, 0.0, 0.0, None)
+    right = _encode(y, middle, scale_y, 0.0, 0.0, (d + 16) * 2.0**-50 * size)
+    return Sides(left, right, 1.0, 2.0 * (x.values.to(torch.float64) @ middle))
+
+
+def _arguments(kernel: Kernel, x: Rows, y: Rows, both: Sides, admissible: Admissible) -> tuple[Any, ...]:
+    """What both searches pass on."""
+    from msma_fast.backends.native import problem
+
+    native = _native()
+    rules = native.Rules(
+        None if admissible.own is None else admissible.own.contiguous().numpy(),
+        None if admissible.groups is None else admissible.groups.contiguous().numpy(),
+        None if admissible.point_groups is None else admissible.point_groups.contiguous().numpy(),
+        admissible.window,
+    )
+    move = adversary or Adversary(0.0)
+    return (
+        native.Problem(*problem(kernel, x, y), torch.get_num_threads()),
+        both.x,
+        both.y,
+        both.factor,
+        None if both.offset is None else both.offset.numpy(),
+        rules,
+        None if move.pivot is None else move.pivot.numpy(),
+        move.strength,
+        move.seed,
+    )
+
+
+def search(search: torch_knn.Search) -> torch_knn.Found:
+    """The exact neighbours of every row of x among the rows of y; rows that the screen cannot certify get every key."""
+    n, m = search.x.values.shape[0], search.y.values.shape[0]
+    both = sides(search.kernel, search.x, search.y) if 4 * search.k <= m else None
+    if both is None:
+        return torch_knn.search_all(search)
+    arguments = _arguments(search.kernel, search.x, search.y, both, search.admissible)
+    keys, indices, candidates = map(torch.from_numpy, _native().screened_knn(*arguments, search.k))
+    found = torch_knn.Found(keys, indices, candidates, torch.zeros(n, dtype=torch.int64))
+    rows = (candidates < 0).nonzero().squeeze(1)
+    if rows.numel():
+        torch_knn.every_key(search, rows, found)
+    return found
+
+
+def count(kernel: Kernel, x: Rows, y: Rows, threshold: Tensor, admissible: Admissible) -> Tensor | None:
+    """(n,) int64: admissible rows of y whose key is at most threshold (n,) float64; None where the screen does not apply."""
+    both = sides(kernel, x, y)
+    if both is None:
+        return None
+    found = _native().screened_count(*_arguments(kernel, x, y, both, admissible), threshold.contiguous().numpy())
+    return torch.from_numpy(found)
+
+
+def over(keys: Keys) -> Keys:
+    """The provider of keys with these searches."""
+    return keys._replace(search=search, count=count, ranges=column_ranges, hashes=row_hashes)
