@@ -105,7 +105,7 @@ def _subnormal_norms(rows: Rows) -> Tensor | None:
     """(n,) inf where the squares of a row may have gone subnormal: its norm is no longer its length."""
     if rows.norms is None:
         return None
-    return torch.where(rows.norms < screens.SMALL_NORM, math.inf, 0.0)
+    return torch.zeros_like(rows.norms).masked_fill_(rows.norms < screens.SMALL_NORM, math.inf)
 
 
 def sides(kernel: Kernel, x: Rows, y: Rows) -> Sides | None:
