@@ -116,7 +116,7 @@ struct Parts {
 
 // Which pairs count; see Rules.
 struct RuleArrays {
-    OptionalArray own, row_labels, column_labels;
+    OptionalArray own, row_ids, row_labels, column_labels;
     int64_t window;
 
     Rules of(int64_t n, int64_t m) const {
@@ -124,6 +124,7 @@ struct RuleArrays {
             throw py::value_error("labels: expected labels of both sides or of none, got one side");
         }
         return {own ? vector_of<int64_t>("own", *own, n, "int64") : nullptr,
+                row_ids ? vector_of<int64_t>("row_ids", *row_ids, n, "int64") : nullptr,
                 row_labels ? vector_of<int32_t>("row_labels", *row_labels, n, "int32") : nullptr,
                 column_labels ? vector_of<int32_t>("column_labels", *column_labels, m, "int32") : nullptr, window};
     }
@@ -136,8 +137,9 @@ inline void bind_problem(py::module_& m) {
              "kind"_a, "p"_a, py::arg("tensor").noconvert().none(true), py::arg("x").noconvert(),
              py::arg("x_norms").noconvert().none(true), py::arg("y").noconvert(),
              py::arg("y_norms").noconvert().none(true), "threads"_a);
-    py::class_<RuleArrays>(m, "Rules", "Which pairs count: own (n,) int64, labels (n,) and (m,) int32, a window.")
-        .def(py::init<OptionalArray, OptionalArray, OptionalArray, int64_t>(), py::arg("own").noconvert().none(true),
+    py::class_<RuleArrays>(m, "Rules", "Which pairs count: own and row_ids (n,) int64, labels (n,) and (m,) int32, a window.")
+        .def(py::init<OptionalArray, OptionalArray, OptionalArray, OptionalArray, int64_t>(),
+             py::arg("own").noconvert().none(true), py::arg("row_ids").noconvert().none(true),
              py::arg("row_labels").noconvert().none(true), py::arg("column_labels").noconvert().none(true), "window"_a);
 }
 

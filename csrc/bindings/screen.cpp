@@ -7,6 +7,8 @@
 #include <string>
 #include <tuple>
 
+#include "../cpu/padded_kernel.hpp"
+#include "msma/direct.hpp"
 #include "msma/scan.hpp"
 #include "msma/screen.hpp"
 #include "problem.hpp"
@@ -90,14 +92,16 @@ PyCodes encode_any(const py::array& values, const OptionalArray& norms, const py
 // The arguments that both searches share, checked.
 template <typename T>
 struct Problem {
+    PaddedKernel padded;
     Kernel kernel;
     Screened<T> screened;
     Adversary adversary;
 
+    Problem(const Problem&) = delete;
     Problem(const Parts& parts, const PyCodes& x_codes, const PyCodes& y_codes, double factor,
             const OptionalArray& offset, const RuleArrays& rules, const OptionalArray& pivot, double strength,
             uint64_t seed)
-        : kernel(parts.kernel()), adversary{strength, seed, nullptr} {
+        : padded(parts.kernel(), parts.x.shape(1)), kernel(padded.get()), adversary{strength, seed, nullptr} {
         const Rows<T> x = parts.left<T>(), y = parts.right<T>();
         if (x_codes.count != x.count || y_codes.count != y.count) {
             throw py::value_error("codes: expected the codes of " + std::to_string(x.count) + " and " +
@@ -159,6 +163,46 @@ py::array_t<int64_t> count_of(const Parts& parts, const PyCodes& x_codes, const 
     return counts;
 }
 
+template <typename T>
+Direct<T> direct_problem(const Parts& parts, const Kernel& kernel, const RuleArrays& rules) {
+    const Rows<T> x = parts.left<T>(), y = parts.right<T>();
+    const bool same = x.values == y.values && x.count == y.count && kernel.kind != Kind::inner_product;
+    return {&kernel, x, y, same, rules.of(x.count, y.count), parts.threads};
+}
+
+template <typename T>
+py::tuple direct_knn_of(const Parts& parts, const RuleArrays& rules, int64_t k) {
+    const PaddedKernel kernel(parts.kernel(), parts.x.shape(1));
+    const Direct<T> problem = direct_problem<T>(parts, kernel.get(), rules);
+    if (k < 1 || k > problem.y.count) {
+        throw py::value_error("k: expected 1 <= k <= " + std::to_string(problem.y.count) + ", got " +
+                              std::to_string(k));
+    }
+    py::array_t<double> keys({problem.x.count, k});
+    py::array_t<int64_t> indices({problem.x.count, k});
+    double* key = keys.mutable_data();
+    int64_t* index = indices.mutable_data();
+    {
+        const py::gil_scoped_release unlocked;
+        direct_knn(problem, k, key, index);
+    }
+    return py::make_tuple(keys, indices);
+}
+
+template <typename T>
+py::array_t<int64_t> direct_count_of(const Parts& parts, const RuleArrays& rules, const py::array& threshold) {
+    const PaddedKernel kernel(parts.kernel(), parts.x.shape(1));
+    const Direct<T> problem = direct_problem<T>(parts, kernel.get(), rules);
+    const double* limits = vector_of<double>("threshold", threshold, problem.x.count, "float64");
+    py::array_t<int64_t> counts(problem.x.count);
+    int64_t* out = counts.mutable_data();
+    {
+        const py::gil_scoped_release unlocked;
+        direct_count(problem, limits, out);
+    }
+    return counts;
+}
+
 }  // namespace
 
 void bind_screen(py::module_& m) {
@@ -170,6 +214,19 @@ void bind_screen(py::module_& m) {
           "(low (d,), high (d,)) float64 of the columns of (n, d); NaN where a column holds NaN or inf.");
     m.def("row_hashes", &hashes, py::arg("values").noconvert(), "threads"_a,
           "(n,) uint64; equal rows have equal hashes.");
+    m.def(
+        "direct_knn",
+        [](const Parts& parts, const RuleArrays& rules, int64_t k) {
+            return (parts.wide ? direct_knn_of<double> : direct_knn_of<float>)(parts, rules, k);
+        },
+        "problem"_a, "rules"_a, "k"_a, "(keys (n, k), indices (n, k)); every pair is given a key.");
+    m.def(
+        "direct_count",
+        [](const Parts& parts, const RuleArrays& rules, const py::array& threshold) {
+            return (parts.wide ? direct_count_of<double> : direct_count_of<float>)(parts, rules, threshold);
+        },
+        "problem"_a, "rules"_a, py::arg("threshold").noconvert(),
+        "counts (n,) of admissible columns with a key of at most threshold[row]; every pair is given a key.");
     m.def(
         "screened_knn",
         [](const Parts& parts, const PyCodes& x_codes, const PyCodes& y_codes, double factor,

@@ -27,8 +27,6 @@ struct OwnedCodes {
     Buffer<float> floats;
 };
 
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // Panels of one block: its codes stay in the second-level cache, and every thread finds many blocks.
 inline int64_t panels_of_block(const Codes& codes, int threads) {
     constexpr int64_t words = 96 * 1024;

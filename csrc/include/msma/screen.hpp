@@ -30,6 +30,7 @@ CodesPointer encode(const Rows<T>& rows, const PictureOf& picture, int threads);
 // Which pairs count: not the row's own column, not equal labels, not within the window. Null pointers: no such rule.
 struct Rules {
     const int64_t* own;            // (n,) column that is the row itself, -1 for none
+    const int64_t* row_ids;        // (n,) where the row stands for the window, null for 0, 1, ...
     const int32_t* row_labels;     // (n,)
     const int32_t* column_labels;  // (m,)
     int64_t window;                // |row - column| <= window is left out
@@ -37,8 +38,9 @@ struct Rules {
     bool admit(int64_t row, int64_t column) const {
         if (own && own[row] == column) return false;
         if (row_labels && row_labels[row] == column_labels[column]) return false;
-        const int64_t apart = row < column ? column - row : row - column;
-        return window == 0 || apart > window;
+        if (window == 0) return true;
+        const int64_t place = row_ids ? row_ids[row] : row;
+        return (place < column ? column - place : place - column) > window;
     }
 
     // Bit c: column first + c does not count for the row, or is not one of `columns` <= 64.

@@ -54,6 +54,6 @@ class Keys(NamedTuple):
     block_keys: Callable[[Kernel, Rows, Rows], Tensor]  # (n, m) of all pairs
     kinds: frozenset[str]
     search: Callable[[Any], Any] | None = None  # knn.Search -> knn.Found
-    count: Callable[..., Tensor | None] | None = None  # (kernel, x, y, threshold, admissible) -> (n,), None: not here
+    count: Callable[..., Tensor] | None = None  # (kernel, x, y, threshold, admissible) -> (n,) int64
     ranges: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None  # (n, d) -> column minima, maxima; NaN if not finite
     hashes: Callable[[Tensor], Tensor] | None = None  # (n, d) -> (n,) int64, equal for equal rows

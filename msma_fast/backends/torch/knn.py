@@ -113,7 +113,7 @@ def _screened(search: Search, rows: Tensor, level: int, out: Found, limit: int) 
     return torch.cat(left_over)
 
 
-def every_key(search: Search, rows: Tensor, out: Found) -> None:
+def _every_key(search: Search, rows: Tensor, out: Found) -> None:
     """The definition itself: every canonical key of the rows."""
     m = search.y.values.shape[0]
     for block in _blocks(rows, m, _KEY_BLOCK):
@@ -154,7 +154,7 @@ def search_all(search: Search) -> Found:
             rows = _screened(search, rows, level, out, limit)
             if not rows.numel():
                 return out
-    every_key(search, rows, out)
+    _every_key(search, rows, out)
     return out
 
 

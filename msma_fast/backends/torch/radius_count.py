@@ -76,9 +76,7 @@ def radius_count(
     rows = torch.arange(n, device=device)
     admissible = Admissible(rows if x is y else None, groups, point_groups, window=window)
     if keys.count is not None:
-        found = keys.count(kernel, x, y, key_threshold(radius, metric, p, closed), admissible)
-        if found is not None:
-            return found
+        return keys.count(kernel, x, y, key_threshold(radius, metric, p, closed), admissible)
     counts = torch.zeros(n, dtype=torch.int64, device=device)
     limit = max(256, m // 64)
     if screens.screenable(kernel):

@@ -1,8 +1,8 @@
-"""Searches by the compiled certified screen (csrc/cpu/codes.hpp has the inequalities): the same answers as the torch
-backend's searches, from rows rounded to eight bits.
+"""Searches by the compiled module, with the same answers as the torch backend's: the certified screen over rows rounded
+to eight bits (csrc/cpu/codes.hpp has the inequalities), and every key of a pair where it does not apply.
 
-search(Search) -> Found            k nearest, as torch/knn.search_all
-count(kernel, x, y, threshold, admissible) -> (n,) int64, or None where the screen does not apply
+search(Search) -> Found                                       k nearest, as torch/knn.search_all
+count(kernel, x, y, threshold, admissible) -> (n,) int64      keys within a threshold
 
 The picture of the rows, in which a metric is a distance, is the one of torch/screen.py.
 """
@@ -152,25 +152,39 @@ def _product_sides(x: Rows, y: Rows) -> Sides | None:
     return Sides(left, right, 1.0, 2.0 * (x.values.to(torch.float64) @ middle))
 
 
-def _arguments(kernel: Kernel, x: Rows, y: Rows, both: Sides, admissible: Admissible) -> tuple[Any, ...]:
-    """What both searches pass on."""
+def _problem(kernel: Kernel, x: Rows, y: Rows) -> Any:
     from msma_fast.backends.native import problem
 
-    native = _native()
-    rules = native.Rules(
-        None if admissible.own is None else admissible.own.contiguous().numpy(),
-        None if admissible.groups is None else admissible.groups.contiguous().numpy(),
-        None if admissible.point_groups is None else admissible.point_groups.contiguous().numpy(),
+    return _native().Problem(*problem(kernel, x, y), torch.get_num_threads())
+
+
+def _rules(admissible: Admissible, rows: Tensor | None = None) -> Any:
+    """The rules for all queries, or for those in `rows`."""
+
+    def array(values: Tensor | None, of_rows: bool = True) -> Any:
+        if values is None:
+            return None
+        return (values if rows is None or not of_rows else values[rows]).contiguous().numpy()
+
+    return _native().Rules(
+        array(admissible.own),
+        None if rows is None else rows.contiguous().numpy(),
+        array(admissible.groups),
+        array(admissible.point_groups, of_rows=False),
         admissible.window,
     )
+
+
+def _screened(kernel: Kernel, x: Rows, y: Rows, both: Sides, admissible: Admissible) -> tuple[Any, ...]:
+    """The arguments of both screened searches."""
     move = adversary or Adversary(0.0)
     return (
-        native.Problem(*problem(kernel, x, y), torch.get_num_threads()),
+        _problem(kernel, x, y),
         both.x,
         both.y,
         both.factor,
         None if both.offset is None else both.offset.numpy(),
-        rules,
+        _rules(admissible),
         None if move.pivot is None else move.pivot.numpy(),
         move.strength,
         move.seed,
@@ -178,27 +192,34 @@ def _arguments(kernel: Kernel, x: Rows, y: Rows, both: Sides, admissible: Admiss
 
 
 def search(search: torch_knn.Search) -> torch_knn.Found:
-    """The exact neighbours of every row of x among the rows of y; rows that the screen cannot certify get every key."""
-    n, m = search.x.values.shape[0], search.y.values.shape[0]
-    both = sides(search.kernel, search.x, search.y) if 4 * search.k <= m else None
+    """The exact neighbours of every row of x among the rows of y. Rows that the screen cannot certify, and searches that
+    it does not serve, give every pair a key."""
+    kernel, x, y, admissible, k = search[1:]
+    n, m = x.values.shape[0], y.values.shape[0]
+    both = sides(kernel, x, y) if 4 * k <= m else None
     if both is None:
-        return torch_knn.search_all(search)
-    arguments = _arguments(search.kernel, search.x, search.y, both, search.admissible)
-    keys, indices, candidates = map(torch.from_numpy, _native().screened_knn(*arguments, search.k))
-    found = torch_knn.Found(keys, indices, candidates, torch.zeros(n, dtype=torch.int64))
+        keys, indices = map(torch.from_numpy, _native().direct_knn(_problem(kernel, x, y), _rules(admissible), k))
+        level = torch.full((n,), torch_knn.ALL_KEYS, dtype=torch.int64)
+        return torch_knn.Found(keys, indices, admissible.counts(n, m), level)
+    arguments = _screened(kernel, x, y, both, admissible)
+    keys, indices, candidates = map(torch.from_numpy, _native().screened_knn(*arguments, k))
+    level = torch.zeros(n, dtype=torch.int64)
     rows = (candidates < 0).nonzero().squeeze(1)
     if rows.numel():
-        torch_knn.every_key(search, rows, found)
-    return found
+        problem = _problem(kernel, x.take(rows), y)
+        keys[rows], indices[rows] = map(torch.from_numpy, _native().direct_knn(problem, _rules(admissible, rows), k))
+        level[rows] = torch_knn.ALL_KEYS
+        candidates[rows] = admissible.counts(n, m)[rows]
+    return torch_knn.Found(keys, indices, candidates, level)
 
 
-def count(kernel: Kernel, x: Rows, y: Rows, threshold: Tensor, admissible: Admissible) -> Tensor | None:
-    """(n,) int64: admissible rows of y whose key is at most threshold (n,) float64; None where the screen does not apply."""
+def count(kernel: Kernel, x: Rows, y: Rows, threshold: Tensor, admissible: Admissible) -> Tensor:
+    """(n,) int64: admissible rows of y whose key is at most threshold (n,) float64."""
     both = sides(kernel, x, y)
+    limits = threshold.contiguous().numpy()
     if both is None:
-        return None
-    found = _native().screened_count(*_arguments(kernel, x, y, both, admissible), threshold.contiguous().numpy())
-    return torch.from_numpy(found)
+        return torch.from_numpy(_native().direct_count(_problem(kernel, x, y), _rules(admissible), limits))
+    return torch.from_numpy(_native().screened_count(*_screened(kernel, x, y, both, admissible), limits))
 
 
 def over(keys: Keys) -> Keys:
