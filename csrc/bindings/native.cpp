@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <optional>
 #include <string>
-#include <utility>
 
 #include "arrays.hpp"
+#include "boundary.hpp"
 #include "msma/cpu.hpp"
 #include "msma/keys.hpp"
 
@@ -16,22 +16,7 @@ namespace {
 
 using OptionalArray = std::optional<py::array>;
 
-constexpr std::pair<const char*, Kind> kKinds[] = {
-    {"sqeuclidean", Kind::sqeuclidean}, {"manhattan", Kind::manhattan}, {"chebyshev", Kind::chebyshev},
-    {"minkowski", Kind::minkowski},     {"cosine", Kind::cosine},       {"inner_product", Kind::inner_product},
-    {"mahalanobis", Kind::mahalanobis},
-};
-
 constexpr int kLargestPower = 16;
-
-Kind kind_of(const std::string& name) {
-    std::string known;
-    for (const auto& [text, kind] : kKinds) {
-        if (name == text) return kind;
-        known += (known.empty() ? "" : ", ") + std::string(text);
-    }
-    throw py::value_error("kind: expected one of " + known + ", got '" + name + "'");
-}
 
 Kernel kernel_of(const std::string& kind, int p, const OptionalArray& tensor, int64_t d) {
     Kernel kernel{kind_of(kind), p, nullptr};
@@ -70,10 +55,6 @@ bool check_rows(const py::array& x, const py::array& y) {
     }
     if (x.shape(1) != y.shape(1)) refuse("y", "d = " + std::to_string(x.shape(1)) + " as in x", y);
     return wide;
-}
-
-void check_threads(int threads) {
-    if (threads < 1) throw py::value_error("threads: expected at least 1, got " + std::to_string(threads));
 }
 
 void check_indices(const char* name, const int64_t* indices, int64_t size, int64_t count) {
@@ -134,6 +115,9 @@ py::dict features() {
 }
 
 }  // namespace
+
+void bind_reductions(py::module_& m);
+
 }  // namespace msma
 
 PYBIND11_MODULE(_native, m) {
@@ -172,4 +156,5 @@ PYBIND11_MODULE(_native, m) {
         "instruction_set", [] { return msma::name_of(msma::instruction_set()); },
         "The instruction set in use: scalar, avx2 or avx512.");
     m.def("cpu_features", &msma::features, "What this processor and its operating system offer, as a dict of bool.");
+    msma::bind_reductions(m);
 }

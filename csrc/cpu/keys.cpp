@@ -1,43 +1,18 @@
-// Chooses the kernel body for this machine and cuts the work into tasks that fit the second-level cache.
+// Cuts the work into tasks that fit the second-level cache.
 #include "msma/keys.hpp"
 
 #include <algorithm>
 #include <cstddef>
-#include <memory>
-#include <new>
 #include <vector>
 
 #include "body.hpp"
-#include "msma/cpu.hpp"
+#include "dispatch.hpp"
 #include "parallel.hpp"
+#include "scratch.hpp"
+#include "work.hpp"
 
 namespace msma {
 namespace {
-
-template <typename T>
-KeyBody<T> best_body(Kind kind) {
-#ifdef MSMA_X86_BODIES
-    if (instruction_set() == InstructionSet::avx512) return avx512::key_body<T>(kind);
-    if (instruction_set() == InstructionSet::avx2) return avx2::key_body<T>(kind);
-#endif
-    return scalar::key_body<T>(kind);
-}
-
-// Doubles on a cache line boundary; not initialised.
-class Scratch {
-  public:
-    explicit Scratch(int64_t size)
-        : data_(static_cast<double*>(::operator new(static_cast<size_t>(size) * sizeof(double), kLine))) {}
-
-    double* get() const { return data_.get(); }
-
-  private:
-    static constexpr std::align_val_t kLine{64};
-    struct Free {
-        void operator()(double* p) const { ::operator delete(p, kLine); }
-    };
-    std::unique_ptr<double, Free> data_;
-};
 
 // The mahalanobis tensor with rows of whole lanes; the kernel itself otherwise.
 class PaddedKernel {
@@ -57,20 +32,9 @@ class PaddedKernel {
     std::vector<double> tensor_;
 };
 
-// Coordinates read for one pair, and how many make a thread worth its start (some 50 microseconds of work).
+// Coordinates read for one pair.
 int64_t cost_of_pair(const Kernel& kernel, int64_t d) { return kernel.kind == Kind::mahalanobis ? d * d : d; }
-constexpr int64_t kThreadCost = int64_t{1} << 19;
 
-int worth_starting(int64_t pairs, int64_t cost, int threads) {
-    const double work = static_cast<double>(pairs) * static_cast<double>(cost);
-    return static_cast<int>(std::clamp(work / static_cast<double>(kThreadCost), 1.0, static_cast<double>(threads)));
-}
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-Range nth(int64_t task, int64_t step, int64_t total) { return {task * step, std::min(total, (task + 1) * step)}; }
-
-constexpr int64_t kPanelDoubles = 48 * 1024;  // 384 KiB of promoted y rows, within any second-level cache
 // Rows of x in one task of block_keys: some 500 microseconds of work, so that threads end together.
 constexpr int64_t kTaskCost = int64_t{1} << 22;
 int64_t rows_of_task(int64_t columns, int64_t cost) {
