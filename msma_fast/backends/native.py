@@ -90,9 +90,10 @@ def serves(device: torch.device) -> tuple[bool, str]:
 
 def operations() -> dict[str, Callable[..., Any]]:
     """op name -> function: the torch backend's ops over the compiled keys."""
+    from msma_fast.backends.native_reductions import REDUCTIONS
     from msma_fast.backends.torch.ops import ops as bind
 
-    return bind(Keys(pair_keys, block_keys, KINDS))
+    return bind(Keys(pair_keys, block_keys, KINDS), REDUCTIONS)
 
 
 def pair_keys(kernel: Kernel, x: Rows, y: Rows, i: Tensor, j: Tensor) -> Tensor:
