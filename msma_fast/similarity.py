@@ -53,7 +53,8 @@ def distance_correlation(x: Array, y: Array, *, check_finite: bool = True, backe
     """Distance correlation of paired rows x (n, dx), y (n, dy): the square root of the biased V-statistic, in [0, 1].
 
     Szekely, Rizzo, Bakirov (2007), euclidean distances. Cost n^2 d / 2 a side, memory a tile per thread (blocks of rows
-    on the torch backend). 0 where one side does not vary. Biased upwards for small n: compare against shuffled pairs. Raises ValueError / TypeError for bad data.
+    on the torch backend). 0 where one side does not vary. Biased upwards for small n: compare against
+    shuffled pairs. Raises ValueError / TypeError for bad data.
     """
     check_name(backend)
     a, b = _checks.paired(x, y, check_finite)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from msma_fast.backends.torch.admissible import Admissible
 from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
 from msma_fast.backends.torch.prepare import distances_of
 
@@ -47,12 +46,16 @@ def count_keys(
     n, m = x.values.shape[0], y.values.shape[0]
     device = x.values.device
     counts = torch.zeros(limits.shape[0] + 1, dtype=torch.int64, device=device)
-    admissible = Admissible(None, groups, groups, window=window)
     for rows in torch.arange(n, device=device).split(max(1, _BLOCK // m)):
-        block = keys.block_keys(kernel, x.take(rows), y)
-        kept = admissible.mask(rows, m)
+        left = int(rows[0]) if x is y else 0  # a self problem has no pairs left of the block
+        right = Rows(y.values[left:], None if y.norms is None else y.norms[left:])
+        found = keys.block_keys(kernel, x.take(rows), right)
         if x is y:
-            kept &= torch.arange(m, device=device) > rows[:, None]
-        places = torch.bucketize(block[kept], limits, right=True)
+            columns = torch.arange(left, m, device=device)
+            kept = columns - rows[:, None] > window
+            if groups is not None:
+                kept &= groups[rows, None] != groups[columns]
+            found = found[kept]
+        places = torch.bucketize(found.reshape(-1), limits, right=True)
         counts += torch.bincount(places, minlength=limits.shape[0] + 1)
     return counts
