@@ -29,7 +29,9 @@ def everything(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> list[np.ndarray]:
     with mf.use_backend("native"):
         sums = mf.gaussian_kernel_sums(a, b, [0.5, 4.0]), mf.gaussian_kernel_sums(a, None, [0.5, 4.0]), mf.stress(a, c)
         gradients = [
-            torch.autograd.grad(value.sum(), rows) for value, rows in zip(sums, ((a, b), a, (a, c)), strict=True)
+            *torch.autograd.grad(sums[0].sum(), (a, b)),
+            *torch.autograd.grad(sums[1].sum(), a),
+            *torch.autograd.grad(sums[2], (a, c)),
         ]
         plain = [
             mf.distance_histogram(x, np.linspace(0, 9, 33)),
@@ -37,8 +39,7 @@ def everything(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> list[np.ndarray]:
             mf.distance_correlation(x, z),
             mf.cka(x, z, "rbf"),
         ]
-    tensors = [*sums, *(part for parts in gradients for part in parts)]
-    return [*(tensor.detach().numpy() for tensor in tensors), *map(np.asarray, plain)]
+    return [*(tensor.detach().numpy() for tensor in (*sums, *gradients)), *map(np.asarray, plain)]
 
 
 def case(seed: int = 0, n: int = 700, m: int = 431) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -16,6 +16,11 @@ from strategies import KINDS, cloud
 import msma_fast as mf
 
 
+def gradient(rows: torch.Tensor) -> np.ndarray:
+    assert rows.grad is not None
+    return rows.grad.numpy()
+
+
 @pytest.mark.parametrize(("n", "dx", "dy"), [(2, 1, 1), (3, 5, 2), (131, 7, 13), (257, 1, 600), (500, 12, 12)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_stress_is_the_direct_sum(n: int, dx: int, dy: int, dtype: Any, backend: str) -> None:
@@ -35,7 +40,7 @@ def test_adversarial_points(kind: str, backend: str) -> None:
     value = mf.stress(a, b, backend=backend)
     assert float(value.detach()) == pytest.approx(oracles.stress(x, y), rel=1e-12)
     value.backward()
-    for found, wanted in ((a.grad, oracles.stress_gradient(x, y)), (b.grad, oracles.stress_gradient(y, x))):
+    for found, wanted in ((gradient(a), oracles.stress_gradient(x, y)), (gradient(b), oracles.stress_gradient(y, x))):
         np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-11 * np.abs(wanted).max())
 
 
@@ -65,10 +70,10 @@ def test_the_gradient_at_distance_zero_is_zero(backend: str) -> None:
     x = torch.ones(5, 3, dtype=torch.float64, requires_grad=True)
     y = torch.from_numpy(cloud("normal", 5, 2, 5)).requires_grad_()
     mf.stress(x, y, backend=backend).backward()
-    assert torch.equal(x.grad, torch.zeros_like(x))
+    assert not gradient(x).any()
     z = y.detach().clone().requires_grad_()
     mf.stress(z, z.detach().clone(), normalized=True, backend=backend).backward()
-    assert torch.equal(z.grad, torch.zeros_like(z))
+    assert not gradient(z).any()
 
 
 def test_one_side_and_no_side(backend: str) -> None:
@@ -76,7 +81,7 @@ def test_one_side_and_no_side(backend: str) -> None:
     wanted = oracles.stress_gradient(y.numpy(), x.numpy())
     y.requires_grad_()
     mf.stress(x, y, backend=backend).backward()
-    np.testing.assert_allclose(y.grad, wanted, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(gradient(y), wanted, rtol=1e-10, atol=1e-12)
     with torch.no_grad():
         assert not mf.stress(x, y, backend=backend).requires_grad
     half = x.to(torch.float16).requires_grad_()
