@@ -47,6 +47,38 @@ def pair(x_name: str, x: Tensor, y_name: str, y: Tensor) -> None:
         raise ValueError(f"{y_name}: expected device {x.device} as {x_name}, got {y.device}")
 
 
+def paired(x: Any, y: Any, check_finite: bool) -> tuple[Tensor, Tensor]:
+    """Rows x (n, dx) and y (n, dy) of the same things, n >= 2."""
+    a = points("x", x, ndims=(2,), check_finite=check_finite)
+    b = points("y", y, ndims=(2,), check_finite=check_finite)
+    if a.shape[0] != b.shape[0]:
+        raise ValueError(f"y: expected {a.shape[0]} rows as in x, got {b.shape[0]}")
+    if a.device != b.device:
+        raise ValueError(f"y: expected device {a.device} as x, got {b.device}")
+    if a.shape[0] < 2:
+        raise ValueError(f"x: expected at least 2 rows, got {a.shape[0]}")
+    return a, b
+
+
+def reals(name: str, value: Any, device: torch.device) -> tuple[Tensor, bool]:
+    """A number or a sequence of them as (k,) float64, k >= 1, finite; and whether it was a single number."""
+    if value is None or isinstance(value, (bool, str)):
+        raise TypeError(f"{name}: expected a number or a one-dimensional array, got {value!r}")
+    if isinstance(value, numbers.Real):
+        tensor = torch.tensor(float(value), dtype=torch.float64)
+    elif isinstance(value, (list, tuple)):
+        tensor = torch.tensor([number(f"{name}[{i}]", item) for i, item in enumerate(value)], dtype=torch.float64)
+    else:
+        tensor = from_array(name, value).detach()
+        if tensor.is_complex() or tensor.dtype == torch.bool:
+            raise TypeError(f"{name}: expected real numbers, got {tensor.dtype}")
+    if tensor.ndim > 1 or tensor.numel() == 0:
+        raise ValueError(f"{name}: expected a number or shape (k,) with k >= 1, got shape {tuple(tensor.shape)}")
+    if not bool(torch.isfinite(tensor).all()):
+        raise ValueError(f"{name}: expected finite numbers, got NaN or inf")
+    return tensor.to(device=device, dtype=torch.float64).reshape(-1), tensor.ndim == 0
+
+
 def integer(name: str, value: Any, *, at_least: int) -> int:
     """A Python or numpy integer, not a bool."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):

@@ -26,6 +26,12 @@ _OPS = {
     "distance_correlation": "distance_correlation",
     "cka": "cka",
     "cka_matrix": "cka_matrix",
+    "distance_histogram": "distance_counts",
+    "correlation_integral": "distance_counts",
+    "gaussian_kernel_sums": "gaussian_kernel_sums",
+    "mmd": "gaussian_kernel_sums",
+    "cauchy_schwarz_divergence": "gaussian_kernel_sums",
+    "stress": "stress",
 }
 
 

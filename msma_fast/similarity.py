@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from msma_fast import _checks
 from msma_fast._arrays import from_array, wrapper_like
@@ -12,18 +11,6 @@ from msma_fast.backends.registry import check_name
 from msma_fast.information import check_layers
 from msma_fast.neighbors import knn
 from msma_fast.results import Array
-
-
-def _paired(x: Array, y: Array, check_finite: bool) -> tuple[Tensor, Tensor]:
-    a = _checks.points("x", x, ndims=(2,), check_finite=check_finite)
-    b = _checks.points("y", y, ndims=(2,), check_finite=check_finite)
-    if a.shape[0] != b.shape[0]:
-        raise ValueError(f"y: expected {a.shape[0]} rows as in x, got {b.shape[0]}")
-    if a.device != b.device:
-        raise ValueError(f"y: expected device {a.device} as x, got {b.device}")
-    if a.shape[0] < 2:
-        raise ValueError(f"x: expected at least 2 rows, got {a.shape[0]}")
-    return a, b
 
 
 def shared_fraction(a: Array, b: Array) -> float:
@@ -54,7 +41,7 @@ def neighborhood_overlap(
     1 when every row has the same neighbours on both sides, k / (n - 1) by chance. groups as in `knn`.
     Raises ValueError / TypeError as `knn` does and for different numbers of rows.
     """
-    a, b = _paired(x, y, check_finite)
+    a, b = _checks.paired(x, y, check_finite)
     found = [
         knn(side, k, metric=metric, groups=groups, check_finite=False, backend=backend).indices
         for side in (a.detach(), b.detach())
@@ -65,11 +52,12 @@ def neighborhood_overlap(
 def distance_correlation(x: Array, y: Array, *, check_finite: bool = True, backend: str | None = None) -> float:
     """Distance correlation of paired rows x (n, dx), y (n, dy): the square root of the biased V-statistic, in [0, 1].
 
-    Szekely, Rizzo, Bakirov (2007), euclidean distances. Cost n^2 d, memory a few blocks of rows. 0 where one side does not
-    vary. Biased upwards for small n: compare against shuffled pairs. Raises ValueError / TypeError for bad data.
+    Szekely, Rizzo, Bakirov (2007), euclidean distances. Cost n^2 d / 2 a side, memory a tile per thread (blocks of rows
+    on the torch backend). 0 where one side does not vary. Biased upwards for small n: compare against
+    shuffled pairs. Raises ValueError / TypeError for bad data.
     """
     check_name(backend)
-    a, b = _paired(x, y, check_finite)
+    a, b = _checks.paired(x, y, check_finite)
     return float(registry.run("distance_correlation", a.device, backend or "", a, b))
 
 
@@ -81,7 +69,7 @@ def cka(x: Array, y: Array, kernel: str = "linear", *, check_finite: bool = True
     rows, never n x n. Raises ValueError / TypeError for bad data.
     """
     check_name(backend)
-    a, b = _paired(x, y, check_finite)
+    a, b = _checks.paired(x, y, check_finite)
     _checks.choice("kernel", kernel, ("linear", "rbf"))
     return float(registry.run("cka", a.device, backend or "", a, b, kernel))
 

@@ -336,6 +336,35 @@ def mle_dimension(x: Array, k: int) -> float:
     return 1.0 / float(np.log(distances[:, -1:] / distances[:, :-1]).mean())
 
 
+def pair_distances(x: Array, metric: str = "euclidean", groups: Any = None, window: int = 0) -> Array:
+    """(P,) distances of the admissible pairs i < j, from canonical keys."""
+    distances = to_distance(canonical_keys(x, x, metric), metric)
+    return np.asarray(distances[np.triu(admissible(len(x), groups=groups, window=window), 1)])
+
+
+def gaussian_kernel_sum(x: Array, y: Array | None, bandwidth: float) -> float:
+    """Sum of exp(-|x - y|^2 / (2 h^2)) over all pairs, or over i != j where y is None; correctly rounded sum."""
+    kernel = np.exp(-canonical_keys(x, x if y is None else y, "sqeuclidean") / (2 * bandwidth**2))
+    return math.fsum(kernel[~np.eye(len(x), dtype=bool)] if y is None else kernel.ravel())
+
+
+def stress(x: Array, y: Array) -> float:
+    """Sum over i < j of (|x_i - x_j| - |y_i - y_j|)^2."""
+    return math.fsum((pair_distances(x) - pair_distances(y)) ** 2)
+
+
+def weighted_differences(weights: Array, x: Array, y: Array) -> Array:
+    """(n, d): sum_j weights_ij (x_i - y_j), one column at a time."""
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    return np.stack([(weights * (x[:, None, k] - y[None, :, k])).sum(1) for k in range(x.shape[1])], 1)
+
+
+def stress_gradient(x: Array, y: Array) -> Array:
+    """(n, dx): d/dx_i = sum_j 2 (a_ij - b_ij) / a_ij (x_i - x_j), zero at distance zero."""
+    a, b = (np.sqrt(canonical_keys(z, z, "euclidean")) for z in (x, y))
+    return weighted_differences(np.divide(2 * (a - b), a, out=np.zeros_like(a), where=a > 0), x, x)
+
+
 def distance_correlation(x: Array, y: Array) -> float:
     """Square root of the biased V-statistic dCov^2 / sqrt(dVar_x dVar_y), euclidean distances."""
     a, b = (_double_center(np.sqrt(canonical_keys(z, z, "euclidean"))) for z in (x, y))

@@ -71,6 +71,7 @@ py::dict features() {
 }  // namespace
 
 void bind_screen(py::module_& m);
+void bind_reductions(py::module_& m);
 
 }  // namespace msma
 
@@ -112,4 +113,5 @@ PYBIND11_MODULE(_native, m) {
         "instruction_set", [] { return msma::name_of(msma::instruction_set()); },
         "The instruction set in use: scalar, avx2 or avx512.");
     m.def("cpu_features", &msma::features, "What this processor and its operating system offer, as a dict of bool.");
+    msma::bind_reductions(m);
 }

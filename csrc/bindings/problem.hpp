@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "arrays.hpp"
+#include "boundary.hpp"
 #include "msma/keys.hpp"
 #include "msma/screen.hpp"
 
@@ -16,22 +17,7 @@ namespace msma {
 
 using OptionalArray = std::optional<py::array>;
 
-inline constexpr std::pair<const char*, Kind> kKinds[] = {
-    {"sqeuclidean", Kind::sqeuclidean}, {"manhattan", Kind::manhattan}, {"chebyshev", Kind::chebyshev},
-    {"minkowski", Kind::minkowski},     {"cosine", Kind::cosine},       {"inner_product", Kind::inner_product},
-    {"mahalanobis", Kind::mahalanobis},
-};
-
 inline constexpr int kLargestPower = 16;
-
-inline Kind kind_of(const std::string& name) {
-    std::string known;
-    for (const auto& [text, kind] : kKinds) {
-        if (name == text) return kind;
-        known += (known.empty() ? "" : ", ") + std::string(text);
-    }
-    throw py::value_error("kind: expected one of " + known + ", got '" + name + "'");
-}
 
 inline Kernel kernel_of(const std::string& kind, int p, const OptionalArray& tensor, int64_t d) {
     Kernel kernel{kind_of(kind), p, nullptr};
@@ -70,10 +56,6 @@ inline bool check_rows(const py::array& x, const py::array& y) {
     }
     if (x.shape(1) != y.shape(1)) refuse("y", "d = " + std::to_string(x.shape(1)) + " as in x", y);
     return wide;
-}
-
-inline void check_threads(int threads) {
-    if (threads < 1) throw py::value_error("threads: expected at least 1, got " + std::to_string(threads));
 }
 
 // One problem: the kernel, its two row sets and the number of threads.

@@ -55,8 +55,4 @@ KeyBody<T> key_body(Kind kind);
 }
 #endif
 
-// The body of this machine.
-template <typename T>
-KeyBody<T> best_key_body(Kind kind);
-
 }  // namespace msma

@@ -84,7 +84,7 @@ class Tiles {
   public:
     explicit Tiles(const Direct<T>& problem)
         : problem_(problem),
-          body_(best_key_body<T>(problem.kernel->kind)),
+          body_(best_body<T>(problem.kernel->kind)),
           columns_(columns_of_tile(problem.x.dimension)),
           room_(ceil_div(block_scratch(*problem.kernel, problem.x.dimension, columns_), 8) * 8),
           scratch_(problem.threads * (room_ + kRowsOfTile * columns_)) {}

@@ -1,42 +1,21 @@
-// Chooses the kernel body for this machine and cuts the work into tasks that fit the second-level cache.
+// Cuts the work into tasks that fit the second-level cache.
 #include "msma/keys.hpp"
 
 #include <algorithm>
 
 #include "body.hpp"
 #include "buffer.hpp"
-#include "msma/cpu.hpp"
+#include "dispatch.hpp"
 #include "padded_kernel.hpp"
 #include "parallel.hpp"
+#include "work.hpp"
 
 namespace msma {
-
-template <typename T>
-KeyBody<T> best_key_body(Kind kind) {
-#ifdef MSMA_X86_BODIES
-    if (instruction_set() == InstructionSet::avx512) return avx512::key_body<T>(kind);
-    if (instruction_set() == InstructionSet::avx2) return avx2::key_body<T>(kind);
-#endif
-    return scalar::key_body<T>(kind);
-}
-
-template KeyBody<float> best_key_body<float>(Kind);
-template KeyBody<double> best_key_body<double>(Kind);
-
 namespace {
 
-// Coordinates read for one pair, and how many make a thread worth its start (some 50 microseconds of work).
+// Coordinates read for one pair.
 int64_t cost_of_pair(const Kernel& kernel, int64_t d) { return kernel.kind == Kind::mahalanobis ? d * d : d; }
-constexpr int64_t kThreadCost = int64_t{1} << 19;
 
-int worth_starting(int64_t pairs, int64_t cost, int threads) {
-    const double work = static_cast<double>(pairs) * static_cast<double>(cost);
-    return static_cast<int>(std::clamp(work / static_cast<double>(kThreadCost), 1.0, static_cast<double>(threads)));
-}
-
-Range nth(int64_t task, int64_t step, int64_t total) { return {task * step, std::min(total, (task + 1) * step)}; }
-
-constexpr int64_t kPanelDoubles = 48 * 1024;  // 384 KiB of promoted y rows, within any second-level cache
 // Rows of x in one task of block_keys: some 500 microseconds of work, so that threads end together.
 constexpr int64_t kTaskCost = int64_t{1} << 22;
 int64_t rows_of_task(int64_t columns, int64_t cost) {
@@ -48,7 +27,7 @@ int64_t rows_of_task(int64_t columns, int64_t cost) {
 template <typename T>
 void pair_keys(const Kernel& kernel, const Rows<T>& x, const Rows<T>& y, const int64_t* i, const int64_t* j,
                int64_t pairs, int threads, double* keys) {
-    const KeyBody<T> body = best_key_body<T>(kernel.kind);
+    const KeyBody<T> body = best_body<T>(kernel.kind);
     const PaddedKernel whole(kernel, x.dimension);
     const int64_t cost = cost_of_pair(kernel, x.dimension);
     const int64_t step = std::max(kGroup, kThreadCost / cost);
@@ -63,7 +42,7 @@ void pair_keys(const Kernel& kernel, const Rows<T>& x, const Rows<T>& y, const i
 template <typename T>
 void block_keys(const Kernel& kernel, const Rows<T>& x, const Rows<T>& y, int threads, double* keys) {
     if (x.count == 0 || y.count == 0) return;
-    const KeyBody<T> body = best_key_body<T>(kernel.kind);
+    const KeyBody<T> body = best_body<T>(kernel.kind);
     const PaddedKernel whole(kernel, x.dimension);
     const int64_t columns = std::min(y.count, std::clamp<int64_t>(kPanelDoubles / padded(x.dimension), 16, 512));
     const int64_t cost = cost_of_pair(kernel, x.dimension);

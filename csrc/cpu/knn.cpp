@@ -123,7 +123,7 @@ class Knn {
 
     // Canonical keys of what is left; see screened_knn.
     void finish(double* keys, int64_t* indices, int64_t* candidates) {
-        const KeyBody<T> body = best_key_body<T>(problem_.kernel->kind);
+        const KeyBody<T> body = best_body<T>(problem_.kernel->kind);
         const int64_t room = pair_scratch(*problem_.kernel, problem_.x.dimension);
         const Buffer<double> scratch(room * problem_.threads + 1);
         constexpr int64_t step = 32;

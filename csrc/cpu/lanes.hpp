@@ -22,6 +22,7 @@ constexpr int64_t kLanes = 8;
 using Lanes = __m512d;
 
 inline Lanes zero() { return _mm512_setzero_pd(); }
+inline Lanes fill(double v) { return _mm512_set1_pd(v); }
 inline Lanes load(const double* p) { return _mm512_loadu_pd(p); }
 inline Lanes load(const float* p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
 inline Lanes load_first(const double* p, int64_t count) {
@@ -56,6 +57,7 @@ struct Lanes {
 };
 
 inline Lanes zero() { return {_mm256_setzero_pd(), _mm256_setzero_pd()}; }
+inline Lanes fill(double v) { return {_mm256_set1_pd(v), _mm256_set1_pd(v)}; }
 inline Lanes load(const double* p) { return {_mm256_loadu_pd(p), _mm256_loadu_pd(p + 4)}; }
 inline Lanes load(const float* p) { return {_mm256_cvtps_pd(_mm_loadu_ps(p)), _mm256_cvtps_pd(_mm_loadu_ps(p + 4))}; }
 inline __m256i first(int64_t count) {
@@ -104,6 +106,9 @@ inline Lanes each(Function f) {
     return out;
 }
 inline Lanes zero() { return Lanes{}; }
+inline Lanes fill(double v) {
+    return each([&](int) { return v; });
+}
 template <typename T>
 inline Lanes load(const T* p) {
     return each([&](int l) { return static_cast<double>(p[l]); });

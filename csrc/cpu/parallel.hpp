@@ -15,8 +15,6 @@
 
 namespace msma {
 
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // Calls body(task, worker) once for every task in [0, tasks); worker < threads numbers the thread, 0 is the
 // caller. The first exception stops the handing out of tasks and is thrown again here after every thread has
 // ended.

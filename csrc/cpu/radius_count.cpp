@@ -22,7 +22,7 @@ class Count {
           threshold_(threshold),
           counts_(counts),
           screen_(best_screen_body()),
-          body_(best_key_body<T>(problem.kernel->kind)),
+          body_(best_body<T>(problem.kernel->kind)),
           room_(pair_scratch(*problem.kernel, problem.x.dimension)),
           scratch_(room_ * problem.threads + 1),
           marks_(2 * x_.panels() * kPanel),

@@ -13,8 +13,10 @@
 
 #include "buffer.hpp"
 #include "codes.hpp"
+#include "dispatch.hpp"
 #include "msma/screen.hpp"
 #include "parallel.hpp"
+#include "work.hpp"
 
 namespace msma {
 
@@ -112,7 +114,7 @@ inline float screened_distance(const Codes& x, const Codes& y, int64_t i, int64_
 template <typename T>
 void disturb(const Screened<T>& problem, Range rows, Range columns, int32_t* products) {
     const Codes &x = problem.x_codes->view, &y = problem.y_codes->view;
-    const KeyBody<T> body = best_key_body<T>(problem.kernel->kind);
+    const KeyBody<T> body = best_body<T>(problem.kernel->kind);
     Buffer<double> scratch(pair_scratch(*problem.kernel, problem.x.dimension) + 1);
     for (int64_t i = rows.begin; i < rows.end; ++i) {
         for (int64_t j = columns.begin; j < columns.end; ++j) {

@@ -91,9 +91,10 @@ def serves(device: torch.device) -> tuple[bool, str]:
 def operations() -> dict[str, Callable[..., Any]]:
     """op name -> function: the torch backend's ops over the compiled keys."""
     from msma_fast.backends import native_search
+    from msma_fast.backends.native_reductions import REDUCTIONS
     from msma_fast.backends.torch.ops import ops as bind
 
-    return bind(native_search.over(Keys(pair_keys, block_keys, KINDS)))
+    return bind(native_search.over(Keys(pair_keys, block_keys, KINDS)), REDUCTIONS)
 
 
 def pair_keys(kernel: Kernel, x: Rows, y: Rows, i: Tensor, j: Tensor) -> Tensor:

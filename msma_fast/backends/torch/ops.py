@@ -18,14 +18,30 @@ from msma_fast.backends.torch import knn as knn_module
 from msma_fast.backends.torch import ksg as ksg_module
 from msma_fast.backends.torch import similarity
 from msma_fast.backends.torch.admissible import Admissible
+from msma_fast.backends.torch.distance_counts import count_keys, thresholds
+from msma_fast.backends.torch.gaussian_kernel_sums import gaussian_gradients, gaussian_sums
 from msma_fast.backends.torch.gradients import knn_backward, pairwise_distances_backward
 from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
 from msma_fast.backends.torch.pairwise_distances import pairwise_distances as all_pairs
 from msma_fast.backends.torch.prepare import column_ranges, distances_of, kernel_of, may_overflow, prepare
 from msma_fast.backends.torch.radius_count import radius_count as count_within
 from msma_fast.backends.torch.radius_neighbors import radius_neighbors as list_within
+from msma_fast.backends.torch.stress import stress as sum_stress
 
 TORCH_KEYS = Keys(torch_keys.pair_keys, torch_keys.block_keys, torch_keys.KINDS)
+
+
+class Reductions(NamedTuple):
+    """Who computes the sums over pairs of rows; each as the function of that name in this folder."""
+
+    count_keys: Callable[..., Tensor] = count_keys
+    centered_products: similarity.Products = similarity.centered_products
+    gaussian_sums: Callable[..., Tensor] = gaussian_sums
+    gaussian_gradients: Callable[..., tuple[Tensor, Tensor | None]] = gaussian_gradients
+    stress: Callable[..., tuple[Tensor, Tensor | None, Tensor | None]] = sum_stress
+
+
+TORCH_REDUCTIONS = Reductions()
 
 
 class Problem(NamedTuple):
@@ -201,16 +217,58 @@ def fewest_neighbors(n: int, groups: Tensor | None, window: int) -> int:
     return int(_self_admissible(n, groups, window, device).counts(n, n).min())
 
 
-def ops(keys: Keys) -> dict[str, Callable[..., Any]]:
-    """Every op of the engine, with canonical keys from `keys`."""
+def distance_counts(
+    keys: Keys,
+    reductions: Reductions,
+    x: Tensor,
+    y: Tensor | None,
+    bounds: Tensor,
+    closed: bool,
+    metric: str,
+    groups: Tensor | None,
+    window: int,
+) -> Tensor:
+    """(E + 1,) int64: pairs below, between and above the bounds (E,) float64."""
+    problem = _problem(keys, x, y, metric, 2.0, None, ("x", "points"))
+    admissible = Admissible() if y is not None else _self_admissible(x.shape[0], groups, window, x.device)
+    _check_overflow(problem, admissible, metric)
+    return reductions.count_keys(*problem, groups, window, thresholds(bounds, closed, metric))
+
+
+def gaussian_kernel_sums(keys: Keys, reductions: Reductions, x: Tensor, y: Tensor | None, bandwidths: Tensor) -> Tensor:
+    """(B,) float64."""
+    _check_overflow(_problem(keys, x, y, "euclidean", 2.0, None, ("x", "y")), Admissible(), "euclidean")
+    return reductions.gaussian_sums(x, y, _scales(bandwidths))
+
+
+def gaussian_kernel_sums_backward(
+    reductions: Reductions, grad: Tensor, x: Tensor, y: Tensor | None, bandwidths: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """grad (B,) of the sums -> gradients of x and y in float64."""
+    return reductions.gaussian_gradients(x, y, _scales(bandwidths), grad.to(torch.float64))
+
+
+def _scales(bandwidths: Tensor) -> Tensor:
+    return 0.5 / (bandwidths * bandwidths)
+
+
+def stress(
+    keys: Keys, reductions: Reductions, x: Tensor, y: Tensor, needs: tuple[bool, bool]
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """(raw stress, gradient of x or None, gradient of y or None), float64."""
+    for side in (x, y):
+        _check_overflow(_problem(keys, side, None, "euclidean", 2.0, None, ("x", "x")), Admissible(), "euclidean")
+    return reductions.stress(x, y, needs)
+
+
+def ops(keys: Keys, reductions: Reductions = TORCH_REDUCTIONS) -> dict[str, Callable[..., Any]]:
+    """Every op of the engine, with canonical keys from `keys` and sums over pairs from `reductions`."""
     keyed = (pairwise_distances, knn, radius_count, radius_neighbors, ksg, ksg_matrix, ksg_permutations, ross)
     bound: dict[str, Callable[..., Any]] = {op.__name__: partial(op, keys) for op in keyed}
-    plain = (
-        fewest_neighbors,
-        pairwise_distances_backward,
-        knn_backward,
-        similarity.distance_correlation,
-        similarity.cka,
-        similarity.cka_matrix,
-    )
+    for reduced in (distance_counts, gaussian_kernel_sums, stress):
+        bound[reduced.__name__] = partial(reduced, keys, reductions)
+    bound["gaussian_kernel_sums_backward"] = partial(gaussian_kernel_sums_backward, reductions)
+    for measure in (similarity.distance_correlation, similarity.cka):
+        bound[measure.__name__] = partial(measure, reductions.centered_products)
+    plain = (fewest_neighbors, pairwise_distances_backward, knn_backward, similarity.cka_matrix)
     return bound | {op.__name__: op for op in plain}

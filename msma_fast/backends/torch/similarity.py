@@ -11,38 +11,62 @@ cka: HSIC(K, L) = tr(K H L H), CKA = HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)) (b
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 _BLOCK = 1 << 21
-
-Gram = Callable[[Tensor], Tensor]  # row indices (B,) -> (B, n) float64
-
-
-def _blocks(n: int, device: torch.device) -> Iterator[Tensor]:
-    yield from torch.arange(n, device=device).split(max(1, _BLOCK // n))
+_SAMPLE = 64  # rows whose pairs give the shift
 
 
-def _distances(x: Tensor) -> Gram:
-    """Euclidean distances of all rows to a block of rows, by direct differences in float64."""
-    return lambda rows: torch.cdist(x[rows], x, compute_mode="donot_use_mm_for_euclid_dist")
+class Form(NamedTuple):
+    """A symmetric (n, n) matrix as a value for each pair of rows of x (n, d) float64.
 
-
-def centered_products(a: Gram, b: Gram, n: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """mean((HAH) (HBH)), mean((HAH)^2), mean((HBH)^2) of two symmetric (n, n) matrices given by blocks of rows.
-
-    The matrices are first shifted by their mean over one block, so that the sums below cancel little.
+    "distance" |x - x'|, "gaussian" exp(-scale |x - x'|^2) (scale inf: 1 for equal rows, else 0), "product" x . x'.
     """
-    shift_a, shift_b = (float(gram(torch.arange(min(n, 64), device=device)).mean()) for gram in (a, b))
+
+    x: Tensor
+    form: str
+    scale: float = 1.0
+
+    def block(self, rows: Tensor) -> Tensor:
+        """Rows (B,) of the matrix: (B, n)."""
+        if self.form == "product":
+            return self.x[rows] @ self.x.T
+        distances = torch.cdist(self.x[rows], self.x, compute_mode="donot_use_mm_for_euclid_dist")
+        if self.form == "distance":
+            return distances
+        return torch.where(distances > 0, torch.exp(-self.scale * distances * distances), 1.0)
+
+    def shift(self) -> float:
+        """About the mean of the matrix, from a sample of rows."""
+        sample = self.x[:: max(1, self.x.shape[0] // _SAMPLE)][:_SAMPLE]
+        return float(self._replace(x=sample).block(torch.arange(sample.shape[0], device=sample.device)).mean())
+
+
+# mean((HAH) (HBH)), mean((HAH)^2), mean((HBH)^2), each () float64.
+Products = Callable[[Form, Form], tuple[Tensor, Tensor, Tensor]]
+
+
+def centered_products(a: Form, b: Form) -> tuple[Tensor, Tensor, Tensor]:
+    """mean((HAH) (HBH)), mean((HAH)^2), mean((HBH)^2) by blocks of rows, less shifts so that the sums cancel little."""
+    n, device = a.x.shape[0], a.x.device
+    shift_a, shift_b = a.shift(), b.shift()
     sums = torch.zeros(3, dtype=torch.float64, device=device)
-    mean_a = torch.empty(n, dtype=torch.float64, device=device)
-    mean_b = torch.empty(n, dtype=torch.float64, device=device)
-    for rows in _blocks(n, device):
-        block_a, block_b = a(rows) - shift_a, b(rows) - shift_b
-        mean_a[rows], mean_b[rows] = block_a.mean(1), block_b.mean(1)
+    rows_a, rows_b = a.x.new_empty(n), a.x.new_empty(n)
+    for rows in torch.arange(n, device=device).split(max(1, _BLOCK // n)):
+        block_a, block_b = a.block(rows) - shift_a, b.block(rows) - shift_b
+        rows_a[rows], rows_b[rows] = block_a.sum(1), block_b.sum(1)
         sums += torch.stack([(block_a * block_b).sum(), (block_a * block_a).sum(), (block_b * block_b).sum()])
+    return centered_means(sums, rows_a, rows_b)
+
+
+def centered_means(sums: Tensor, rows_a: Tensor, rows_b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """From sums (3,) of AB, AA, BB and the row sums (n,) of A and B to the means of the centred products."""
+    n = rows_a.shape[0]
+    mean_a, mean_b = rows_a / n, rows_b / n
     grand_a, grand_b = mean_a.mean(), mean_b.mean()
     pairs = ((mean_a, grand_a, mean_b, grand_b), (mean_a, grand_a) * 2, (mean_b, grand_b) * 2)
     corrections = [-2 * (u * v).mean() + gu * gv for u, gu, v, gv in pairs]
@@ -73,21 +97,17 @@ def _ratio(product: Tensor, square_a: Tensor, square_b: Tensor) -> Tensor:
     return torch.where(scale > 0, product / scale, torch.zeros_like(scale))
 
 
-def distance_correlation(x: Tensor, y: Tensor) -> Tensor:
+def distance_correlation(products: Products, x: Tensor, y: Tensor) -> Tensor:
     """() float64 in [0, 1] for x (n, dx) and y (n, dy)."""
-    x, y = _scaled(x.to(torch.float64)), _scaled(y.to(torch.float64))
-    return _ratio(*centered_products(_distances(x), _distances(y), x.shape[0], x.device)).clamp_min(0).sqrt()
+    a, b = (Form(_scaled(z.to(torch.float64)), "distance") for z in (x, y))
+    return _ratio(*products(a, b)).clamp_min(0).sqrt()
 
 
-def _gaussian(x: Tensor) -> Gram:
+def _gaussian(x: Tensor) -> Form:
     step = max(1, x.shape[0] // 1024)
-    sample = x[::step]
-    distances = torch.pdist(sample)
-    width = distances.median() if distances.numel() else x.new_ones(())
-    block = _distances(x)
-    if not bool(width > 0):
-        return lambda rows: (block(rows) == 0).to(torch.float64)
-    return lambda rows: torch.exp(-0.5 * (block(rows) / width) ** 2)
+    distances = torch.pdist(x[::step])
+    width = float(distances.median()) if distances.numel() else 1.0
+    return Form(x, "gaussian", 0.5 / width**2 if width > 0 else math.inf)
 
 
 def _squared_norm(x: Tensor, y: Tensor) -> Tensor:
@@ -95,15 +115,14 @@ def _squared_norm(x: Tensor, y: Tensor) -> Tensor:
     return (product * product).sum()
 
 
-def cka(x: Tensor, y: Tensor, kernel: str) -> Tensor:
+def cka(products: Products, x: Tensor, y: Tensor, kernel: str) -> Tensor:
     """() float64 for x (n, dx), y (n, dy); kernel "linear" or "rbf"."""
-    n = x.shape[0]
     x, y = _scaled(x.to(torch.float64)), _scaled(y.to(torch.float64))
     if kernel == "rbf":
-        return _ratio(*centered_products(_gaussian(x), _gaussian(y), n, x.device))
-    if max(x.shape[1], y.shape[1]) <= n:
+        return _ratio(*products(_gaussian(x), _gaussian(y)))
+    if max(x.shape[1], y.shape[1]) <= x.shape[0]:
         return _ratio(_squared_norm(x, y), _squared_norm(x, x), _squared_norm(y, y))
-    return _ratio(*centered_products(lambda rows: x[rows] @ x.T, lambda rows: y[rows] @ y.T, n, x.device))
+    return _ratio(*products(Form(x, "product"), Form(y, "product")))
 
 
 def cka_matrix(layers: list[Tensor]) -> Tensor:
