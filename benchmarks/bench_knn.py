@@ -71,7 +71,12 @@ def other_metric(metric: str) -> Case:
         "knn",
         f"{N:,} x 64, random, k = {K}, {metric}",
         lambda: (data.random_points(N, 64),),
-        (ours(K, metric), peers.sklearn_knn(K, metric=metric), peers.torch_knn(K, metric), peers.scipy_cdist_knn(K, metric)),
+        (
+            ours(K, metric),
+            peers.sklearn_knn(K, metric=metric),
+            peers.torch_knn(K, metric),
+            peers.scipy_cdist_knn(K, metric),
+        ),
         judge_with(KnnJudge, K, metric),
     )
 

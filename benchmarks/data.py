@@ -64,9 +64,7 @@ def _collected(texts: str, n: int, per_text: int, layers: str | tuple[int, ...])
     except (FileNotFoundError, ValueError):  # not there, or not finished
         print(f"collecting {n} tokens of {texts} into {folder}, once")
     model, tokenizer, _ = load_model("smollm2")
-    chosen, _ = choose_texts(
-        read_texts(texts), tokenizer, tokens=n, per_text=per_text, max_length=_MAX_LENGTH, seed=0
-    )
+    chosen, _ = choose_texts(read_texts(texts), tokenizer, tokens=n, per_text=per_text, max_length=_MAX_LENGTH, seed=0)
     return collect_activations(
         model, tokenizer, chosen, path=folder, layers=layers, tokens_per_text=per_text, max_length=_MAX_LENGTH
     )

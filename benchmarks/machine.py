@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.data import QUICK
 from msma_fast._version import __version__
 from msma_fast.backends import native
 from msma_fast.bench import timed
@@ -23,7 +24,7 @@ _VARIABLES = (
     "MSMA_FAST_CPU", "OMP_NUM_THREADS", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "FAISS_SIMD_LEVEL",
     "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA",
 )  # fmt: skip
-_SIZE = 2048
+_SIZE = 256 if QUICK else 2048
 
 
 def describe() -> dict[str, Any]:

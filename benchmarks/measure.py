@@ -48,7 +48,12 @@ def measure(case: Case, drive: Drive) -> dict[str, Any]:
     if case.memory:
         for contender in (ours, *ready):
             entries[contender.name]["peak_mib"] = memory.measured(case, contender)
-    record: dict[str, Any] = {"op": case.op, "case": case.name, "slow": case.slow, "cap": os.environ.get("MSMA_FAST_CPU")}
+    record: dict[str, Any] = {
+        "op": case.op,
+        "case": case.name,
+        "slow": case.slow,
+        "cap": os.environ.get("MSMA_FAST_CPU"),
+    }
     record |= {"rounds": len(seconds), "threads": torch.get_num_threads(), "contenders": list(entries.values())}
     if case.flops is not None:
         equivalents = gemm_equivalents(case.flops, seconds, race.yardstick)

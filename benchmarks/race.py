@@ -8,10 +8,11 @@ from typing import Any
 import torch
 
 from benchmarks.case import Contender
+from benchmarks.data import QUICK
 from msma_fast.bench import Interval, interval, settle, timed
 
 # Large enough for the full rate, small enough to cost little in every round.
-_YARDSTICK = 2048
+_YARDSTICK = 256 if QUICK else 2048
 YARDSTICK_FLOPS = 2.0 * _YARDSTICK**3
 
 

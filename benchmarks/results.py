@@ -38,7 +38,9 @@ def _failures(junit: Path) -> list[dict[str, str]]:
     found = []
     for case in ElementTree.parse(junit).iter("testcase"):
         for problem in [*case.iter("failure"), *case.iter("error")]:
-            found.append({"case": str(case.get("name")), "reason": str(problem.get("message")).removeprefix("Failed: ")})
+            found.append(
+                {"case": str(case.get("name")), "reason": str(problem.get("message")).removeprefix("Failed: ")}
+            )
     return found
 
 
@@ -66,7 +68,7 @@ def seconds_text(seconds: float) -> str:
 
 
 def fault_text(fault: dict[str, Any] | None) -> str:
-    """"0 of 7,680" for a count, a magnitude otherwise."""
+    """ "0 of 7,680" for a count, a magnitude otherwise."""
     if fault is None:
         return "not judged"
     if fault["of"] is not None:
