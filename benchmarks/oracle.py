@@ -112,7 +112,9 @@ class KnnJudge:
         valid = inside & ~repeated
         wrong = ~valid | (keys != self.keys)
         outside = ~valid | (keys > self.keys[:, -1:])
-        note = f"{int(outside.sum())} not among the {self.k} nearest, the others in the wrong place"
+        note = (
+            f"{int(outside.sum())} not among the {self.k} nearest, {int((wrong & ~outside).sum())} in the wrong place"
+        )
         return Fault("wrong neighbours", float(wrong.sum()), wrong.size, note if wrong.any() else "")
 
 

@@ -15,12 +15,13 @@ main{max-width:62rem;margin:0 auto;padding:2.5rem 1.25rem 5rem}
 h1{font-size:1.9rem;line-height:1.2;margin:0 0 .4rem}h2{font-size:1.3rem;margin:3rem 0 .6rem}
 p,dl{color:var(--soft);max-width:46rem}p b{color:var(--ink)}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.15rem 1.2rem;font-size:.9rem}dd{margin:0;color:var(--ink)}
-.plot{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:1rem;overflow-x:auto}
-.plot svg{display:block;width:100%;min-width:38rem;height:auto}
+.chart{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:1rem;overflow-x:auto}
+.chart svg{display:block;width:100%;min-width:38rem;height:auto}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.86rem;width:100%;font-variant-numeric:tabular-nums}
 th,td{text-align:left;padding:.32rem .7rem;border-bottom:1px solid var(--line);vertical-align:top}
 .number{text-align:right;white-space:nowrap}thead th{color:var(--soft);font-weight:600}
-tbody th{font-weight:600}tr.ours td{color:var(--accent);font-weight:600}.gone{color:var(--soft);font-style:italic}
+tbody th{font-weight:600;min-width:9rem}tr.ours td{color:var(--accent);font-weight:600}
+.gone{color:var(--soft);font-style:italic}
 .note{color:var(--soft);font-size:.8rem;white-space:normal}
 .red{border-left:4px solid var(--alert);background:var(--card);padding:.6rem 1rem;margin:1rem 0;max-width:none}
 summary{cursor:pointer;color:var(--soft);margin:.8rem 0}
@@ -70,7 +71,7 @@ def _section(op: str, cases: list[dict[str, Any]]) -> str:
         for place, name in enumerate(_HEAD)
     )
     return (
-        f'<h2 id="{text(op)}">{text(op)}</h2><div class="plot">{ratio_plot(op, cases)}</div>'
+        f'<h2 id="{text(op)}">{text(op)}</h2><div class="chart">{ratio_plot(op, cases)}</div>'
         '<details open><summary>The numbers</summary><div class="scroll" tabindex="0" role="region" '
         f'aria-label="{text(op)}, numbers"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></details>'
     )
@@ -82,7 +83,8 @@ _NUMBER = ' class="number"'
 def _rows(case: dict[str, Any]) -> str:
     rows = []
     for place, entry in enumerate(case["contenders"]):
-        first = f'<th scope="row">{text(title(case))}</th>' if place == 0 else "<td></td>"
+        span = f'<th scope="rowgroup" rowspan="{len(case["contenders"])}">{text(title(case))}</th>'
+        first = span if place == 0 else ""
         name = f"<td>{text(entry['name'])}</td>"
         if entry["status"] != "ok":
             why = f"{entry['status']}: {entry['reason']}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from benchmarks.results import fault_text, title
+from benchmarks.results import digits, fault_text, title
 from msma_fast.report.canvas import Canvas
 
 _WIDTH, _LEFT, _RIGHT = 900.0, 170.0, 700.0
@@ -59,6 +59,6 @@ def _bar(canvas: Canvas, place: Any, entry: dict[str, Any], y: float) -> None:
     a, b = place(ratio["low"]), place(ratio["high"])
     canvas.path(f"M{a:.2f} {middle}H{b:.2f}M{a:.2f} {middle - 4}v8M{b:.2f} {middle - 4}v8", stroke="ink", width=1.2)
     beyond = max(b, end, place(1.0)) + 8
-    canvas.text(beyond, y + 11, f"{ratio['median']:.2f}", size=12, color="ink", weight=600)
+    canvas.text(beyond, y + 11, digits(ratio["median"]), size=12, color="ink", weight=600)
     if entry.get("fault"):
         canvas.text(_WIDTH, y + 11, fault_text(entry["fault"]), anchor="end", size=11)

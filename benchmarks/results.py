@@ -76,9 +76,14 @@ def fault_text(fault: dict[str, Any] | None) -> str:
     return f"{fault['value']:.1e}" if fault["value"] else "0"
 
 
+def digits(ratio: float) -> str:
+    """Two decimals, or two digits of a small one."""
+    return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.2g}"
+
+
 def ratio_text(entry: dict[str, Any]) -> str:
     ratio = entry.get("ratio")
-    return f"{ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]" if ratio else ""
+    return f"{digits(ratio['median'])} [{digits(ratio['low'])}, {digits(ratio['high'])}]" if ratio else ""
 
 
 def memory_text(entry: dict[str, Any]) -> str:
