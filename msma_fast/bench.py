@@ -6,7 +6,6 @@ round, and its median over the rounds. The full suite is in benchmarks/ of the s
 
 from __future__ import annotations
 
-import gc
 import importlib.util
 import math
 import statistics
@@ -51,8 +50,8 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def settle() -> None:
-    """Before each timed call: nothing to collect, no thread still spinning."""
-    gc.collect()
+    """Before each timed call: no thread is spinning any more. (A full garbage collection would take longer than many calls;
+    arrays are freed by their reference counts.)"""
     time.sleep(_PAUSE)
 
 

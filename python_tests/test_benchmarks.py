@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import oracles
 import pytest
+import torch
 from rich.console import Console
 
 from benchmarks import bench_ksg_mi, capped, compare, oracle, race, readme_table, results
@@ -34,8 +35,9 @@ K = 5
 
 
 @pytest.fixture(autouse=True)
-def _no_settling(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Times mean nothing here."""
+def _no_settling(monkeypatch: pytest.MonkeyPatch, torch_threads: None) -> None:
+    """Times mean nothing here, and a second thread would only spin."""
+    torch.set_num_threads(1)
     for module in (bench, race):
         monkeypatch.setattr(module, "settle", lambda: None)
 
@@ -383,7 +385,7 @@ def test_under_pytest_a_red_gate_leaves_no_record(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", str(tmp_path), "-q", "-p", "no:cacheprovider", "-c", "/dev/null"]
     command += ["-p", "benchmarks.conftest"]
     command += [f"--rootdir={tmp_path}", f"--benchmark-json={record}", f"--junitxml={junit}"]
-    quick = {**os.environ, "MSMA_BENCH_QUICK": "1"}
+    quick = {**os.environ, "MSMA_BENCH_QUICK": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=quick, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stdout
     found = results.distil([(record, junit)], quick=False)
