@@ -18,9 +18,9 @@ N = data.rows(8192)
 _OURS = Contender(OURS, lambda x, y: mf.pairwise_distances(x, y))
 
 
-def float32(name: str, inputs: Callable[[], tuple[Any, Any]], **options: Any) -> Case:
+def float32(name: str, inputs: Callable[[], tuple[Any, Any]], *others: Contender, **options: Any) -> Case:
     """1e-6 relative is what is promised."""
-    contenders = (_OURS, peers.torch_cdist(), peers.torch_cdist(direct=True), peers.sklearn_pairwise())
+    contenders = (_OURS, peers.torch_cdist(), *others, peers.sklearn_pairwise())
     judge = lambda x, y: DistanceJudge(x, y, 1e-6)  # noqa: E731
     return Case("pairwise_distances", name, inputs, contenders, judge, flops=2.0 * N * N * 576, **options)
 
@@ -37,7 +37,10 @@ def float64(n: int) -> Case:
 
 CASES = (
     float32(
-        f"{N:,} x 576, {data.MODEL} layer 15, self, float32", lambda: (data.smollm2_layer(15, N), None), memory=True
+        f"{N:,} x 576, {data.MODEL} layer 15, self, float32",
+        lambda: (data.smollm2_layer(15, N), None),
+        peers.torch_cdist(direct=True),
+        memory=True,
     ),
     float32(
         f"{N:,} x 576, {data.MODEL} layers 15 and 25, cross, float32",
