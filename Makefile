@@ -1,4 +1,4 @@
-# make setup | demo | test | test-all | check | fix | bench | sanitize. Everything lives in .venv; a second run does nothing twice.
+# make setup | demo | test | test-all | check | fix | bench | bench-compare | sanitize. Everything lives in .venv; a second run does nothing twice.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -15,7 +15,9 @@ PEERS := faiss-cpu scikit-learn ennemi npeet-plus
 SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.hpp' 2>/dev/null) setup.py CMakeLists.txt pyproject.toml
 CXX_FILES := $(shell find csrc -name '*.cpp' -o -name '*.hpp' 2>/dev/null)
 
-.PHONY: setup demo test test-all check fix bench sanitize clean
+BENCH ?=
+
+.PHONY: setup demo test test-all check fix bench bench-compare sanitize clean
 
 setup: $(VENV)/.installed
 
@@ -52,9 +54,13 @@ fix: setup
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CXX_FILES)
 
-# numpy and faiss choose their own kernels: variables that pin OpenBLAS would handicap them.
+# BENCH=all: the slow cases too. numpy and faiss choose their own kernels: variables that pin OpenBLAS would handicap them.
 bench: setup
-	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m pytest benchmarks -o python_files="bench_*.py" --benchmark-columns=min,median,iqr,rounds
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks $(if $(filter all,$(BENCH)),--all)
+
+# Exit status 1 where a ratio to a peer is worse than in benchmarks/baseline.json, a results.json of an earlier `make bench`.
+bench-compare: setup
+	$(BIN)/python -m benchmarks.compare
 
 # The C++ alone, in drivers without Python, under the address and undefined-behaviour sanitizers.
 sanitize: setup

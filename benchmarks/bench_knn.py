@@ -1,4 +1,7 @@
-"""knn: self-search, n = 8192, d = 576, k = 15, euclidean. Peers: faiss-cpu, scikit-learn."""
+"""knn among the points themselves, against faiss, torch, scikit-learn and scipy.
+
+Capped cases run again in processes of their own, where we and the peers are held to an older instruction set.
+"""
 
 from __future__ import annotations
 
@@ -9,53 +12,107 @@ import numpy as np
 import pytest
 
 import msma_fast as mf
-from benchmarks.conftest import ROUNDS
+from benchmarks import data
+from benchmarks.case import OURS, Case, Contender, parameters
+from benchmarks.oracle import KnnJudge, judge_with
+from benchmarks.peers import neighbors as peers
 
 K = 15
+LAYERS = (0, 1, 8, 15, 25, 30)
+N = data.rows(8192)
 
 
-def _faiss(x: np.ndarray) -> np.ndarray:
-    import faiss
-
-    return faiss.knn(x, x, K + 1)[1][:, 1:]
-
-
-def _sklearn(x: np.ndarray) -> np.ndarray:
-    from sklearn.neighbors import NearestNeighbors
-
-    return NearestNeighbors(n_neighbors=K, algorithm="brute").fit(x).kneighbors(return_distance=False)
+def ours(k: int, metric: str = "euclidean", name: str = OURS, repeat: float = 1.0) -> Contender:
+    return Contender(
+        name, lambda x, *_: mf.knn(x, k, metric=metric), lambda found: (found.distances, found.indices), repeat=repeat
+    )
 
 
-def _ours(backend: str) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda x: mf.knn(x, K, backend=backend).indices
+def euclidean(name: str, points: Callable[[], np.ndarray], n: int, d: int, k: int, **options: Any) -> Case:
+    """faiss, torch and scikit-learn, and in few dimensions also trees."""
+    contenders = [ours(k), peers.faiss_knn(k), peers.torch_knn(k), peers.sklearn_knn(k)]
+    if d <= 16:
+        contenders += [peers.sklearn_knn(k, "kd_tree"), peers.sklearn_knn(k, "ball_tree"), peers.scipy_tree_knn(k)]
+    return Case(
+        "knn",
+        f"{n:,} x {d}, {name}, k = {k}",
+        lambda: (points(),),
+        tuple(contenders),
+        judge_with(KnnJudge, k),
+        flops=2.0 * n * n * d,
+        **options,
+    )
 
 
-RUNS = {
-    "msma_fast native": _ours("native"),
-    "msma_fast torch": _ours("torch"),
-    "faiss": _faiss,
-    "scikit-learn": _sklearn,
-}
+def real(layer: int) -> Case:
+    return euclidean(
+        f"{data.MODEL} layer {layer}",
+        lambda: data.smollm2_layer(layer, N),
+        N,
+        576,
+        K,
+        memory=layer == LAYERS[0],
+        capped=layer == 15,
+    )
 
 
-def _canonical(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Neighbours of some rows by direct float64 differences."""
-    found = []
-    for row in rows:
-        squares = ((x.astype(np.float64) - x[row].astype(np.float64)) ** 2).sum(1)
-        squares[row] = np.inf
-        found.append(np.argsort(squares, kind="stable")[:K])
-    return np.stack(found)
+def real_50k() -> Case:
+    n = data.rows(50_000)
+    return euclidean(f"{data.MODEL} layer 15", lambda: data.smollm2_layer_15(n), n, 576, K, slow=True)
 
 
-@pytest.mark.benchmark(group="knn 8192 x 576, k = 15")
-@pytest.mark.parametrize("name", RUNS)
-def test_knn(benchmark: Any, points: np.ndarray, name: str) -> None:
-    if name == "msma_fast native" and not next(b for b in mf.backends() if b.name == "native").available:
-        pytest.skip("the native module is not built")
-    rows = np.arange(0, 8192, 512)
-    wrong = int((RUNS[name](points)[rows] != _canonical(points, rows)).sum())
-    benchmark.extra_info["wrong neighbours of 240"] = wrong
-    if name.startswith("msma_fast"):
-        assert wrong == 0
-    benchmark.pedantic(RUNS[name], args=(points,), **ROUNDS)
+def random(n: int, d: int, k: int, **options: Any) -> Case:
+    n, d = data.rows(n), data.width(d)
+    return euclidean("random", lambda: data.random_points(n, d), n, d, k, **options)
+
+
+def other_metric(metric: str) -> Case:
+    return Case(
+        "knn",
+        f"{N:,} x 64, random, k = {K}, {metric}",
+        lambda: (data.random_points(N, 64),),
+        (
+            ours(K, metric),
+            peers.sklearn_knn(K, metric=metric),
+            peers.torch_knn(K, metric),
+            peers.scipy_cdist_knn(K, metric),
+        ),
+        judge_with(KnnJudge, K, metric),
+    )
+
+
+def growth() -> Case:
+    """Ten times the rows are a hundred times the pairs: does the rate hold?"""
+    few, many = data.rows(20_000), data.rows(200_000)
+
+    def at_few(x: np.ndarray) -> Any:
+        return mf.knn(x[:few], K)
+
+    return Case(
+        "knn",
+        f"{many:,} x 64, random, k = {K}, against our rate at {few:,}",
+        lambda: (data.random_points(many, 64),),
+        (ours(K), Contender(f"{OURS} at {few:,}, scaled", at_few, repeat=(many / few) ** 2)),
+        judge_with(KnnJudge, K),
+        flops=2.0 * many * many * 64,
+        slow=True,
+        judged=False,
+    )
+
+
+CASES = (
+    *(real(layer) for layer in LAYERS),
+    real_50k(),
+    random(20_000, 64, K, capped=True),
+    random(20_000, 8, 5),
+    random(4096, 4096, K),
+    random(8192, 576, K),
+    other_metric("manhattan"),
+    other_metric("chebyshev"),
+    growth(),
+)
+
+
+@pytest.mark.parametrize("case", parameters(CASES))
+def test_knn(case: Case, measure: Callable[[Case], None]) -> None:
+    measure(case)

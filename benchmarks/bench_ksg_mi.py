@@ -1,51 +1,65 @@
-"""ksg_mi: n = 2000, 1-D pair, k = 3. Peers: ennemi, NPEET+, scikit-learn (all KSG1 up to clipping)."""
+"""ksg_mi: KSG1 of correlated Gaussians. Peers clip at zero, and scikit-learn adds noise and scales."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy.special import digamma
 
 import msma_fast as mf
-from benchmarks.conftest import ROUNDS
+from benchmarks import data
+from benchmarks.case import OURS, Case, Contender, parameters
+from benchmarks.oracle import NumberJudge
+from benchmarks.peers import information as peers
 
-N, K, RHO = 2000, 3, 0.75
-TRUTH = -0.5 * np.log(1 - RHO**2)
-
-
-def _ours(x: np.ndarray, y: np.ndarray) -> float:
-    return mf.ksg_mi(x, y, K)
+K, RHO = 3, 0.75
 
 
-def _ennemi(x: np.ndarray, y: np.ndarray) -> float:
-    from ennemi import estimate_mi
-
-    return float(estimate_mi(y, x, k=K)[0, 0])
-
-
-def _npeet(x: np.ndarray, y: np.ndarray) -> float:
-    import npeet_plus
-
-    return float(npeet_plus.mi(x[:, None], y[:, None], k=K, base=np.e))
-
-
-def _sklearn(x: np.ndarray, y: np.ndarray) -> float:
-    from sklearn.feature_selection import mutual_info_regression
-
-    return float(mutual_info_regression(x[:, None], y, n_neighbors=K)[0])
-
-
-RUNS = {"msma_fast": _ours, "ennemi": _ennemi, "npeet-plus": _npeet, "scikit-learn": _sklearn}
-
-
-@pytest.mark.benchmark(group="ksg_mi n = 2000, 1-D pair")
-@pytest.mark.parametrize("name", RUNS)
-def test_ksg_mi(benchmark: Any, name: str) -> None:
+def pair(n: int, d: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two float64 samples whose coordinates have correlation RHO; one-dimensional where d = 1."""
     rng = np.random.default_rng(0)
-    x = rng.standard_normal(N)
-    y = RHO * x + np.sqrt(1 - RHO**2) * rng.standard_normal(N)
-    found = RUNS[name](x, y)
-    benchmark.extra_info["nats"] = found
-    assert abs(found - TRUTH) < 0.1
-    benchmark.pedantic(RUNS[name], args=(x, y), **ROUNDS)
+    x, noise = rng.standard_normal((2, n, d))
+    y = RHO * x + np.sqrt(1 - RHO**2) * noise
+    return (x[:, 0], y[:, 0]) if d == 1 else (x, y)
+
+
+def definition(x: np.ndarray, y: np.ndarray) -> float:
+    """psi(k) + psi(n) - <psi(n_x + 1) + psi(n_y + 1)>, chebyshev, by full matrices."""
+
+    def matrix(sample: np.ndarray) -> np.ndarray:
+        columns = sample.reshape(len(sample), -1).T
+        full = np.zeros((len(sample), len(sample)))
+        for column in columns:
+            np.maximum(full, np.abs(column[:, None] - column), out=full)
+        np.fill_diagonal(full, np.inf)
+        return full
+
+    a, b = matrix(x), matrix(y)
+    reach = np.partition(np.maximum(a, b), K - 1, axis=1)[:, K - 1 : K]
+    inside = digamma((a < reach).sum(1) + 1) + digamma((b < reach).sum(1) + 1)
+    return float(digamma(K) + digamma(len(x)) - inside.mean())
+
+
+def case_of(n: int, d: int, **options: bool) -> Case:
+    n = data.rows(n)
+    contenders = [Contender(OURS, lambda x, y: mf.ksg_mi(x, y, K)), peers.npeet(K)]
+    if d == 1:
+        contenders += [peers.ennemi(K), peers.sklearn_information(K)]
+    return Case(
+        "ksg_mi",
+        f"{n:,} pairs, {d}-dimensional, k = {K}",
+        lambda: pair(n, d),
+        tuple(contenders),
+        lambda x, y: NumberJudge(definition(x, y), 1e-9),
+        **options,
+    )
+
+
+CASES = (case_of(2000, 1, memory=True), case_of(8192, 1), case_of(2000, 16))
+
+
+@pytest.mark.parametrize("case", parameters(CASES))
+def test_ksg_mi(case: Case, measure: Callable[[Case], None]) -> None:
+    measure(case)

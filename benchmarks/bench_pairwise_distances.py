@@ -1,40 +1,55 @@
-"""pairwise_distances: n = 4096, d = 576, float32, euclidean, self. Peers: torch.cdist (direct), scikit-learn."""
+"""pairwise_distances: full euclidean matrices, of points with themselves and with others."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import msma_fast as mf
-from benchmarks.conftest import ROUNDS
+from benchmarks import data
+from benchmarks.case import OURS, Case, Contender, parameters
+from benchmarks.oracle import DistanceJudge
+from benchmarks.peers import pairs as peers
+
+N = data.rows(8192)
+_OURS = Contender(OURS, lambda x, y: mf.pairwise_distances(x, y))
 
 
-def _cdist(x: np.ndarray) -> np.ndarray:
-    t = torch.from_numpy(x)
-    return torch.cdist(t, t, compute_mode="donot_use_mm_for_euclid_dist").numpy()
+def float32(name: str, inputs: Callable[[], tuple[Any, Any]], *others: Contender, **options: Any) -> Case:
+    """1e-6 relative is what is promised."""
+    contenders = (_OURS, peers.torch_cdist(), *others, peers.sklearn_pairwise())
+    judge = lambda x, y: DistanceJudge(x, y, 1e-6)  # noqa: E731
+    return Case("pairwise_distances", name, inputs, contenders, judge, flops=2.0 * N * N * 576, **options)
 
 
-def _sklearn(x: np.ndarray) -> np.ndarray:
-    from sklearn.metrics import pairwise_distances
+def float64(n: int) -> Case:
+    return Case(
+        "pairwise_distances",
+        f"{n:,} x 576, random, self, float64",
+        lambda: (data.random_points(n, 576).astype(np.float64), None),
+        (_OURS, peers.scipy_cdist(), peers.torch_cdist(), peers.torch_cdist(direct=True)),
+        lambda x, y: DistanceJudge(x, y, 1e-12),
+    )
 
-    return pairwise_distances(x)
+
+CASES = (
+    float32(
+        f"{N:,} x 576, {data.MODEL} layer 15, self, float32",
+        lambda: (data.smollm2_layer(15, N), None),
+        peers.torch_cdist(direct=True),
+        memory=True,
+    ),
+    float32(
+        f"{N:,} x 576, {data.MODEL} layers 15 and 25, cross, float32",
+        lambda: (data.smollm2_layer(15, N), data.smollm2_layer(25, N)),
+    ),
+    float64(data.rows(4096)),
+)
 
 
-RUNS = {"msma_fast": mf.pairwise_distances, "torch.cdist": _cdist, "scikit-learn": _sklearn}
-
-
-@pytest.mark.benchmark(group="pairwise_distances 4096 x 576, float32")
-@pytest.mark.parametrize("name", RUNS)
-def test_pairwise_distances(benchmark: Any, points: np.ndarray, name: str) -> None:
-    x = points[:4096]
-    rows = x[:8].astype(np.float64)
-    exact = np.sqrt(((rows[:, None] - x[None].astype(np.float64)) ** 2).sum(-1))
-    found = RUNS[name](x)[:8].astype(np.float64)
-    error = float((np.abs(found - exact) / np.where(exact > 0, exact, 1)).max())
-    benchmark.extra_info["largest relative error"] = error
-    if name == "msma_fast":
-        assert error < 1e-6
-    benchmark.pedantic(RUNS[name], args=(x,), **ROUNDS)
+@pytest.mark.parametrize("case", parameters(CASES))
+def test_pairwise_distances(case: Case, measure: Callable[[Case], None]) -> None:
+    measure(case)

@@ -1,21 +1,47 @@
-"""Shared data and the rule of the suite: an answer is checked before it is timed, and a wrong one prints no number."""
+"""The suite on pytest-benchmark: it times us, with a round of the peers before each of our rounds, and writes the JSON."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import pytest
 
-# Few rounds: each is seconds long, and the median of pytest-benchmark's table is what is quoted.
-ROUNDS = {"rounds": 5, "warmup_rounds": 1, "iterations": 1}
+from benchmarks import machine
+from benchmarks.case import Case
+from benchmarks.measure import RedGate
+from benchmarks.measure import measure as measure_case
+from benchmarks.peers import same_threads
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "capped: also run with an older instruction set")
+
+
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
+    machine_info["msma_fast"] = machine.describe()
 
 
 @pytest.fixture(scope="session")
-def points() -> np.ndarray:
-    """(8192, 576) float32 with the shape of a small model's layer: correlated coordinates and a few long rows."""
-    rng = np.random.default_rng(0)
-    mixing = rng.standard_normal((64, 576)).astype(np.float32)
-    x = rng.standard_normal((8192, 64)).astype(np.float32) @ mixing + rng.standard_normal((8192, 576)).astype(
-        np.float32
-    )
-    x[::1024] *= 30.0
-    return x
+def _threads() -> int:
+    return same_threads()
+
+
+@pytest.fixture
+def measure(benchmark: Any, _threads: int) -> Callable[[Case], None]:
+    """measure(case): the gate, then the race; the record goes into the benchmark's extra_info."""
+
+    def drive(
+        run: Callable[..., Any], inputs: tuple[Any, ...], before: Callable[[], None], rounds: int
+    ) -> Sequence[float]:
+        benchmark.pedantic(run, args=inputs, setup=before, rounds=rounds)
+        return list(benchmark.stats.stats.data)
+
+    def measured(case: Case) -> None:
+        benchmark.group = case.op
+        try:
+            benchmark.extra_info["record"] = measure_case(case, drive)
+        except RedGate as red:
+            pytest.fail(str(red), pytrace=False)
+
+    return measured

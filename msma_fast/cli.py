@@ -1,4 +1,4 @@
-"""The command `msma-fast`: analyze, collect, doctor. Arguments here; the work in commands.py and doctor.py."""
+"""The command `msma-fast`: analyze, collect, doctor, bench. Arguments here; the work in commands.py, doctor.py, bench.py."""
 
 from __future__ import annotations
 
@@ -52,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     _collection(collect)
     collect.add_argument("--out", default="runs/activations", help="folder to write (runs/activations)")
     commands.add_parser("doctor", help="what this machine offers, and which backend serves what")
+    commands.add_parser("bench", help="time knn beside torch and what else is installed")
     return parser
 
 
@@ -64,6 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             from msma_fast.doctor import doctor
 
             print(doctor())
+            return 0
+        if arguments.command == "bench":
+            from msma_fast.bench import bench
+
+            print(bench())
             return 0
         from msma_fast import commands
 

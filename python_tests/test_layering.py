@@ -48,7 +48,7 @@ LAYERS = {
         )
     },
     **{f"msma_fast.{name}": name for name in ("activations", "msma", "interop", "report", "cli", "__main__")},
-    **{f"msma_fast.{name}": "cli" for name in ("commands", "doctor")},
+    **{f"msma_fast.{name}": "cli" for name in ("commands", "doctor", "bench")},
 }
 BACKENDS = {"backends.torch", "backends.native", "backends.cuda", "backends.triton"}
 PUBLIC = {"leaf", "engine", "root"}
