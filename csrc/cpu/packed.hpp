@@ -27,7 +27,7 @@ class Packed {
     }
 
     int64_t count_, dimension_, step_;
-    Scratch data_;
+    Buffer<double> data_;
 };
 
 }  // namespace msma
