@@ -35,13 +35,17 @@ class Reservoirs {
           slab_(rows * first_ * 3),
           grown_(static_cast<size_t>(rows)),
           count_(static_cast<size_t>(rows), 0),
-          capacity_(static_cast<size_t>(rows), static_cast<int32_t>(first_)) {}
+          capacity_(static_cast<size_t>(rows), static_cast<int32_t>(first_)),
+          full_(static_cast<size_t>(rows), static_cast<int32_t>(std::min<int64_t>(first_, k + kFresh))) {}
 
     Reservoir of(int64_t i) const {
         const Buffer<float>& own = grown_[static_cast<size_t>(i)];
         return own ? Reservoir(own.get(), capacity(i)) : Reservoir(slab_.get() + i * first_ * 3, first_);
     }
     int32_t& count(int64_t i) { return count_[static_cast<size_t>(i)]; }
+    // Entries at which the row is thinned out again: a few new ones, so that its radius follows closely.
+    int32_t& full(int64_t i) { return full_[static_cast<size_t>(i)]; }
+    void refill(int64_t i) { full(i) = std::min(capacity(i), count(i) + kFresh); }
     int32_t capacity(int64_t i) const { return capacity_[static_cast<size_t>(i)]; }
 
     // Twice the room for row i; false where the row has too many candidates or the memory is used up.
@@ -64,13 +68,14 @@ class Reservoirs {
     }
 
   private:
+    static constexpr int32_t kFresh = 32;
     static constexpr int64_t kGrowth = (int64_t{32} << 20) / 12;  // entries in 32 MiB a thread
 
     int64_t first_, limit_, room_;
     std::atomic<int64_t> used_{0};
     Buffer<float> slab_;
     std::vector<Buffer<float>> grown_;
-    std::vector<int32_t> count_, capacity_;
+    std::vector<int32_t> count_, capacity_, full_;
 };
 
 // The bounds of a distance in a symmetric picture, and of -2 x.y where only the product is bounded.
@@ -113,7 +118,7 @@ class Knn {
     void seed() {
         if constexpr (product) return;
         const int64_t bins = ceil_div(2 * k_, kPanel), panels = y_.panels();
-        const int64_t sample = std::max<int64_t>({panels / 32, 8, 4 * bins});
+        const int64_t sample = std::max<int64_t>({panels / 24, 8, 4 * bins});
         if (3 * sample > panels) return;
         const Buffer<float> room(problem_.threads * kPanel * kPanel * bins);
         parallel_for(x_.panels(), problem_.threads, [&](int64_t panel, int worker) {
@@ -220,9 +225,10 @@ class Knn {
         reservoir.upper[count] = value + width;
         reservoir.lower[count] = value - width;
         reservoir.column[count] = static_cast<int32_t>(j);
-        if (++count < reservoirs_.capacity(i)) return;
+        if (++count < reservoirs_.full(i)) return;
         thin_out(i);
-        if (4 * count > 3 * reservoirs_.capacity(i) && !reservoirs_.grow(i)) give_up(i);
+        if (4 * count > 3 * reservoirs_.capacity(i) && !reservoirs_.grow(i)) return give_up(i);
+        reservoirs_.refill(i);
     }
 
     // The radius of row i from its reservoir, and only the entries whose lower bound is not above it.

@@ -193,47 +193,53 @@ void lowest(const Marks& strip, const Marks& panel, const int32_t* products, con
     }
 }
 
-// Bisection between the extremes: a dozen counts over vectors instead of a sort.
+// Entries that are not above the pivots.
+template <int pivots>
+inline void count_within(const float* values, int64_t count, const float* pivot, int64_t* within) {
+    Float at[pivots];
+    for (int p = 0; p < pivots; ++p) {
+        at[p] = broadcast(pivot[p]);
+        within[p] = 0;
+    }
+    for (int64_t e = 0; e < count; e += kWidth) {
+        const Float v = load(values + e);
+#pragma GCC unroll 3
+        for (int p = 0; p < pivots; ++p) within[p] += __builtin_popcountll(not_less(at[p], v));
+    }
+}
+
+// The extremes, then seven rounds of three pivots that quarter the interval: a sort would cost many times that.
 float select(const float* values, int64_t count, int64_t k) {
     constexpr int64_t L = 16;
     constexpr float infinity = __builtin_inff();
     float low[L], high[L];
-    int32_t finite[L] = {};
     for (int64_t l = 0; l < L; ++l) {
         low[l] = infinity;
         high[l] = -infinity;
     }
     for (int64_t e = 0; e < count; e += L) {
         for (int64_t l = 0; l < L; ++l) {
-            const float v = values[e + l];
-            const bool here = v < infinity;
-            finite[l] += here;
+            const float v = values[e + l], finite = v < infinity ? v : -infinity;
             low[l] = v < low[l] ? v : low[l];
-            const float top = here ? v : -infinity;
-            high[l] = top > high[l] ? top : high[l];
+            high[l] = finite > high[l] ? finite : high[l];
         }
     }
-    int64_t total = 0;
     float bottom = infinity, top = -infinity;
     for (int64_t l = 0; l < L; ++l) {
-        total += finite[l];
         bottom = low[l] < bottom ? low[l] : bottom;
         top = high[l] > top ? high[l] : top;
     }
-    if (total < k) return infinity;
-    for (int step = 0; step < 16; ++step) {
-        const float middle = bottom + 0.5f * (top - bottom);
-        int32_t within[L] = {};
-        for (int64_t e = 0; e < count; e += L) {
-            for (int64_t l = 0; l < L; ++l) within[l] += values[e + l] <= middle;
-        }
-        int64_t sum = 0;
-        for (int64_t l = 0; l < L; ++l) sum += within[l];
-        if (sum >= k) {
-            top = middle;
-        } else {
-            bottom = middle;
-        }
+    int64_t all;
+    count_within<1>(values, count, &top, &all);
+    if (all < k) return infinity;
+    for (int round = 0; round < 7; ++round) {
+        const float quarter = 0.25f * (top - bottom);
+        const float pivot[3] = {bottom + quarter, bottom + 2.0f * quarter, bottom + 3.0f * quarter};
+        int64_t within[3];
+        count_within<3>(values, count, pivot, within);
+        const int below = (within[0] < k) + (within[1] < k) + (within[2] < k);
+        top = below == 3 ? top : pivot[below];
+        bottom = below == 0 ? bottom : pivot[below - 1];
     }
     return top;
 }
@@ -242,8 +248,12 @@ float select(const float* values, int64_t count, int64_t k) {
 // handful of hits, and a branch that guesses wrong costs more than all the rest.
 int list_hits(const uint64_t* masks, TileSize size, uint16_t* hits) {
     const uint64_t present = (uint64_t{1} << size.columns) - 1;
+    unsigned rows = 0;
+    for (int r = 0; r < kRows; ++r) rows |= static_cast<unsigned>((masks[r] & present) != 0) << r;
+    rows &= (1u << size.rows) - 1;
     int count = 0;
-    for (int64_t r = 0; r < size.rows; ++r) {
+    for (; rows; rows &= rows - 1) {
+        const int r = __builtin_ctz(rows);
         uint64_t bits = masks[r] & present;
         const int here = __builtin_popcountll(bits);
         const auto row = static_cast<uint16_t>(r << 8);
@@ -276,13 +286,8 @@ void judge_tile(const Marks& strip, const Marks& panel, const int32_t* products,
             }
         }
     }
-    uint64_t any_row = 0, any_column = 0;
-    for (int r = 0; r < kRows; ++r) {
-        any_row |= row_masks[r];
-        any_column |= column_masks[r];
-    }
-    hits.row_count = any_row ? list_hits(row_masks, size, hits.row) : 0;
-    hits.column_count = any_column ? list_hits(column_masks, size, hits.column) : 0;
+    hits.row_count = list_hits(row_masks, size, hits.row);
+    hits.column_count = both ? list_hits(column_masks, size, hits.column) : 0;
 }
 
 void judge(const Marks& strip, const Marks& panel, const int32_t* products, bool both, TileSize size, Hits& hits) {
