@@ -39,10 +39,10 @@ def pairwise_distances(
     x: Tensor, y: Tensor | None, metric: str, p: float, metric_tensor: Tensor | None, backend: str
 ) -> Tensor:
     """(..., n, m) distances, float64 for float64 input, else float32."""
-    dtype = _dtype(x, y)
-    return _per_problem(
-        lambda a, b: registry.run("pairwise_distances", x.device, backend, a, b, metric, p, metric_tensor, dtype), x, y
+    found: Tensor = registry.run(
+        "pairwise_distances", x.device, backend, x, y, metric, p, metric_tensor, _dtype(x, y)
     )
+    return found
 
 
 @pairwise_distances.register_fake

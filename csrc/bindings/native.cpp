@@ -3,52 +3,15 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <optional>
 #include <string>
-#include <utility>
 
+#include "arguments.hpp"
 #include "arrays.hpp"
 #include "msma/cpu.hpp"
 #include "msma/keys.hpp"
 
 namespace msma {
 namespace {
-
-using OptionalArray = std::optional<py::array>;
-
-constexpr std::pair<const char*, Kind> kKinds[] = {
-    {"sqeuclidean", Kind::sqeuclidean}, {"manhattan", Kind::manhattan}, {"chebyshev", Kind::chebyshev},
-    {"minkowski", Kind::minkowski},     {"cosine", Kind::cosine},       {"inner_product", Kind::inner_product},
-    {"mahalanobis", Kind::mahalanobis},
-};
-
-constexpr int kLargestPower = 16;
-
-Kind kind_of(const std::string& name) {
-    std::string known;
-    for (const auto& [text, kind] : kKinds) {
-        if (name == text) return kind;
-        known += (known.empty() ? "" : ", ") + std::string(text);
-    }
-    throw py::value_error("kind: expected one of " + known + ", got '" + name + "'");
-}
-
-Kernel kernel_of(const std::string& kind, int p, const OptionalArray& tensor, int64_t d) {
-    Kernel kernel{kind_of(kind), p, nullptr};
-    if (kernel.kind == Kind::minkowski && (p < 1 || p > kLargestPower)) {
-        throw py::value_error("p: expected an integer from 1 to " + std::to_string(kLargestPower) + ", got " +
-                              std::to_string(p));
-    }
-    if (kernel.kind != Kind::mahalanobis) return kernel;
-    const std::string shape = "(" + std::to_string(d) + ", " + std::to_string(d) + ")";
-    const std::string expected = "a contiguous float64 array of shape " + shape;
-    if (!tensor) throw py::value_error("tensor: expected " + expected + " for mahalanobis, got None");
-    if (!is_plain<double>(*tensor, 2) || tensor->shape(0) != d || tensor->shape(1) != d) {
-        refuse("tensor", expected, *tensor);
-    }
-    kernel.tensor = static_cast<const double*>(tensor->data());
-    return kernel;
-}
 
 template <typename T>
 Rows<T> rows_of(const std::string& name, const py::array& values, const OptionalArray& norms, Kind kind) {
@@ -70,10 +33,6 @@ bool check_rows(const py::array& x, const py::array& y) {
     }
     if (x.shape(1) != y.shape(1)) refuse("y", "d = " + std::to_string(x.shape(1)) + " as in x", y);
     return wide;
-}
-
-void check_threads(int threads) {
-    if (threads < 1) throw py::value_error("threads: expected at least 1, got " + std::to_string(threads));
 }
 
 void check_indices(const char* name, const int64_t* indices, int64_t size, int64_t count) {
@@ -136,6 +95,10 @@ py::dict features() {
 }  // namespace
 }  // namespace msma
 
+namespace msma {
+void bind_pairwise_distances(py::module_& m);
+}  // namespace msma
+
 PYBIND11_MODULE(_native, m) {
     namespace py = pybind11;
     using msma::OptionalArray;
@@ -172,4 +135,5 @@ PYBIND11_MODULE(_native, m) {
         "instruction_set", [] { return msma::name_of(msma::instruction_set()); },
         "The instruction set in use: scalar, avx2 or avx512.");
     m.def("cpu_features", &msma::features, "What this processor and its operating system offer, as a dict of bool.");
+    msma::bind_pairwise_distances(m);
 }

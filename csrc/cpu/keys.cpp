@@ -2,75 +2,14 @@
 #include "msma/keys.hpp"
 
 #include <algorithm>
-#include <cstddef>
-#include <memory>
-#include <new>
-#include <vector>
 
-#include "body.hpp"
-#include "msma/cpu.hpp"
+#include "best_body.hpp"
 #include "parallel.hpp"
+#include "tasks.hpp"
 
 namespace msma {
 namespace {
 
-template <typename T>
-KeyBody<T> best_body(Kind kind) {
-#ifdef MSMA_X86_BODIES
-    if (instruction_set() == InstructionSet::avx512) return avx512::key_body<T>(kind);
-    if (instruction_set() == InstructionSet::avx2) return avx2::key_body<T>(kind);
-#endif
-    return scalar::key_body<T>(kind);
-}
-
-// Doubles on a cache line boundary; not initialised.
-class Scratch {
-  public:
-    explicit Scratch(int64_t size)
-        : data_(static_cast<double*>(::operator new(static_cast<size_t>(size) * sizeof(double), kLine))) {}
-
-    double* get() const { return data_.get(); }
-
-  private:
-    static constexpr std::align_val_t kLine{64};
-    struct Free {
-        void operator()(double* p) const { ::operator delete(p, kLine); }
-    };
-    std::unique_ptr<double, Free> data_;
-};
-
-// The mahalanobis tensor with rows of whole lanes; the kernel itself otherwise.
-class PaddedKernel {
-  public:
-    PaddedKernel(const Kernel& kernel, int64_t d) : kernel_(kernel) {
-        const int64_t width = padded(d);
-        if (kernel.kind != Kind::mahalanobis || width == d) return;
-        tensor_.assign(static_cast<size_t>(d * width), 0.0);
-        for (int64_t r = 0; r < d; ++r) std::copy_n(kernel.tensor + r * d, d, tensor_.data() + r * width);
-        kernel_.tensor = tensor_.data();
-    }
-
-    const Kernel& get() const { return kernel_; }
-
-  private:
-    Kernel kernel_;
-    std::vector<double> tensor_;
-};
-
-// Coordinates read for one pair, and how many make a thread worth its start (some 50 microseconds of work).
-int64_t cost_of_pair(const Kernel& kernel, int64_t d) { return kernel.kind == Kind::mahalanobis ? d * d : d; }
-constexpr int64_t kThreadCost = int64_t{1} << 19;
-
-int worth_starting(int64_t pairs, int64_t cost, int threads) {
-    const double work = static_cast<double>(pairs) * static_cast<double>(cost);
-    return static_cast<int>(std::clamp(work / static_cast<double>(kThreadCost), 1.0, static_cast<double>(threads)));
-}
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-Range nth(int64_t task, int64_t step, int64_t total) { return {task * step, std::min(total, (task + 1) * step)}; }
-
-constexpr int64_t kPanelDoubles = 48 * 1024;  // 384 KiB of promoted y rows, within any second-level cache
 // Rows of x in one task of block_keys: some 500 microseconds of work, so that threads end together.
 constexpr int64_t kTaskCost = int64_t{1} << 22;
 int64_t rows_of_task(int64_t columns, int64_t cost) {
@@ -88,7 +27,7 @@ void pair_keys(const Kernel& kernel, const Rows<T>& x, const Rows<T>& y, const i
     const int64_t step = std::max(kGroup, kThreadCost / cost);
     const int workers = worth_starting(pairs, cost, threads);
     const int64_t room = pair_scratch(kernel, x.dimension);
-    const Scratch scratch(room * workers);
+    const Scratch<double> scratch(room * workers);
     parallel_for(ceil_div(pairs, step), workers, [&](int64_t task, int worker) {
         body.pairs(whole.get(), x, y, i, j, nth(task, step, pairs), scratch.get() + worker * room, keys);
     });
@@ -99,13 +38,13 @@ void block_keys(const Kernel& kernel, const Rows<T>& x, const Rows<T>& y, int th
     if (x.count == 0 || y.count == 0) return;
     const KeyBody<T> body = best_body<T>(kernel.kind);
     const PaddedKernel whole(kernel, x.dimension);
-    const int64_t columns = std::min(y.count, std::clamp<int64_t>(kPanelDoubles / padded(x.dimension), 16, 512));
+    const int64_t columns = std::min(y.count, panel_rows(x.dimension));
     const int64_t cost = cost_of_pair(kernel, x.dimension);
     const int64_t band = rows_of_task(columns, cost);
     const int workers = worth_starting(x.count * y.count, cost, threads);
     const int64_t panels = ceil_div(y.count, columns), bands = ceil_div(x.count, band);
     const int64_t room = block_scratch(kernel, x.dimension, columns);
-    const Scratch scratch(room * workers);
+    const Scratch<double> scratch(room * workers);
     parallel_for(panels * bands, workers, [&](int64_t task, int worker) {
         body.block(whole.get(), x, y, nth(task / panels, band, x.count), nth(task % panels, columns, y.count),
                    scratch.get() + worker * room, keys);
