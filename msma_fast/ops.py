@@ -162,6 +162,37 @@ def _batched(backward: Any, x: Tensor, *arrays: Tensor) -> Gradients:
     )
 
 
+@torch.library.custom_op("msma_fast::pairwise_distances_backward", mutates_args=())
+def pairwise_distances_backward(
+    grad: Tensor, x: Tensor, y: Tensor, metric: str, p: float, metric_tensor: Tensor | None, needs: list[bool]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of (x, y, metric_tensor), float64; empty where not needed."""
+    three = (needs[0], needs[1], needs[2])
+
+    def backward(a: Tensor, b: Tensor, g: Tensor) -> Gradients:
+        found: Gradients = registry.run(
+            "pairwise_distances_backward", x.device, "", g, a, b, metric, p, metric_tensor, three
+        )
+        return found
+
+    to_x, to_y, to_tensor = (
+        found if found is not None and need else x.new_empty(0, dtype=torch.float64)
+        for found, need in zip(_batched(backward, x, y, grad), three, strict=True)
+    )
+    return to_x, to_y, to_tensor
+
+
+@pairwise_distances_backward.register_fake
+def _(
+    grad: Tensor, x: Tensor, y: Tensor, metric: str, p: float, metric_tensor: Tensor | None, needs: list[bool]
+) -> tuple[Tensor, Tensor, Tensor]:
+    to_x, to_y, to_tensor = (
+        x.new_empty(like.shape if need and like is not None else 0, dtype=torch.float64)
+        for like, need in zip((x, y, metric_tensor), needs, strict=True)
+    )
+    return to_x, to_y, to_tensor
+
+
 def _distances_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, y, ctx.metric, ctx.p, tensor, _ = inputs
     ctx.save_for_backward(x, y, tensor)
@@ -171,15 +202,10 @@ def _distances_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     x, y, tensor = ctx.saved_tensors
     points = x if y is None else y
     needs_x, needs_y, needs_tensor = ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.needs_input_grad[4]
-    needs = (needs_x, needs_x if y is None else needs_y, needs_tensor)
-
-    def backward(a: Tensor, b: Tensor, g: Tensor) -> Gradients:
-        found: Gradients = registry.run(
-            "pairwise_distances_backward", x.device, "", g, a, b, ctx.metric, ctx.p, tensor, needs
-        )
-        return found
-
-    to_x, to_y, to_tensor = _cast(_batched(backward, x, points, grad), x, y, tensor)
+    needs = [needs_x, needs_x if y is None else needs_y, needs_tensor]
+    found = pairwise_distances_backward(grad, x, points, ctx.metric, ctx.p, tensor, needs)
+    kept = [part if need else None for part, need in zip(found, needs, strict=True)]
+    to_x, to_y, to_tensor = _cast((kept[0], kept[1], kept[2]), x, y, tensor)
     return to_x, to_y, None, None, to_tensor, None
 
 

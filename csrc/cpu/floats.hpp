@@ -21,10 +21,16 @@ constexpr int kFloats = 16;
 
 inline Floats zero_floats() { return _mm512_setzero_ps(); }
 inline Floats load_floats(const float* p) { return _mm512_load_ps(p); }
-inline Floats all_floats(float v) { return _mm512_set1_ps(v); }
 inline void store(float* p, Floats v) { _mm512_store_ps(p, v); }
 inline Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
-inline Floats subtract(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
+// a - *b in every place. As part of the subtraction the broadcast is a load and nothing else; on its own it takes a turn of the
+// arithmetic units (AMD Zen 4: 0.39 ns a step of subtract, multiply-add against 0.27), and compilers prefer it on its own
+// where b has several uses.
+inline Floats subtract_all(Floats a, const float* b) {
+    Floats difference;
+    __asm__("vsubps %2%{1to16%}, %1, %0" : "=v"(difference) : "v"(a), "m"(*b));
+    return difference;
+}
 inline Floats add_square(Floats sum, Floats a) { return _mm512_fmadd_ps(a, a, sum); }
 inline Floats root(Floats a) { return _mm512_sqrt_ps(a); }
 constexpr int64_t kRootLanes = 8;
@@ -46,10 +52,9 @@ constexpr int kFloats = 8;
 
 inline Floats zero_floats() { return _mm256_setzero_ps(); }
 inline Floats load_floats(const float* p) { return _mm256_load_ps(p); }
-inline Floats all_floats(float v) { return _mm256_set1_ps(v); }
 inline void store(float* p, Floats v) { _mm256_store_ps(p, v); }
 inline Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
-inline Floats subtract(Floats a, Floats b) { return _mm256_sub_ps(a, b); }
+inline Floats subtract_all(Floats a, const float* b) { return _mm256_sub_ps(a, _mm256_broadcast_ss(b)); }
 inline Floats add_square(Floats sum, Floats a) { return _mm256_fmadd_ps(a, a, sum); }
 inline Floats root(Floats a) { return _mm256_sqrt_ps(a); }
 constexpr int64_t kRootLanes = 4;
@@ -82,17 +87,14 @@ inline Floats each_float(Function f) {
 inline Floats load_floats(const float* p) {
     return each_float([&](int l) { return p[l]; });
 }
-inline Floats all_floats(float v) {
-    return each_float([&](int) { return v; });
-}
 inline void store(float* p, const Floats& a) {
     for (int l = 0; l < kFloats; ++l) p[l] = a.v[l];
 }
 inline Floats add(const Floats& a, const Floats& b) {
     return each_float([&](int l) { return a.v[l] + b.v[l]; });
 }
-inline Floats subtract(const Floats& a, const Floats& b) {
-    return each_float([&](int l) { return a.v[l] - b.v[l]; });
+inline Floats subtract_all(const Floats& a, const float* b) {
+    return each_float([&](int l) { return a.v[l] - *b; });
 }
 inline Floats add_square(const Floats& sum, const Floats& a) {
     return each_float([&](int l) { return sum.v[l] + a.v[l] * a.v[l]; });

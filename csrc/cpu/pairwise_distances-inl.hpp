@@ -3,11 +3,12 @@
 //   s_rc = sum_k (x_rk - y_ck)^2, direct differences. A register holds one row of x, broadcast, against kFloats rows of y, so
 //   that no sum runs across a register; a tile of R rows and C registers of columns keeps R C sums in registers.
 //
-// Order and error, u = 2^-24. Coordinates are summed in blocks of 8, one after the other; blocks are summed pairwise, as a
-// binary counter carries, up to chunks of 32 blocks; chunks are summed in float64. With a difference rounded once (2 u of its
-// square), at most 8 roundings in a block, 5 in the pairwise sum and 1 at the end, a sum of terms >= 0 is within 16 u = 0.96e-6
-// relative of the exact one and its root within 9 u = 0.54e-6, for every d: this is a proof, not a measurement. It needs
-// squares in the normal range, which the driver looks after.
+// Order and error, u = 2^-24. Coordinates are summed in blocks of 16, one after the other; the 12 blocks of a chunk pairwise,
+// as a binary counter carries; chunks in float64. A difference is rounded once (2 u of its square), a term takes part in at
+// most 16 roundings within its block, 4 in the pairwise sum and 1 at the end, and terms are >= 0: the sum is within 23 u =
+// 1.4e-6 relative of the exact one and its root within 12.5 u = 0.75e-6, for every d and all data. Both bounds need every
+// rounding to be the worst one and in the same direction; measured are 4e-7 and 2e-7 (docs/exactness.md). Squares must be in
+// the normal range, which the driver looks after.
 //
 // The including file defines MSMA_ISA, one of MSMA_LANES_*, and the tile MSMA_DISTANCE_ROWS x MSMA_DISTANCE_COLUMNS.
 #pragma once
@@ -21,9 +22,9 @@ namespace {
 
 constexpr int R = MSMA_DISTANCE_ROWS, C = MSMA_DISTANCE_COLUMNS;
 constexpr int kWidth = C * kFloats, kTile = R * kWidth;
-constexpr int64_t kBlock = 8;
-constexpr int kLevels = 5;
-constexpr int64_t kChunk = kBlock << kLevels;
+constexpr int64_t kBlock = 16, kChunk = 192;
+constexpr int kLevels = 4;  // of pairwise sums: kChunk / kBlock <= 2^kLevels
+static_assert(kChunk <= kBlock << kLevels && kChunk % kBlock == 0, "a chunk is whole blocks, and its pairwise sum fits");
 static_assert(kSquare % R == 0 && kSquare % kWidth == 0, "tiles fill a square");
 
 // The sums of one tile, through memory: to + (r * C + c) * kFloats.
@@ -63,9 +64,8 @@ inline void chunk(const float* x, const float* y, int64_t d, float (*levels)[kTi
             for (int c = 0; c < C; ++c) right[c] = load_floats(y + c * kFloats);
 #pragma GCC unroll 16
             for (int r = 0; r < R; ++r) {
-                const Floats left = all_floats(x[r]);
 #pragma GCC unroll 8
-                for (int c = 0; c < C; ++c) sum[r][c] = add_square(sum[r][c], subtract(right[c], left));
+                for (int c = 0; c < C; ++c) sum[r][c] = add_square(sum[r][c], subtract_all(right[c], x + r));
             }
         }
         int level = 0;
@@ -78,36 +78,43 @@ inline void chunk(const float* x, const float* y, int64_t d, float (*levels)[kTi
     }
 }
 
-void tile(const float* x, const float* y, int64_t d, float* sums) {
-    alignas(64) float levels[kLevels + 1][kTile];
-    Floats sum[R][C];
-    if (d <= kChunk) {
-        chunk(x, y, d, levels, sum);
+inline void store_sums(const Floats (&sum)[R][C], float* sums) {
 #pragma GCC unroll 16
-        for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-            for (int c = 0; c < C; ++c) store(sums + r * kSquare + c * kFloats, sum[r][c]);
-        }
-        return;
-    }
-    alignas(64) double totals[kTile] = {};
-    for (int64_t k = 0; k < d; k += kChunk) {
-        chunk(x + k * R, y + k * kWidth, d - k < kChunk ? d - k : kChunk, levels, sum);
-#pragma GCC unroll 16
-        for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-            for (int c = 0; c < C; ++c) add_to(totals + (r * C + c) * kFloats, sum[r][c]);
-        }
-    }
     for (int r = 0; r < R; ++r) {
-        for (int c = 0; c < C; ++c) narrow(totals + (r * C + c) * kFloats, sums + r * kSquare + c * kFloats);
+#pragma GCC unroll 8
+        for (int c = 0; c < C; ++c) store(sums + r * kSquare + c * kFloats, sum[r][c]);
+    }
+}
+
+inline void add_totals(const Floats (&sum)[R][C], double* totals) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+        for (int c = 0; c < C; ++c) add_to(totals + (r * C + c) * kFloats, sum[r][c]);
+    }
+}
+
+// All rows against kWidth columns, a chunk of coordinates at a time: a chunk of the columns stays in the first-level cache.
+void panel(const float* left, const float* right, int64_t d, int64_t rows, float* sums) {
+    alignas(64) float levels[kLevels + 1][kTile];
+    alignas(64) double totals[kSquare * kWidth];
+    Floats sum[R][C];
+    for (int64_t t = 0; t < kSquare * kWidth; ++t) totals[t] = 0.0;
+    for (int64_t k = 0; k < d; k += kChunk) {
+        const int64_t coordinates = d - k < kChunk ? d - k : kChunk;
+        for (int64_t r = 0; r < rows; r += R) {
+            chunk(left + r * d + k * R, right + k * kWidth, coordinates, levels, sum);
+            d <= kChunk ? store_sums(sum, sums + r * kSquare) : add_totals(sum, totals + r * kWidth);
+        }
+    }
+    if (d <= kChunk) return;
+    for (int64_t r = 0; r < rows; ++r) {
+        for (int c = 0; c < C; ++c) narrow(totals + r * kWidth + c * kFloats, sums + r * kSquare + c * kFloats);
     }
 }
 
 void square(const float* left, const float* right, int64_t d, int64_t rows, int64_t columns, float* sums) {
-    for (int64_t c = 0; c < columns; c += kWidth) {
-        for (int64_t r = 0; r < rows; r += R) tile(left + r * d, right + c * d, d, sums + r * kSquare + c);
-    }
+    for (int64_t c = 0; c < columns; c += kWidth) panel(left, right + c * d, d, rows, sums + c);
 }
 
 void roots(float* values, int64_t count) {
