@@ -39,9 +39,7 @@ def pairwise_distances(
     x: Tensor, y: Tensor | None, metric: str, p: float, metric_tensor: Tensor | None, backend: str
 ) -> Tensor:
     """(..., n, m) distances, float64 for float64 input, else float32."""
-    found: Tensor = registry.run(
-        "pairwise_distances", x.device, backend, x, y, metric, p, metric_tensor, _dtype(x, y)
-    )
+    found: Tensor = registry.run("pairwise_distances", x.device, backend, x, y, metric, p, metric_tensor, _dtype(x, y))
     return found
 
 
@@ -164,33 +162,24 @@ def _batched(backward: Any, x: Tensor, *arrays: Tensor) -> Gradients:
 
 @torch.library.custom_op("msma_fast::pairwise_distances_backward", mutates_args=())
 def pairwise_distances_backward(
-    grad: Tensor, x: Tensor, y: Tensor, metric: str, p: float, metric_tensor: Tensor | None, needs: list[bool]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of (x, y, metric_tensor), float64; empty where not needed."""
-    three = (needs[0], needs[1], needs[2])
+    grad: Tensor, x: Tensor, y: Tensor, metric: str, needs_x: bool, needs_y: bool
+) -> tuple[Tensor, Tensor]:
+    """Gradients of x and y, float64, by the metrics' closed forms; empty where not needed."""
 
     def backward(a: Tensor, b: Tensor, g: Tensor) -> Gradients:
-        found: Gradients = registry.run(
-            "pairwise_distances_backward", x.device, "", g, a, b, metric, p, metric_tensor, three
-        )
+        needs = (needs_x, needs_y, False)
+        found: Gradients = registry.run("pairwise_distances_backward", x.device, "", g, a, b, metric, 2.0, None, needs)
         return found
 
-    to_x, to_y, to_tensor = (
-        found if found is not None and need else x.new_empty(0, dtype=torch.float64)
-        for found, need in zip(_batched(backward, x, y, grad), three, strict=True)
-    )
-    return to_x, to_y, to_tensor
+    to_x, to_y, _ = _batched(backward, x, y, grad)
+    none = x.new_empty(0, dtype=torch.float64)
+    return none if to_x is None else to_x, none.clone() if to_y is None else to_y
 
 
 @pairwise_distances_backward.register_fake
-def _(
-    grad: Tensor, x: Tensor, y: Tensor, metric: str, p: float, metric_tensor: Tensor | None, needs: list[bool]
-) -> tuple[Tensor, Tensor, Tensor]:
-    to_x, to_y, to_tensor = (
-        x.new_empty(like.shape if need and like is not None else 0, dtype=torch.float64)
-        for like, need in zip((x, y, metric_tensor), needs, strict=True)
-    )
-    return to_x, to_y, to_tensor
+def _(grad: Tensor, x: Tensor, y: Tensor, metric: str, needs_x: bool, needs_y: bool) -> tuple[Tensor, Tensor]:
+    to_x = x.new_empty(x.shape if needs_x else 0, dtype=torch.float64)
+    return to_x, y.new_empty(y.shape if needs_y else 0, dtype=torch.float64)
 
 
 def _distances_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -198,14 +187,29 @@ def _distances_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(x, y, tensor)
 
 
+# The other metrics' gradients are torch expressions under autograd, which an operator of its own would switch off.
+_CLOSED_FORMS = ("euclidean", "sqeuclidean", "inner_product")
+
+
 def _distances_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     x, y, tensor = ctx.saved_tensors
     points = x if y is None else y
     needs_x, needs_y, needs_tensor = ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.needs_input_grad[4]
-    needs = [needs_x, needs_x if y is None else needs_y, needs_tensor]
-    found = pairwise_distances_backward(grad, x, points, ctx.metric, ctx.p, tensor, needs)
-    kept = [part if need else None for part, need in zip(found, needs, strict=True)]
-    to_x, to_y, to_tensor = _cast((kept[0], kept[1], kept[2]), x, y, tensor)
+    needs = (needs_x, needs_x if y is None else needs_y, needs_tensor)
+
+    def backward(a: Tensor, b: Tensor, g: Tensor) -> Gradients:
+        found: Gradients = registry.run(
+            "pairwise_distances_backward", x.device, "", g, a, b, ctx.metric, ctx.p, tensor, needs
+        )
+        return found
+
+    found: Gradients
+    if ctx.metric in _CLOSED_FORMS:
+        of_x, of_y = pairwise_distances_backward(grad, x, points, ctx.metric, needs[0], needs[1])
+        found = of_x if needs[0] else None, of_y if needs[1] else None, None
+    else:
+        found = _batched(backward, x, points, grad)
+    to_x, to_y, to_tensor = _cast(found, x, y, tensor)
     return to_x, to_y, None, None, to_tensor, None
 
 

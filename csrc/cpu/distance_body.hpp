@@ -8,11 +8,13 @@ namespace msma {
 // Rows of x, and of y, in one square of sums. A multiple of every body's tile and of a cache line of floats.
 constexpr int64_t kSquare = 96;
 
-// Packed rows: groups of `width` rows, coordinate-major within a group (k * width + r), the last group padded with zero rows.
+// Packed rows: groups of `width` rows, coordinate-major within a group (k * width + r), the last group padded with zero
+// rows.
 struct DistanceBody {
     int64_t left_width, right_width;  // both divide kSquare
 
-    // sums[r * kSquare + c] = sum_k (x_rk - y_ck)^2 for the packed rows of x and y; rows and columns of padding may be written.
+    // sums[r * kSquare + c] = sum_k (x_rk - y_ck)^2 for the packed rows of x and y; rows and columns of padding may be
+    // written.
     void (*square)(const float* left, const float* right, int64_t d, int64_t rows, int64_t columns, float* sums);
     // In place, each value its square root; values on a cache line, with room for whole registers.
     void (*roots)(float* values, int64_t count);

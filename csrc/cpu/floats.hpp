@@ -1,7 +1,7 @@
 // Floats: float32 values of one vector register, and what the distance kernel does with them.
 //
-// The including file defines MSMA_ISA and one of MSMA_LANES_AVX512, MSMA_LANES_AVX2, MSMA_LANES_SCALAR. Only intrinsics and
-// plain loops here, as in lanes.hpp.
+// The including file defines MSMA_ISA and one of MSMA_LANES_AVX512, MSMA_LANES_AVX2, MSMA_LANES_SCALAR. Only intrinsics
+// and plain loops here, as in lanes.hpp.
 #pragma once
 
 #include <cmath>
@@ -23,9 +23,9 @@ inline Floats zero_floats() { return _mm512_setzero_ps(); }
 inline Floats load_floats(const float* p) { return _mm512_load_ps(p); }
 inline void store(float* p, Floats v) { _mm512_store_ps(p, v); }
 inline Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
-// a - *b in every place. As part of the subtraction the broadcast is a load and nothing else; on its own it takes a turn of the
-// arithmetic units (AMD Zen 4: 0.39 ns a step of subtract, multiply-add against 0.27), and compilers prefer it on its own
-// where b has several uses.
+// a - *b in every place. As part of the subtraction the broadcast is a load and nothing else; on its own it takes a
+// turn of the arithmetic units (AMD Zen 4: 0.39 ns a step of subtract, multiply-add against 0.27), and compilers prefer
+// it on its own where b has several uses.
 inline Floats subtract_all(Floats a, const float* b) {
     Floats difference;
     __asm__("vsubps %2%{1to16%}, %1, %0" : "=v"(difference) : "v"(a), "m"(*b));

@@ -1,14 +1,14 @@
 // The float32 distance kernel, compiled once per instruction set (pairwise_distances_scalar, _avx2, _avx512).
 //
-//   s_rc = sum_k (x_rk - y_ck)^2, direct differences. A register holds one row of x, broadcast, against kFloats rows of y, so
-//   that no sum runs across a register; a tile of R rows and C registers of columns keeps R C sums in registers.
+//   s_rc = sum_k (x_rk - y_ck)^2, direct differences. A register holds one row of x, broadcast, against kFloats rows of
+//   y, so that no sum runs across a register; a tile of R rows and C registers of columns keeps R C sums in registers.
 //
-// Order and error, u = 2^-24. Coordinates are summed in blocks of 16, one after the other; the 12 blocks of a chunk pairwise,
-// as a binary counter carries; chunks in float64. A difference is rounded once (2 u of its square), a term takes part in at
-// most 16 roundings within its block, 4 in the pairwise sum and 1 at the end, and terms are >= 0: the sum is within 23 u =
-// 1.4e-6 relative of the exact one and its root within 12.5 u = 0.75e-6, for every d and all data. Both bounds need every
-// rounding to be the worst one and in the same direction; measured are 4e-7 and 2e-7 (docs/exactness.md). Squares must be in
-// the normal range, which the driver looks after.
+// Order and error, u = 2^-24. Coordinates are summed in blocks of 16, one after the other; the 12 blocks of a chunk
+// pairwise, as a binary counter carries; chunks in float64. A difference is rounded once (2 u of its square), a term
+// takes part in at most 16 roundings within its block, 4 in the pairwise sum and 1 at the end, and terms are >= 0: the
+// sum is within 23 u = 1.4e-6 relative of the exact one and its root within 12.5 u = 0.75e-6, for every d and all data.
+// Both bounds need every rounding to be the worst one and in the same direction; measured are 4e-7 and 2e-7
+// (docs/exactness.md). Squares must be in the normal range, which the driver looks after.
 //
 // The including file defines MSMA_ISA, one of MSMA_LANES_*, and the tile MSMA_DISTANCE_ROWS x MSMA_DISTANCE_COLUMNS.
 #pragma once
@@ -24,7 +24,8 @@ constexpr int R = MSMA_DISTANCE_ROWS, C = MSMA_DISTANCE_COLUMNS;
 constexpr int kWidth = C * kFloats, kTile = R * kWidth;
 constexpr int64_t kBlock = 16, kChunk = 192;
 constexpr int kLevels = 4;  // of pairwise sums: kChunk / kBlock <= 2^kLevels
-static_assert(kChunk <= kBlock << kLevels && kChunk % kBlock == 0, "a chunk is whole blocks, and its pairwise sum fits");
+static_assert(kChunk <= kBlock << kLevels && kChunk % kBlock == 0,
+              "a chunk is whole blocks, and its pairwise sum fits");
 static_assert(kSquare % R == 0 && kSquare % kWidth == 0, "tiles fill a square");
 
 // The sums of one tile, through memory: to + (r * C + c) * kFloats.
@@ -52,7 +53,8 @@ inline void clear_tile(Floats (&sum)[R][C]) {
     }
 }
 
-// Up to kChunk coordinates of one tile. Afterwards `sum` holds the whole; levels[l] are 2^l blocks that wait for their equals.
+// Up to kChunk coordinates of one tile. Afterwards `sum` holds the whole; levels[l] are 2^l blocks that wait for their
+// equals.
 inline void chunk(const float* x, const float* y, int64_t d, float (*levels)[kTile], Floats (&sum)[R][C]) {
     unsigned blocks = 0;
     for (int64_t k = 0; k < d; k += kBlock, ++blocks) {
@@ -94,7 +96,8 @@ inline void add_totals(const Floats (&sum)[R][C], double* totals) {
     }
 }
 
-// All rows against kWidth columns, a chunk of coordinates at a time: a chunk of the columns stays in the first-level cache.
+// All rows against kWidth columns, a chunk of coordinates at a time: a chunk of the columns stays in the first-level
+// cache.
 void panel(const float* left, const float* right, int64_t d, int64_t rows, float* sums) {
     alignas(64) float levels[kLevels + 1][kTile];
     alignas(64) double totals[kSquare * kWidth];
@@ -161,7 +164,8 @@ inline void settle() {
 template <bool Stream>
 void copy_lines(const float* from, int64_t rows, int64_t lines, float* to, int64_t stride) {
     for (int64_t r = 0; r < rows; ++r) {
-        for (int64_t l = 0; l < lines; ++l) put<Stream>(to + r * stride + l * 16, load_floats(from + r * kSquare + l * 16));
+        for (int64_t l = 0; l < lines; ++l)
+            put<Stream>(to + r * stride + l * 16, load_floats(from + r * kSquare + l * 16));
     }
     settle<Stream>();
 }

@@ -29,8 +29,8 @@ DistanceBody best_distance_body() {
 
 int64_t round_up(int64_t value, int64_t step) { return ceil_div(value, step) * step; }
 
-// Fresh memory costs a page fault for every 4 KiB it is first written at, a tenth of the time of a large result; pages of
-// 2 MiB all but remove that. Only advice: a refusal changes nothing.
+// Fresh memory costs a page fault for every 4 KiB it is first written at, a tenth of the time of a large result; pages
+// of 2 MiB all but remove that. Only advice: a refusal changes nothing.
 constexpr int64_t kHugePage = int64_t{1} << 21;
 void advise_huge_pages([[maybe_unused]] void* values, [[maybe_unused]] int64_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
@@ -40,7 +40,8 @@ void advise_huge_pages([[maybe_unused]] void* values, [[maybe_unused]] int64_t b
 #endif
 }
 
-// Calls set(b, threads) for every set of a batch: large sets one after the other on all threads, small ones side by side.
+// Calls set(b, threads) for every set of a batch: large sets one after the other on all threads, small ones side by
+// side.
 template <typename Set>
 void for_sets(int64_t batch, int64_t pairs, int64_t cost, int threads, const Set& set) {
     const int within = worth_starting(pairs, cost, threads);
@@ -52,7 +53,8 @@ void for_sets(int64_t batch, int64_t pairs, int64_t cost, int threads, const Set
     }
 }
 
-// -- canonical keys ----------------------------------------------------------------------------------------------------
+// -- canonical keys
+// ----------------------------------------------------------------------------------------------------
 
 constexpr int64_t kBandRows = 128;
 
@@ -76,7 +78,8 @@ Rows<T> contiguous(const Points<T>& points, Range rows, T* copies) {
 }
 
 template <typename T, typename Out>
-void key_set(const Kernel& kernel, const Points<T>& x, const Points<T>& y, bool self, Scale scale, int threads, Out* out) {
+void key_set(const Kernel& kernel, const Points<T>& x, const Points<T>& y, bool self, Scale scale, int threads,
+             Out* out) {
     const int64_t n = x.count, m = y.count, d = x.dimension;
     const KeyBody<T> body = best_body<T>(kernel.kind);
     const auto roots = best_distance_body().double_roots;
@@ -111,7 +114,8 @@ void key_set(const Kernel& kernel, const Points<T>& x, const Points<T>& y, bool 
     });
 }
 
-// -- float32 -----------------------------------------------------------------------------------------------------------
+// -- float32
+// -----------------------------------------------------------------------------------------------------------
 
 // The largest and the smallest nonzero |v|; infinity and NaN count as larger than all.
 struct Magnitudes {
@@ -143,8 +147,9 @@ Magnitudes magnitudes(const Points<float>& points) {
     return all;
 }
 
-// Below 2^45 no sum of squares overflows. Above 2^-40 differences are multiples of 2^-63 and their squares are normal numbers or
-// zero; where smaller values occur, d of them lose at most d 2^-150, which a sum of d 2^-119 does not notice.
+// Below 2^45 no sum of squares overflows. Above 2^-40 differences are multiples of 2^-63 and their squares are normal
+// numbers or zero; where smaller values occur, d of them lose at most d 2^-150, which a sum of d 2^-119 does not
+// notice.
 constexpr float kLargest = 0x1p45f, kSmallest = 0x1p-40f, kSmallestLargest = 0x1p-50f;
 constexpr double kSmallSquare = 0x1p-119;
 
@@ -168,7 +173,13 @@ void pack(const Points<float>& points, Range rows, int64_t width, float* to) {
 class Direct {
   public:
     Direct(const Points<float>& x, const Points<float>& y, bool self, bool root, double low, float* out)
-        : x_(x), y_(y), self_(self), root_(root), low_(static_cast<float>(low)), out_(out), body_(best_distance_body()),
+        : x_(x),
+          y_(y),
+          self_(self),
+          root_(root),
+          low_(static_cast<float>(low)),
+          out_(out),
+          body_(best_distance_body()),
           pairs_(best_body<float>(Kind::sqeuclidean).pairs) {}
 
     void run(int threads) const {
@@ -185,7 +196,8 @@ class Direct {
             });
             // Few bands: each is shared by several tasks, so that all threads have work.
             const int64_t bands = ceil_div(n, kSquare), squares = ceil_div(columns.size(), kSquare);
-            const int64_t shares = threads == 1 ? 1 : std::clamp<int64_t>(ceil_div(kTasks * threads, bands), 1, squares);
+            const int64_t shares =
+                threads == 1 ? 1 : std::clamp<int64_t>(ceil_div(kTasks * threads, bands), 1, squares);
             const int64_t share = ceil_div(squares, shares) * kSquare;
             parallel_for(bands * shares, threads, [&](int64_t task, int worker) {
                 const Range rows = nth(task / shares, kSquare, n);
@@ -194,7 +206,8 @@ class Direct {
                 if (part.size() <= 0) return;
                 float* const packed = left.get() + worker * left_room;
                 pack(x_, rows, body_.left_width, packed);
-                band(rows, part, packed, right.get() + (part.begin - first) * d, sums.get() + worker * kSquare * kSquare);
+                band(rows, part, packed, right.get() + (part.begin - first) * d,
+                     sums.get() + worker * kSquare * kSquare);
             });
         }
     }
@@ -267,7 +280,8 @@ void direct_set(const Points<float>& x, const Points<float>& y, bool self, bool 
 
 }  // namespace
 
-void euclidean_distances(const Points<float>& x, const Points<float>& y, bool self, bool root, int threads, float* out) {
+void euclidean_distances(const Points<float>& x, const Points<float>& y, bool self, bool root, int threads,
+                         float* out) {
     const int64_t pairs = x.count * y.count;
     if (pairs == 0) return;
     advise_huge_pages(out, x.batch * pairs * static_cast<int64_t>(sizeof(float)));

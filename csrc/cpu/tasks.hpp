@@ -39,7 +39,9 @@ inline int worth_starting(int64_t pairs, int64_t cost, int threads) {
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-inline Range nth(int64_t task, int64_t step, int64_t total) { return {task * step, std::min(total, (task + 1) * step)}; }
+inline Range nth(int64_t task, int64_t step, int64_t total) {
+    return {task * step, std::min(total, (task + 1) * step)};
+}
 
 constexpr int64_t kPanelDoubles = 48 * 1024;  // 384 KiB of promoted y rows, within any second-level cache
 inline int64_t panel_rows(int64_t d) { return std::clamp<int64_t>(kPanelDoubles / padded(d), 16, 512); }

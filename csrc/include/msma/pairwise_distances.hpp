@@ -1,7 +1,8 @@
-// All pairwise distances of two row sets, written straight into the result: raw pointers and sizes, no Python and no torch.
+// All pairwise distances of two row sets, written straight into the result: raw pointers and sizes, no Python and no
+// torch.
 //
-// A result of one row set with itself (`self`) is computed for columns at or right of the row's band only and mirrored, so it
-// is exactly symmetric.
+// A result of one row set with itself (`self`) is computed for columns at or right of the row's band only and mirrored,
+// so it is exactly symmetric.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +20,8 @@ struct Points {
     int64_t batch_stride, stride;
 
     Points set(int64_t b) const {
-        return {values + b * batch_stride, norms ? norms + b * count : nullptr, 1, count, dimension, batch_stride, stride};
+        return {
+            values + b * batch_stride, norms ? norms + b * count : nullptr, 1, count, dimension, batch_stride, stride};
     }
 };
 
@@ -29,13 +31,14 @@ struct Scale {
     double divisor;  // with root only
 };
 
-// out (batch, n, m): float32 direct differences, or their square roots, each within 1e-6 relative of the canonical value. The
-// error does not depend on d (see csrc/cpu/pairwise_distances-inl.hpp). Pairs and sets whose float32 squares would leave the
-// normal range, and sets with NaN or inf, get canonical keys.
+// out (batch, n, m): float32 direct differences, or their square roots, each within 1e-6 relative of the canonical
+// value. The error does not depend on d (see csrc/cpu/pairwise_distances-inl.hpp). Pairs and sets whose float32 squares
+// would leave the normal range, and sets with NaN or inf, get canonical keys.
 void euclidean_distances(const Points<float>& x, const Points<float>& y, bool self, bool root, int threads, float* out);
 
 // out (batch, n, m): scaled canonical keys, rounded once to Out.
 template <typename T, typename Out>
-void key_distances(const Kernel& kernel, const Points<T>& x, const Points<T>& y, bool self, Scale scale, int threads, Out* out);
+void key_distances(const Kernel& kernel, const Points<T>& x, const Points<T>& y, bool self, Scale scale, int threads,
+                   Out* out);
 
 }  // namespace msma
