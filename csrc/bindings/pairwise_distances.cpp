@@ -43,7 +43,10 @@ Out* result_of(const py::array& out, const py::array& x, const py::array& y) {
         out.shape(2) != y.shape(1)) {
         const std::string shape =
             std::to_string(x.shape(0)) + ", " + std::to_string(x.shape(1)) + ", " + std::to_string(y.shape(1));
-        refuse("out", "a contiguous array of shape (" + shape + ")", out);
+        refuse(
+            "out",
+            "a contiguous " + std::string(sizeof(Out) == 4 ? "float32" : "float64") + " array of shape (" + shape + ")",
+            out);
     }
     return static_cast<Out*>(const_cast<py::array&>(out).mutable_data());
 }

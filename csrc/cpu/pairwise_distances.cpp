@@ -31,9 +31,10 @@ int64_t round_up(int64_t value, int64_t step) { return ceil_div(value, step) * s
 
 // Fresh memory costs a page fault for every 4 KiB it is first written at, a tenth of the time of a large result; pages
 // of 2 MiB all but remove that. Only advice: a refusal changes nothing.
-constexpr int64_t kHugePage = int64_t{1} << 21;
+constexpr int64_t kHugePage = int64_t{1} << 21, kLargeResult = 16 * kHugePage;
 void advise_huge_pages([[maybe_unused]] void* values, [[maybe_unused]] int64_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
+    if (bytes < kLargeResult) return;
     const auto begin = round_up(static_cast<int64_t>(reinterpret_cast<intptr_t>(values)), kHugePage);
     const auto end = (static_cast<int64_t>(reinterpret_cast<intptr_t>(values)) + bytes) / kHugePage * kHugePage;
     if (end > begin) madvise(reinterpret_cast<void*>(begin), static_cast<size_t>(end - begin), MADV_HUGEPAGE);

@@ -140,14 +140,16 @@ def _by_products(
     to_x = torch.empty_like(x) if needs[0] else None
     to_y = torch.zeros_like(y) if needs[1] else None
     columns = torch.zeros(y.shape[0], 1, dtype=torch.float64, device=y.device)
-    size = max(1, _BLOCK // y.shape[0])
+    size = max(1, _BLOCK // (2 * y.shape[0]))
     for first in range(0, x.shape[0], size):
         rows = slice(first, first + size)
         weight = grad[rows].to(torch.float64)
         if shifted:
             square = squares(x[rows], y)
+            apart = square > 0
             slope = weight / square.sqrt_() if metric == "euclidean" else 2.0 * weight
-            weight = torch.where(square > 0, slope, 0.0)
+            weight = torch.where(apart, slope, 0.0)
+            del square, apart, slope
             columns += weight.sum(0)[:, None]
         if to_x is not None:
             torch.mm(weight, y, out=to_x[rows])
