@@ -176,7 +176,15 @@ def test_other_metrics_are_their_keys_rounded_once(metric: str, dtype: Any) -> N
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_strided_rows_are_read_where_they_lie(dtype: torch.dtype) -> None:
     wide = torch.from_numpy(normal(260, 150)).to(dtype)
-    for view in (wide[:, :64], wide[::2], wide[1::3, 7:100], wide[:, ::2], wide.T, wide[:, 3:4], wide[:1].expand(50, 150)):
+    for view in (
+        wide[:, :64],
+        wide[::2],
+        wide[1::3, 7:100],
+        wide[:, ::2],
+        wide.T,
+        wide[:, 3:4],
+        wide[:1].expand(50, 150),
+    ):
         other = view.flip(0)
         for points in (None, other):
             plain = None if points is None else points.contiguous()
@@ -363,7 +371,10 @@ def boundary(**changes: Any) -> None:
         ({"y": np.ones((2, 3, 6))}, "y: expected a float32 array"),
         ({"y": np.ones((1, 3, 6), dtype=np.float32)}, "y: expected b = 2 as in x"),
         ({"y": np.ones((2, 3, 5), dtype=np.float32)}, "y: expected d = 6 as in x"),
-        ({"out": np.empty((2, 3, 4), dtype=np.float32)}, r"out: expected a contiguous float32 array of shape \(2, 4, 3\)"),
+        (
+            {"out": np.empty((2, 3, 4), dtype=np.float32)},
+            r"out: expected a contiguous float32 array of shape \(2, 4, 3\)",
+        ),
         ({"out": np.empty((2, 4, 3))}, r"out: expected a contiguous float32 array of shape \(2, 4, 3\)"),
         ({"out": np.empty((2, 4, 6), dtype=np.float32)[:, :, ::2]}, "out: expected a contiguous"),
         ({"threads": 0}, "threads: expected at least 1, got 0"),
