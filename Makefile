@@ -68,6 +68,7 @@ sanitize: setup
 	$(BIN)/cmake --build build/sanitize
 	build/sanitize/keys_driver
 	build/sanitize/reductions_driver
+	build/sanitize/pairwise_distances_driver
 
 clean:
 	rm -rf build dist *.egg-info msma_fast/_native*.so $(VENV)/.installed

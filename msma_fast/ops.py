@@ -39,10 +39,8 @@ def pairwise_distances(
     x: Tensor, y: Tensor | None, metric: str, p: float, metric_tensor: Tensor | None, backend: str
 ) -> Tensor:
     """(..., n, m) distances, float64 for float64 input, else float32."""
-    dtype = _dtype(x, y)
-    return _per_problem(
-        lambda a, b: registry.run("pairwise_distances", x.device, backend, a, b, metric, p, metric_tensor, dtype), x, y
-    )
+    found: Tensor = registry.run("pairwise_distances", x.device, backend, x, y, metric, p, metric_tensor, _dtype(x, y))
+    return found
 
 
 @pairwise_distances.register_fake
@@ -162,9 +160,35 @@ def _batched(backward: Any, x: Tensor, *arrays: Tensor) -> Gradients:
     )
 
 
+@torch.library.custom_op("msma_fast::pairwise_distances_backward", mutates_args=())
+def pairwise_distances_backward(
+    grad: Tensor, x: Tensor, y: Tensor, metric: str, needs_x: bool, needs_y: bool
+) -> tuple[Tensor, Tensor]:
+    """Gradients of x and y, float64, by the metrics' closed forms; empty where not needed."""
+
+    def backward(a: Tensor, b: Tensor, g: Tensor) -> Gradients:
+        needs = (needs_x, needs_y, False)
+        found: Gradients = registry.run("pairwise_distances_backward", x.device, "", g, a, b, metric, 2.0, None, needs)
+        return found
+
+    to_x, to_y, _ = _batched(backward, x, y, grad)
+    none = x.new_empty(0, dtype=torch.float64)
+    return none if to_x is None else to_x, none.clone() if to_y is None else to_y
+
+
+@pairwise_distances_backward.register_fake
+def _(grad: Tensor, x: Tensor, y: Tensor, metric: str, needs_x: bool, needs_y: bool) -> tuple[Tensor, Tensor]:
+    to_x = x.new_empty(x.shape if needs_x else 0, dtype=torch.float64)
+    return to_x, y.new_empty(y.shape if needs_y else 0, dtype=torch.float64)
+
+
 def _distances_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, y, ctx.metric, ctx.p, tensor, _ = inputs
     ctx.save_for_backward(x, y, tensor)
+
+
+# The other metrics' gradients are torch expressions under autograd, which an operator of its own would switch off.
+_CLOSED_FORMS = ("euclidean", "sqeuclidean", "inner_product")
 
 
 def _distances_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
@@ -179,7 +203,13 @@ def _distances_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         )
         return found
 
-    to_x, to_y, to_tensor = _cast(_batched(backward, x, points, grad), x, y, tensor)
+    found: Gradients
+    if ctx.metric in _CLOSED_FORMS:
+        of_x, of_y = pairwise_distances_backward(grad, x, points, ctx.metric, needs[0], needs[1])
+        found = of_x if needs[0] else None, of_y if needs[1] else None, None
+    else:
+        found = _batched(backward, x, points, grad)
+    to_x, to_y, to_tensor = _cast(found, x, y, tensor)
     return to_x, to_y, None, None, to_tensor, None
 
 

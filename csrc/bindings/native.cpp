@@ -72,6 +72,7 @@ py::dict features() {
 
 void bind_screen(py::module_& m);
 void bind_reductions(py::module_& m);
+void bind_pairwise_distances(py::module_& m);
 
 }  // namespace msma
 
@@ -114,4 +115,5 @@ PYBIND11_MODULE(_native, m) {
         "The instruction set in use: scalar, avx2 or avx512.");
     m.def("cpu_features", &msma::features, "What this processor and its operating system offer, as a dict of bool.");
     msma::bind_reductions(m);
+    msma::bind_pairwise_distances(m);
 }

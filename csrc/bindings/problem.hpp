@@ -8,33 +8,12 @@
 #include <string>
 #include <utility>
 
+#include "arguments.hpp"
 #include "arrays.hpp"
-#include "boundary.hpp"
 #include "msma/keys.hpp"
 #include "msma/screen.hpp"
 
 namespace msma {
-
-using OptionalArray = std::optional<py::array>;
-
-inline constexpr int kLargestPower = 16;
-
-inline Kernel kernel_of(const std::string& kind, int p, const OptionalArray& tensor, int64_t d) {
-    Kernel kernel{kind_of(kind), p, nullptr};
-    if (kernel.kind == Kind::minkowski && (p < 1 || p > kLargestPower)) {
-        throw py::value_error("p: expected an integer from 1 to " + std::to_string(kLargestPower) + ", got " +
-                              std::to_string(p));
-    }
-    if (kernel.kind != Kind::mahalanobis) return kernel;
-    const std::string shape = "(" + std::to_string(d) + ", " + std::to_string(d) + ")";
-    const std::string expected = "a contiguous float64 array of shape " + shape;
-    if (!tensor) throw py::value_error("tensor: expected " + expected + " for mahalanobis, got None");
-    if (!is_plain<double>(*tensor, 2) || tensor->shape(0) != d || tensor->shape(1) != d) {
-        refuse("tensor", expected, *tensor);
-    }
-    kernel.tensor = static_cast<const double*>(tensor->data());
-    return kernel;
-}
 
 template <typename T>
 Rows<T> rows_of(const std::string& name, const py::array& values, const OptionalArray& norms, Kind kind) {
@@ -119,7 +98,8 @@ inline void bind_problem(py::module_& m) {
              "kind"_a, "p"_a, py::arg("tensor").noconvert().none(true), py::arg("x").noconvert(),
              py::arg("x_norms").noconvert().none(true), py::arg("y").noconvert(),
              py::arg("y_norms").noconvert().none(true), "threads"_a);
-    py::class_<RuleArrays>(m, "Rules", "Which pairs count: own and row_ids (n,) int64, labels (n,) and (m,) int32, a window.")
+    py::class_<RuleArrays>(m, "Rules",
+                           "Which pairs count: own and row_ids (n,) int64, labels (n,) and (m,) int32, a window.")
         .def(py::init<OptionalArray, OptionalArray, OptionalArray, OptionalArray, int64_t>(),
              py::arg("own").noconvert().none(true), py::arg("row_ids").noconvert().none(true),
              py::arg("row_labels").noconvert().none(true), py::arg("column_labels").noconvert().none(true), "window"_a);

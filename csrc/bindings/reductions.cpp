@@ -6,8 +6,8 @@
 #include <string>
 #include <tuple>
 
+#include "arguments.hpp"
 #include "arrays.hpp"
-#include "boundary.hpp"
 #include "msma/reductions.hpp"
 
 namespace msma {

@@ -7,7 +7,7 @@
 #include <string>
 #include <tuple>
 
-#include "../cpu/padded_kernel.hpp"
+#include "../cpu/best_body.hpp"
 #include "msma/direct.hpp"
 #include "msma/scan.hpp"
 #include "msma/screen.hpp"

@@ -43,13 +43,13 @@ struct Codes {
 // How rows become z: z_j = (x_j / norm - shift_j) scale sign_j, rotated; the same for both sides of a search.
 struct Picture {
     int64_t dimension;
-    const double* shift;      // (d,)
-    const float* sign;        // (d,) +1 or -1
-    const int64_t* windows;   // first coordinate of each Hadamard window
-    int64_t window_count;     //
-    int64_t window;           // coordinates of a window, a power of four
-    double scale;             // a power of two
-    double fuzz;              // part of |z| that the float32 comparison and the canonical key may lose
+    const double* shift;     // (d,)
+    const float* sign;       // (d,) +1 or -1
+    const int64_t* windows;  // first coordinate of each Hadamard window
+    int64_t window_count;    //
+    int64_t window;          // coordinates of a window, a power of four
+    double scale;            // a power of two
+    double fuzz;             // part of |z| that the float32 comparison and the canonical key may lose
 };
 
 constexpr int64_t encode_scratch(int64_t dimension) { return dimension * (kEncodeRows + 1); }

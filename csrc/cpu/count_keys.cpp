@@ -3,9 +3,9 @@
 #include <cstddef>
 #include <vector>
 
-#include "dispatch.hpp"
-#include "msma/reductions.hpp"
+#include "best_body.hpp"
 #include "buffer.hpp"
+#include "msma/reductions.hpp"
 #include "tiles.hpp"
 
 namespace msma {

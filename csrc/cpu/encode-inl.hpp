@@ -111,8 +111,8 @@ void encode(const Picture& picture, const Rows<T>& rows, const double* extra, Ra
                     const int32_t code = static_cast<int32_t>(q);
                     sum[l] += code;
                     squares[l] += code * code;
-                    word[l] |= static_cast<int32_t>(static_cast<uint32_t>(code & ((1 << (32 / G)) - 1))
-                                                    << (part * (32 / G)));
+                    word[l] |=
+                        static_cast<int32_t>(static_cast<uint32_t>(code & ((1 << (32 / G)) - 1)) << (part * (32 / G)));
                 }
             }
             for (int64_t l = 0; l < L; ++l) words[l] = word[l];
@@ -124,7 +124,8 @@ void encode(const Picture& picture, const Rows<T>& rows, const double* extra, Ra
             const float length = root_up(square) + residual;
             const double own = extra && i < codes.count ? extra[i] * picture.scale : 0.0;
             // The floor keeps squares of spreads away from the subnormal range.
-            float spread = (residual + length * rounding + static_cast<float>(own * (1.0 + 0x1p-20))) * (1.0f + 0x1p-18f);
+            float spread =
+                (residual + length * rounding + static_cast<float>(own * (1.0 + 0x1p-20))) * (1.0f + 0x1p-18f);
             spread = spread < 0x1p-40f ? 0x1p-40f : spread;
             codes.sum[i] = sum[l];
             codes.step[i] = step[l];

@@ -3,18 +3,14 @@
 
 #include <algorithm>
 
+#include "best_body.hpp"
 #include "body.hpp"
 #include "buffer.hpp"
-#include "dispatch.hpp"
-#include "padded_kernel.hpp"
 #include "parallel.hpp"
 #include "work.hpp"
 
 namespace msma {
 namespace {
-
-// Coordinates read for one pair.
-int64_t cost_of_pair(const Kernel& kernel, int64_t d) { return kernel.kind == Kind::mahalanobis ? d * d : d; }
 
 // Rows of x in one task of block_keys: some 500 microseconds of work, so that threads end together.
 constexpr int64_t kTaskCost = int64_t{1} << 22;

@@ -103,7 +103,8 @@ class Knn {
     void judge(int64_t row, int64_t column, const int32_t* products, bool both, TileSize size, Hits& hits) const {
         if constexpr (product) {
             body_.judge_product({x_.step + row, x_.spread + row, x_.length + row, outer_ + row},
-                                       {y_.step + column, y_.spread + column, y_.length + column, nullptr}, products, size, hits);
+                                {y_.step + column, y_.spread + column, y_.length + column, nullptr}, products, size,
+                                hits);
         } else {
             body_.judge(x_marks(row), y_marks(column, both), products, both, size, hits);
         }
@@ -135,10 +136,10 @@ class Knn {
         parallel_for(ceil_div(x_.count, step), problem_.threads, [&](int64_t task, int worker) {
             const int64_t end = std::min(x_.count, (task + 1) * step);
             for (int64_t i = task * step; i < end; ++i) {
-                candidates[i] = lost_[static_cast<size_t>(i)]
-                                    ? -1
-                                    : finish_row(worker, i, body, scratch.get() + worker * room, keys + i * k_,
-                                                 indices + i * k_);
+                candidates[i] =
+                    lost_[static_cast<size_t>(i)]
+                        ? -1
+                        : finish_row(worker, i, body, scratch.get() + worker * room, keys + i * k_, indices + i * k_);
             }
         });
     }
@@ -176,7 +177,8 @@ class Knn {
                 multiply_tile(problem_, body_, first + r, other, products);
                 uint64_t excluded[kMostTileRows] = {};
                 for (int64_t t = 0; t < body_.tile_rows; ++t) {
-                    excluded[t] = problem_.rules.excluded(std::min(first + r + t, x_.count - 1), other * kPanel, columns);
+                    excluded[t] =
+                        problem_.rules.excluded(std::min(first + r + t, x_.count - 1), other * kPanel, columns);
                 }
                 // The bins of a strip's rows lie `size` apart: one panel's width at a time goes through a small tile.
                 alignas(64) float tile[kMostTileRows * kPanel];
@@ -281,8 +283,7 @@ class Knn {
         return std::sqrt(problem_.factor * key) * scale * (1.0 + 0x1p-30) + static_cast<double>(x_.spread[i]);
     }
 
-    int64_t finish_row(int worker, int64_t i, const KeyBody<T>& body, double* scratch, double* keys,
-                       int64_t* indices) {
+    int64_t finish_row(int worker, int64_t i, const KeyBody<T>& body, double* scratch, double* keys, int64_t* indices) {
         Workspace& work = workspace_[static_cast<size_t>(worker)];
         thin_out(i);
         const Reservoir reservoir = reservoirs_.of(i);
@@ -313,8 +314,8 @@ class Knn {
             for (int64_t b = 0; b < batch; ++b) {
                 work.columns[static_cast<size_t>(b)] = work.bounded[static_cast<size_t>(done + b)].column;
             }
-            body.pairs(*problem_.kernel, problem_.x, problem_.y, work.rows.data(), work.columns.data(),
-                       Range{0, batch}, scratch, work.keys.data());
+            body.pairs(*problem_.kernel, problem_.x, problem_.y, work.rows.data(), work.columns.data(), Range{0, batch},
+                       scratch, work.keys.data());
             for (int64_t b = 0; b < batch; ++b) {
                 work.found.push_back({work.keys[static_cast<size_t>(b)], work.columns[static_cast<size_t>(b)]});
             }

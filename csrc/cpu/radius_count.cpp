@@ -43,16 +43,15 @@ class Count {
     void judge(int64_t row, int64_t column, const int32_t* products, bool both, TileSize size, Hits& hits) const {
         if constexpr (product) {
             screen_.judge_product({x_.step + row, x_.spread + row, x_.length + row, outer_ + row},
-                                         {y_.step + column, y_.spread + column, y_.length + column, nullptr},
-                                         products, size, hits);
+                                  {y_.step + column, y_.spread + column, y_.length + column, nullptr}, products, size,
+                                  hits);
         } else {
             // Without `both` the column's radius is read but not used.
             const float* reach = both ? reach_ + column : y_.spread + column;
             const float* outer = both ? outer_ + column : y_.spread + column;
-            screen_.judge(
-                {x_.step + row, x_.spread + row, x_.inner + row, reach_ + row, outer_ + row, x_.square + row},
-                {y_.step + column, y_.spread + column, y_.inner + column, reach, outer, y_.square + column}, products,
-                both, size, hits);
+            screen_.judge({x_.step + row, x_.spread + row, x_.inner + row, reach_ + row, outer_ + row, x_.square + row},
+                          {y_.step + column, y_.spread + column, y_.inner + column, reach, outer, y_.square + column},
+                          products, both, size, hits);
         }
     }
 
@@ -71,8 +70,7 @@ class Count {
         const double key = threshold_[i], scale = problem_.x_codes->scale;
         double& radius = radius_[static_cast<size_t>(i)];
         if constexpr (product) {
-            radius = key == kInfinite ? kInfinite
-                                      : scale * problem_.y_codes->scale * (2.0 * key + problem_.offset[i]);
+            radius = key == kInfinite ? kInfinite : scale * problem_.y_codes->scale * (2.0 * key + problem_.offset[i]);
             outer_[i] = static_cast<float>(radius + std::fabs(radius) * 0x1p-20);
         } else {
             radius = key < 0.0 ? -1.0 : std::sqrt(problem_.factor * key) * scale;

@@ -314,7 +314,8 @@ void judge_product(const ProductMarks& strip, const ProductMarks& panel, const i
 }  // namespace
 
 ScreenBody screen_body() {
-    return {MSMA_CODES_PER_WORD, kRows, multiply, judge, lowest, select, judge_product, {encode<float>}, {encode<double>}};
+    return {MSMA_CODES_PER_WORD, kRows,           multiply,        judge, lowest, select,
+            judge_product,       {encode<float>}, {encode<double>}};
 }
 
 }  // namespace MSMA_ISA

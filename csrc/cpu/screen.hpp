@@ -11,9 +11,9 @@
 #include <utility>
 #include <vector>
 
+#include "best_body.hpp"
 #include "buffer.hpp"
 #include "codes.hpp"
-#include "dispatch.hpp"
 #include "msma/screen.hpp"
 #include "parallel.hpp"
 #include "work.hpp"
@@ -129,7 +129,8 @@ void disturb(const Screened<T>& problem, Range rows, Range columns, int32_t* pro
             double wanted;
             if (problem.kernel->kind == Kind::inner_product) {
                 const double scale = problem.x_codes->scale * problem.y_codes->scale;
-                const double bound = 2.0 * (static_cast<double>(x.length[i]) * far + near * static_cast<double>(y.length[j]));
+                const double bound =
+                    2.0 * (static_cast<double>(x.length[i]) * far + near * static_cast<double>(y.length[j]));
                 wanted = -(scale * (2.0 * key + problem.offset[i]) + shift * bound) / step;
             } else {
                 const double distance = std::sqrt(problem.factor * key) * problem.x_codes->scale;

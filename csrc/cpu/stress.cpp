@@ -6,11 +6,11 @@
 #include <optional>
 #include <vector>
 
+#include "best_body.hpp"
+#include "buffer.hpp"
 #include "differences.hpp"
-#include "dispatch.hpp"
 #include "msma/reductions.hpp"
 #include "packed.hpp"
-#include "buffer.hpp"
 #include "tiles.hpp"
 
 namespace msma {

@@ -15,6 +15,10 @@ constexpr Range nth(int64_t piece, int64_t step, int64_t total) {
 }
 
 constexpr int64_t kPanelDoubles = 48 * 1024;  // 384 KiB of promoted y rows, within any second-level cache
+constexpr int64_t panel_rows(int64_t d) { return std::clamp<int64_t>(kPanelDoubles / padded(d), 16, 512); }
+
+// Coordinates read for one pair.
+constexpr int64_t cost_of_pair(const Kernel& kernel, int64_t d) { return kernel.kind == Kind::mahalanobis ? d * d : d; }
 
 // Coordinates read that make a thread worth its start (some 50 microseconds of work).
 constexpr int64_t kThreadCost = int64_t{1} << 19;

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from types import ModuleType
 from typing import Any
 
@@ -89,12 +89,18 @@ def serves(device: torch.device) -> tuple[bool, str]:
 
 
 def operations() -> dict[str, Callable[..., Any]]:
-    """op name -> function: the torch backend's ops over the compiled keys."""
+    """op name -> function: the torch backend's ops over the compiled keys and searches, and those with kernels of their
+    own."""
+    from msma_fast.backends import native_pairwise_distances as own
     from msma_fast.backends import native_search
     from msma_fast.backends.native_reductions import REDUCTIONS
     from msma_fast.backends.torch.ops import ops as bind
 
-    return bind(native_search.over(Keys(pair_keys, block_keys, KINDS)), REDUCTIONS)
+    keys = native_search.over(Keys(pair_keys, block_keys, KINDS))
+    return bind(keys, REDUCTIONS) | {
+        "pairwise_distances": partial(own.pairwise_distances, _native(), keys),
+        "pairwise_distances_backward": partial(own.pairwise_distances_backward, keys),
+    }
 
 
 def pair_keys(kernel: Kernel, x: Rows, y: Rows, i: Tensor, j: Tensor) -> Tensor:

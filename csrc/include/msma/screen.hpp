@@ -13,8 +13,8 @@ namespace msma {
 struct PictureOf {
     const double* shift;  // (d,)
     double scale;         // a power of two that brings |z_j| to at most 2^30
-    double loss;          // canonical keys: |sqrt(factor key) - |z_i - z_j| / scale| <= loss_i + loss_j, relative to |z|
-    double absolute;      // and the part of loss_i that is the same for every row, in units of the unscaled z
+    double loss;      // canonical keys: |sqrt(factor key) - |z_i - z_j| / scale| <= loss_i + loss_j, relative to |z|
+    double absolute;  // and the part of loss_i that is the same for every row, in units of the unscaled z
     const double* extra;  // (n,) the part of loss_i that each row adds, or null
 };
 
@@ -52,8 +52,8 @@ struct Rules {
 };
 
 // A test of the certificate: every screened distance is moved by up to `strength` times its declared bound. Pairs with
-// a key up to pivot[row] are pushed away and the others pulled near (the worst for a search); without pivots the sign is
-// drawn from the seed.
+// a key up to pivot[row] are pushed away and the others pulled near (the worst for a search); without pivots the sign
+// is drawn from the seed.
 struct Adversary {
     double strength;
     uint64_t seed;

@@ -7,6 +7,7 @@ or a clamp has no derivative, the gradient is zero.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -89,12 +90,26 @@ def _add(total: Tensor | None, part: Tensor | None) -> Tensor | None:
     return part if total is None else total if part is None else total + part
 
 
+def _direct_squares(x: Tensor, y: Tensor) -> Tensor:
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square_()
+
+
 def pairwise_distances_backward(
-    grad: Tensor, x: Tensor, y: Tensor, metric: str, p: float, tensor: Tensor | None, needs: tuple[bool, bool, bool]
+    grad: Tensor,
+    x: Tensor,
+    y: Tensor,
+    metric: str,
+    p: float,
+    tensor: Tensor | None,
+    needs: tuple[bool, bool, bool],
+    squares: Callable[[Tensor, Tensor], Tensor] = _direct_squares,
 ) -> Gradients:
-    """grad (n, m) of the distances of x (n, d) and y (m, d) -> their gradients in float64."""
+    """grad (n, m) of the distances of x (n, d) and y (m, d) -> their gradients in float64.
+
+    squares(x (B, d), y (m, d)) -> (B, m) squared distances by direct differences, so that zero is exact.
+    """
     if metric in ("euclidean", "sqeuclidean", "inner_product"):
-        return _by_products(grad, x, y, metric)
+        return _by_products(grad, x, y, metric, needs, squares)
     n, m, d = x.shape[0], y.shape[0], x.shape[1]
     parts_x: list[Tensor] = []
     total_y: Tensor | None = None
@@ -108,15 +123,43 @@ def pairwise_distances_backward(
     return (torch.cat(parts_x) if parts_x else None), total_y, total_tensor
 
 
-def _by_products(grad: Tensor, x: Tensor, y: Tensor, metric: str) -> Gradients:
-    x, y, grad = x.to(torch.float64), y.to(torch.float64), grad.to(torch.float64)
-    if metric == "inner_product":
-        return -(grad @ y), -(grad.T @ x), None
-    middle = y.mean(0)
-    x, y = x - middle, y - middle
-    length = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
-    weight = torch.where(length > 0, grad / length if metric == "euclidean" else 2 * grad, 0.0)
-    return weight.sum(1)[:, None] * x - weight @ y, weight.sum(0)[:, None] * y - weight.T @ x, None
+def _by_products(
+    grad: Tensor,
+    x: Tensor,
+    y: Tensor,
+    metric: str,
+    needs: tuple[bool, bool, bool],
+    squares: Callable[[Tensor, Tensor], Tensor],
+) -> Gradients:
+    """W (n, m), the gradient over the distance: rowsum(W) x - W y and colsum(W) y - W^T x, a block of rows at a time."""
+    x, y = x.to(torch.float64), y.to(torch.float64)
+    shifted = metric != "inner_product"
+    if shifted:  # by a common vector, so that the two terms of a difference do not cancel digits of a far origin
+        middle = y.mean(0)
+        x, y = x - middle, y - middle
+    to_x = torch.empty_like(x) if needs[0] else None
+    to_y = torch.zeros_like(y) if needs[1] else None
+    columns = torch.zeros(y.shape[0], 1, dtype=torch.float64, device=y.device)
+    size = max(1, _BLOCK // (2 * y.shape[0]))
+    for first in range(0, x.shape[0], size):
+        rows = slice(first, first + size)
+        weight = grad[rows].to(torch.float64)
+        if shifted:
+            square = squares(x[rows], y)
+            apart = square > 0
+            slope = weight / square.sqrt_() if metric == "euclidean" else 2.0 * weight
+            weight = torch.where(apart, slope, 0.0)
+            del square, apart, slope
+            columns += weight.sum(0)[:, None]
+        if to_x is not None:
+            torch.mm(weight, y, out=to_x[rows])
+            if shifted:
+                to_x[rows] -= weight.sum(1, keepdim=True) * x[rows]
+        if to_y is not None:
+            to_y.addmm_(weight.T, x[rows])
+    if to_y is not None and shifted:
+        to_y -= columns * y
+    return None if to_x is None else to_x.neg_(), None if to_y is None else to_y.neg_(), None
 
 
 def knn_backward(

@@ -86,7 +86,12 @@ def _check_overflow(problem: Problem, admissible: Admissible, metric: str) -> No
 def pairwise_distances(
     keys: Keys, x: Tensor, y: Tensor | None, metric: str, p: float, tensor: Tensor | None, dtype: torch.dtype
 ) -> Tensor:
-    """(n, m) in dtype."""
+    """(n, m) in dtype; (b, n, m) for x (b, n, d)."""
+    if x.ndim == 3:
+        ys = [None] * len(x) if y is None else list(y)
+        return torch.stack(
+            [pairwise_distances(keys, a, b, metric, p, tensor, dtype) for a, b in zip(x, ys, strict=True)]
+        )
     problem = _problem(keys, x, y, metric, p, tensor, ("x", "y"))
     _check_overflow(problem, Admissible(), metric)
     return all_pairs(*problem, metric, p, dtype)

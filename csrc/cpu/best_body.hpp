@@ -1,13 +1,25 @@
-// A kernel as the bodies want it: the mahalanobis tensor has rows of whole lanes, the padding zero.
+// The kernel body of the canonical keys for this machine, and the kernel as the bodies want it.
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <vector>
 
 #include "body.hpp"
+#include "msma/cpu.hpp"
 
 namespace msma {
 
+template <typename T>
+KeyBody<T> best_body(Kind kind) {
+#ifdef MSMA_X86_BODIES
+    if (instruction_set() == InstructionSet::avx512) return avx512::key_body<T>(kind);
+    if (instruction_set() == InstructionSet::avx2) return avx2::key_body<T>(kind);
+#endif
+    return scalar::key_body<T>(kind);
+}
+
+// The mahalanobis tensor with rows of whole lanes; the kernel itself otherwise.
 class PaddedKernel {
   public:
     PaddedKernel(const Kernel& kernel, int64_t d) : kernel_(kernel) {
