@@ -6,11 +6,13 @@
 #include <optional>
 #include <string>
 #include <tuple>
+#include <vector>
 
 #include "../cpu/best_body.hpp"
 #include "msma/direct.hpp"
 #include "msma/scan.hpp"
 #include "msma/screen.hpp"
+#include "msma/units.hpp"
 #include "problem.hpp"
 
 namespace msma {
@@ -70,16 +72,58 @@ py::tuple ranges(const py::array& values, int threads) {
     return py::make_tuple(low, high);
 }
 
-py::array_t<uint64_t> hashes(const py::array& values, int threads) {
+py::array_t<int64_t> array_of(const std::vector<int64_t>& values) {
+    return py::array_t<int64_t>(static_cast<py::ssize_t>(values.size()), values.data());
+}
+
+py::object units_of(const py::array& values, const OptionalArray& labels, int threads) {
     const bool wide = check_values(values, threads);
-    py::array_t<uint64_t> found(values.shape(0));
-    uint64_t* out = found.mutable_data();
-    const py::gil_scoped_release unlocked;
-    if (wide) {
-        row_hashes(plain_rows<double>(values), threads, out);
-    } else {
-        row_hashes(plain_rows<float>(values), threads, out);
+    const int32_t* label = labels ? vector_of<int32_t>("labels", *labels, values.shape(0), "int32") : nullptr;
+    Units units;
+    {
+        const py::gil_scoped_release unlocked;
+        units = wide ? find_units(plain_rows<double>(values), label, threads)
+                     : find_units(plain_rows<float>(values), label, threads);
     }
+    if (units.first.empty()) return py::none();
+    return py::make_tuple(array_of(units.first), array_of(units.unit), array_of(units.members), array_of(units.start),
+                          array_of(units.size));
+}
+
+py::tuple expand(const py::array& first, const py::array& members, const py::array& start, const py::array& size,
+                 const py::array& keys, const py::array& near, const OptionalArray& own, int64_t k, int threads) {
+    check_threads(threads);
+    if (!is_plain<double>(keys, 2)) refuse("keys", "a contiguous float64 array of shape (n, w)", keys);
+    const int64_t n = keys.shape(0), width = keys.shape(1), units = first.shape(0);
+    if (!is_plain<int64_t>(near, 2) || near.shape(0) != n || near.shape(1) != width) {
+        refuse("near", "a contiguous int64 array of the shape of keys", near);
+    }
+    const Expansion given{vector_of<int64_t>("first", first, units, "int64"),
+                          vector_of<int64_t>("start", start, units, "int64"),
+                          vector_of<int64_t>("size", size, units, "int64"),
+                          vector_of<int64_t>("members", members, members.shape(0), "int64"),
+                          static_cast<const double*>(keys.data()),
+                          static_cast<const int64_t*>(near.data()),
+                          own ? vector_of<int64_t>("own", *own, n, "int64") : nullptr,
+                          n,
+                          width};
+    py::array_t<double> out({n, k});
+    py::array_t<int64_t> indices({n, k});
+    double* key = out.mutable_data();
+    int64_t* index = indices.mutable_data();
+    {
+        const py::gil_scoped_release unlocked;
+        expand_units(given, k, threads, key, index);
+    }
+    return py::make_tuple(out, indices);
+}
+
+py::array_t<double> roots_of(const py::array_t<double, py::array::c_style>& values, int threads) {
+    check_threads(threads);
+    py::array_t<double> found(std::vector<py::ssize_t>(values.shape(), values.shape() + values.ndim()));
+    double* out = found.mutable_data();
+    const py::gil_scoped_release unlocked;
+    roots(values.data(), values.size(), threads, out);
     return found;
 }
 
@@ -212,8 +256,13 @@ void bind_screen(py::module_& m) {
           "threads"_a, "Codes of the picture (values / norms - shift) scale of rows (n, d) float32 or float64.");
     m.def("column_ranges", &ranges, py::arg("values").noconvert(), "threads"_a,
           "(low (d,), high (d,)) float64 of the columns of (n, d); NaN where a column holds NaN or inf.");
-    m.def("row_hashes", &hashes, py::arg("values").noconvert(), "threads"_a,
-          "(n,) uint64; equal rows have equal hashes.");
+    m.def("find_units", &units_of, py::arg("values").noconvert(), py::arg("labels").noconvert().none(true), "threads"_a,
+          "(first, unit, members, start, size) of equal rows, or None where no row is repeated.");
+    m.def("expand_units", &expand, py::arg("first").noconvert(), py::arg("members").noconvert(),
+          py::arg("start").noconvert(), py::arg("size").noconvert(), py::arg("keys").noconvert(),
+          py::arg("near").noconvert(), py::arg("own").noconvert().none(true), "k"_a, "threads"_a,
+          "(keys (n, k), points (n, k)) of the nearest units (n, w).");
+    m.def("roots", &roots_of, py::arg("values").noconvert(), "threads"_a, "Square roots, correctly rounded.");
     m.def(
         "direct_knn",
         [](const Parts& parts, const RuleArrays& rules, int64_t k) {

@@ -1,9 +1,7 @@
 #include "msma/scan.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
-#include <type_traits>
 #include <vector>
 
 #include "body.hpp"
@@ -64,38 +62,7 @@ void column_ranges(const Rows<T>& rows, int threads, double* low, double* high) 
     }
 }
 
-template <typename T>
-void row_hashes(const Rows<T>& rows, int threads, uint64_t* hashes) {
-    using Bits = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
-    const int64_t d = rows.dimension;
-    // One odd multiplier a column, from a fixed sequence.
-    std::vector<uint64_t> weights(static_cast<size_t>(d));
-    uint64_t state = 0x13198A2E03707344u;
-    for (uint64_t& weight : weights) {
-        state = state * 6364136223846793005u + 1442695040888963407u;
-        weight = (state ^ (state >> 33)) | 1;
-    }
-    parallel_for((rows.count + kScanned - 1) / kScanned, threads, [&](int64_t task, int) {
-        const Range range = task_rows(task, rows.count);
-        for (int64_t i = range.begin; i < range.end; ++i) {
-            const T* x = rows.row(i);
-            uint64_t total = 0;
-            for (int64_t j = 0; j < d; ++j) {
-                const T value = x[j] + T{0};
-                Bits bits;
-                std::memcpy(&bits, &value, sizeof bits);
-                uint64_t mixed = bits * 0x9E3779B97F4A7C15u;
-                mixed ^= mixed >> 29;
-                total += mixed * weights[static_cast<size_t>(j)];
-            }
-            hashes[i] = total;
-        }
-    });
-}
-
 template void column_ranges(const Rows<float>&, int, double*, double*);
 template void column_ranges(const Rows<double>&, int, double*, double*);
-template void row_hashes(const Rows<float>&, int, uint64_t*);
-template void row_hashes(const Rows<double>&, int, uint64_t*);
 
 }  // namespace msma

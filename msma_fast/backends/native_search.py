@@ -20,6 +20,7 @@ from torch import Tensor
 from msma_fast.backends.torch import knn as torch_knn
 from msma_fast.backends.torch import screen as screens
 from msma_fast.backends.torch.admissible import Admissible
+from msma_fast.backends.torch.collapse import Units
 from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
 
 _SAMPLE = 512  # rows of the sample whose coordinate-wise median is the shift
@@ -61,9 +62,24 @@ def column_ranges(values: Tensor) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(low), torch.from_numpy(high)
 
 
-def row_hashes(values: Tensor) -> Tensor:
-    """(n,) int64; equal rows have equal hashes."""
-    return torch.from_numpy(_native().row_hashes(values.numpy(), torch.get_num_threads()).view(np.int64))
+def find_units(values: Tensor, labels: Tensor | None) -> Units | None:
+    """As torch/collapse.find_units."""
+    label = None if labels is None else labels.contiguous().numpy()
+    found = _native().find_units(values.numpy(), label, torch.get_num_threads())
+    return None if found is None else Units(*map(torch.from_numpy, found))
+
+
+def expand(units: Units, keys: Tensor, found: Tensor, own: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
+    """As torch/collapse.expand."""
+    near = keys.contiguous().numpy(), found.contiguous().numpy(), None if own is None else own.contiguous().numpy()
+    parts = (part.numpy() for part in (units.first, units.members, units.start, units.size))
+    best, points = _native().expand_units(*parts, *near, k, torch.get_num_threads())
+    return torch.from_numpy(best), torch.from_numpy(points)
+
+
+def root(values: Tensor) -> Tensor:
+    """The correctly rounded square root of float64 values."""
+    return torch.from_numpy(_native().roots(values.contiguous().numpy(), torch.get_num_threads()))
 
 
 def _encode(rows: Rows, shift: Tensor, scale: float, loss: float, absolute: float, extra: Tensor | None) -> Any:
@@ -224,4 +240,6 @@ def count(kernel: Kernel, x: Rows, y: Rows, threshold: Tensor, admissible: Admis
 
 def over(keys: Keys) -> Keys:
     """The provider of keys with these searches."""
-    return keys._replace(search=search, count=count, ranges=column_ranges, hashes=row_hashes)
+    return keys._replace(
+        search=search, count=count, ranges=column_ranges, find_units=find_units, expand=expand, root=root
+    )

@@ -1,4 +1,4 @@
-// One pass over rows: ranges of the columns, and hashes by which equal rows are found.
+// One pass over rows: the ranges of the columns.
 #pragma once
 
 #include <cstdint>
@@ -11,9 +11,5 @@ namespace msma {
 // an infinity.
 template <typename T>
 void column_ranges(const Rows<T>& rows, int threads, double* low, double* high);
-
-// hashes (n,): equal rows have equal hashes (-0.0 counts as 0.0); the values must not be NaN.
-template <typename T>
-void row_hashes(const Rows<T>& rows, int threads, uint64_t* hashes);
 
 }  // namespace msma

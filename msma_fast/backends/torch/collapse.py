@@ -8,7 +8,6 @@ earlier point, and at most one of them is the query itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -37,12 +36,10 @@ def _mix(values: Tensor) -> Tensor:
     return (bits * weights).sum(1)
 
 
-def find_units(
-    values: Tensor, labels: Tensor | None, row_hashes: Callable[[Tensor], Tensor] | None = None
-) -> Units | None:
+def find_units(values: Tensor, labels: Tensor | None) -> Units | None:
     """The units of points (m, d), or None where no point is repeated."""
     m = values.shape[0]
-    hashes = (row_hashes or _mix)(values)
+    hashes = _mix(values)
     if labels is not None:
         hashes = hashes ^ (labels.to(torch.int64) * -4658895280553007687)
     order = hashes.argsort(stable=True)

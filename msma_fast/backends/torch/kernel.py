@@ -56,4 +56,6 @@ class Keys(NamedTuple):
     search: Callable[[Any], Any] | None = None  # knn.Search -> knn.Found
     count: Callable[..., Tensor] | None = None  # (kernel, x, y, threshold, admissible) -> (n,) int64
     ranges: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None  # (n, d) -> column minima, maxima; NaN if not finite
-    hashes: Callable[[Tensor], Tensor] | None = None  # (n, d) -> (n,) int64, equal for equal rows
+    find_units: Callable[[Tensor, Tensor | None], Any] | None = None  # collapse.find_units
+    expand: Callable[..., tuple[Tensor, Tensor]] | None = None  # collapse.expand
+    root: Callable[[Tensor], Tensor] | None = None  # square roots of float64, correctly rounded

@@ -196,7 +196,7 @@ def knn(
     run = (keys.search or search_all) if certified or keys.search else search_fast
     every = torch.arange(x.values.shape[0], device=x.values.device)
     own = every if x is y else None
-    units = None if window else find_units(y.values, point_groups, keys.hashes)
+    units = None if window else (keys.find_units or find_units)(y.values, point_groups)
     if units is None:
         return run(Search(keys, kernel, x, y, Admissible(own, groups, point_groups, window=window), k))
     distinct = y.take(units.first)
@@ -212,7 +212,7 @@ def knn(
         found = run(Search(keys, kernel, x, distinct, Admissible(alone, groups, labels), wanted))
     # A row lists at most (k + 1)^2 points: k + 1 of each of k + 1 tied units.
     parts = [
-        expand(units, found.keys[rows], found.indices[rows], None if own is None else rows, k)
+        (keys.expand or expand)(units, found.keys[rows], found.indices[rows], None if own is None else rows, k)
         for rows in every.split(max(1, _KEY_BLOCK // (k + 1) ** 2))
     ]
     best, indices = (torch.cat(field) for field in zip(*parts, strict=True))

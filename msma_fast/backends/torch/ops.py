@@ -20,6 +20,7 @@ from msma_fast.backends.torch import similarity
 from msma_fast.backends.torch.admissible import Admissible
 from msma_fast.backends.torch.distance_counts import count_keys, thresholds
 from msma_fast.backends.torch.gaussian_kernel_sums import gaussian_gradients, gaussian_sums
+from msma_fast.backends.torch.exact import sqrt
 from msma_fast.backends.torch.gradients import knn_backward, pairwise_distances_backward
 from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
 from msma_fast.backends.torch.pairwise_distances import pairwise_distances as all_pairs
@@ -117,7 +118,7 @@ def knn(
     own = torch.arange(x.shape[0], device=x.device) if y is None else None
     _check_overflow(problem, Admissible(own, groups, point_groups, window=window), metric)
     found = knn_module.knn(*problem, k, groups, point_groups, window, certified)
-    distances = distances_of(found.keys, metric, p).to(dtype)
+    distances = distances_of(found.keys, metric, p, problem.keys.root or sqrt).to(dtype)
     return distances.masked_fill_(found.indices < 0, float("inf")), found.indices, found.candidates, found.level
 
 
@@ -159,7 +160,7 @@ def radius_neighbors(
     admissible = _self_admissible(x.shape[0], groups, window, x.device)
     _check_overflow(problem, admissible, metric)
     rows, cols, found = list_within(*problem, radius, metric, p, closed, admissible)
-    return rows, cols, distances_of(found, metric, p).to(dtype)
+    return rows, cols, distances_of(found, metric, p, problem.keys.root or sqrt).to(dtype)
 
 
 def _self_admissible(n: int, groups: Tensor | None, window: int, device: torch.device) -> Admissible:

@@ -1,0 +1,158 @@
+#include "msma/units.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+#include <utility>
+
+#include "body.hpp"
+#include "buffer.hpp"
+#include "parallel.hpp"
+#include "work.hpp"
+
+namespace msma {
+namespace {
+
+// Equal rows have equal hashes.
+template <typename T>
+Buffer<uint64_t> hash_rows(const Rows<T>& rows, const int32_t* labels, int threads) {
+    using Bits = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
+    const int64_t d = rows.dimension;
+    Buffer<uint64_t> hashes(rows.count);
+    std::vector<uint64_t> weights(static_cast<size_t>(d));  // one odd multiplier a column, from a fixed sequence
+    uint64_t state = 0x13198A2E03707344u;
+    for (uint64_t& weight : weights) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        weight = (state ^ (state >> 33)) | 1;
+    }
+    constexpr int64_t step = 256;
+    parallel_for(ceil_div(rows.count, step), threads, [&](int64_t task, int) {
+        const Range range = nth(task, step, rows.count);
+        for (int64_t i = range.begin; i < range.end; ++i) {
+            const T* x = rows.row(i);
+            uint64_t total = labels ? static_cast<uint64_t>(labels[i]) * 0xBF58476D1CE4E5B9u : 0;
+            for (int64_t j = 0; j < d; ++j) {
+                const T value = x[j] + T{0};  // -0.0 becomes 0.0
+                Bits bits;
+                std::memcpy(&bits, &value, sizeof bits);
+                uint64_t mixed = bits * 0x9E3779B97F4A7C15u;
+                mixed ^= mixed >> 29;
+                total += mixed * weights[static_cast<size_t>(j)];
+            }
+            hashes[i] = total;
+        }
+    });
+    return hashes;
+}
+
+struct Point {
+    double key;
+    int64_t index;
+    bool operator<(const Point& other) const { return key < other.key || (key == other.key && index < other.index); }
+};
+
+// The points of one row's units that can be among the k nearest.
+void gather(const Expansion& given, int64_t row, int64_t k, std::vector<Point>& points) {
+    const double* keys = given.keys + row * given.width;
+    const int64_t* near = given.near + row * given.width;
+    const int64_t own = given.own ? given.own[row] : -1;
+    points.clear();
+    for (int64_t u = 0; u < given.width && near[u] >= 0; ++u) {
+        // Behind k points of smaller keys nothing matters; a tie may still have a smaller index.
+        if (static_cast<int64_t>(points.size()) >= k && points[static_cast<size_t>(k - 1)].key < keys[u]) break;
+        const int64_t* members = given.members + given.start[near[u]];
+        const int64_t size = std::min(given.size[near[u]], k + 1);  // one of them may be the row itself
+        for (int64_t s = 0; s < size; ++s) {
+            if (members[s] != own) points.push_back({keys[u], members[s]});
+        }
+    }
+}
+
+}  // namespace
+
+template <typename T>
+Units find_units(const Rows<T>& rows, const int32_t* labels, int threads) {
+    const int64_t m = rows.count;
+    const Buffer<uint64_t> hashes = hash_rows(rows, labels, threads);
+    std::vector<std::pair<uint64_t, int64_t>> order(static_cast<size_t>(m));
+    for (int64_t i = 0; i < m; ++i) order[static_cast<size_t>(i)] = {hashes[i], i};
+    std::sort(order.begin(), order.end());
+    const auto equal = [&](int64_t a, int64_t b) {
+        if (labels && labels[a] != labels[b]) return false;
+        return std::equal(rows.row(a), rows.row(a) + rows.dimension, rows.row(b));
+    };
+    // first_of[i]: the smallest index equal to i. Rows of one hash follow each other by index; a collision merely leaves
+    // duplicates apart, which is slower, never wrong.
+    std::vector<int64_t> first_of(static_cast<size_t>(m));
+    bool repeated = false;
+    for (size_t t = 0; t < order.size(); ++t) {
+        const auto [hash, i] = order[t];
+        int64_t head = i;
+        if (t > 0 && order[t - 1].first == hash) {
+            const int64_t before = first_of[static_cast<size_t>(order[t - 1].second)];
+            if (equal(before, i)) head = before;
+        }
+        first_of[static_cast<size_t>(i)] = head;
+        repeated = repeated || head != i;
+    }
+    Units units;
+    if (!repeated) return units;
+    units.unit.resize(static_cast<size_t>(m));
+    units.members.resize(static_cast<size_t>(m));
+    for (int64_t i = 0; i < m; ++i) {
+        const int64_t head = first_of[static_cast<size_t>(i)];
+        if (head == i) {
+            units.unit[static_cast<size_t>(i)] = static_cast<int64_t>(units.first.size());
+            units.first.push_back(i);
+            units.size.push_back(0);
+        } else {
+            units.unit[static_cast<size_t>(i)] = units.unit[static_cast<size_t>(head)];
+        }
+        ++units.size[static_cast<size_t>(units.unit[static_cast<size_t>(i)])];
+    }
+    int64_t place = 0;
+    for (const int64_t size : units.size) {
+        units.start.push_back(place);
+        place += size;
+    }
+    std::vector<int64_t> next = units.start;
+    for (int64_t i = 0; i < m; ++i) {
+        units.members[static_cast<size_t>(next[static_cast<size_t>(units.unit[static_cast<size_t>(i)])]++)] = i;
+    }
+    return units;
+}
+
+void expand_units(const Expansion& given, int64_t k, int threads, double* keys, int64_t* indices) {
+    constexpr int64_t step = 64;
+    std::vector<std::vector<Point>> room(static_cast<size_t>(threads));
+    parallel_for(ceil_div(given.n, step), threads, [&](int64_t task, int worker) {
+        std::vector<Point>& points = room[static_cast<size_t>(worker)];
+        const Range range = nth(task, step, given.n);
+        for (int64_t row = range.begin; row < range.end; ++row) {
+            gather(given, row, k, points);
+            std::sort(points.begin(), points.end());
+            const auto found = static_cast<int64_t>(points.size());
+            for (int64_t r = 0; r < k; ++r) {
+                const bool here = r < found;
+                keys[row * k + r] =
+                    here ? points[static_cast<size_t>(r)].key : std::numeric_limits<double>::infinity();
+                indices[row * k + r] = here ? points[static_cast<size_t>(r)].index : -1;
+            }
+        }
+    });
+}
+
+void roots(const double* values, int64_t count, int threads, double* roots) {
+    constexpr int64_t step = 1 << 15;
+    parallel_for(ceil_div(count, step), threads, [&](int64_t task, int) {
+        const Range range = nth(task, step, count);
+        for (int64_t t = range.begin; t < range.end; ++t) roots[t] = std::sqrt(values[t]);
+    });
+}
+
+template Units find_units(const Rows<float>&, const int32_t*, int);
+template Units find_units(const Rows<double>&, const int32_t*, int);
+
+}  // namespace msma
