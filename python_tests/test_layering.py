@@ -26,6 +26,7 @@ LAYERS = {
     "msma_fast.backends": "backends",
     "msma_fast.backends.registry": "registry",
     **{f"msma_fast.backends.{name}": f"backends.{name}" for name in ("torch", "native", "cuda", "triton")},
+    "msma_fast.backends.native_tree": "backends.native",
     **{f"msma_fast.{name}": name for name in ("_native", "_cuda", "triton_kernels", "ops")},
     **{
         f"msma_fast.{name}": "engine"

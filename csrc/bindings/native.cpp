@@ -10,6 +10,7 @@
 #include "arrays.hpp"
 #include "msma/cpu.hpp"
 #include "msma/keys.hpp"
+#include "tree.hpp"
 
 namespace msma {
 namespace {
@@ -168,6 +169,7 @@ PYBIND11_MODULE(_native, m) {
         "kind"_a, "p"_a, py::arg("tensor").noconvert().none(true), py::arg("x").noconvert(),
         py::arg("x_norms").noconvert().none(true), py::arg("y").noconvert(), py::arg("y_norms").noconvert().none(true),
         "threads"_a, "Keys (n, m) float64 of all pairs; x (n, d) and y (m, d) float32 or float64.");
+    msma::bind_tree(m);
     m.def(
         "instruction_set", [] { return msma::name_of(msma::instruction_set()); },
         "The instruction set in use: scalar, avx2 or avx512.");
