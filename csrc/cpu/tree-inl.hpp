@@ -39,11 +39,12 @@ inline Mask excluded(const TreeSearch& search, const Query& query, int64_t block
     return mask;
 }
 
-struct Pending {
-    double bound;
-    int32_t least, node;
-    int level;
-};
+bool is_neighbor(const TreeSearch& search, const Query& query, int64_t position) {
+    if (position == query.own) return false;
+    if (search.points.labels && search.points.labels[position] == query.label) return false;
+    const int32_t gap = search.points.index[position] - query.row;
+    return !search.window || (gap < 0 ? -gap : gap) > search.window;
+}
 
 inline bool before(double key, int64_t index, double other_key, int64_t other_index) {
     return key < other_key || (key == other_key && index < other_index);
@@ -101,52 +102,54 @@ inline int64_t points_of(const TreeView& view, Range blocks) {
 int64_t scan_leaf(const TreeSearch& search, const TreeKernels& kernels, const Query& query, Range blocks,
                   const Nearest& nearest) {
     const TreeView& view = search.points;
+    const int64_t first = blocks.begin * kBlock;
     double keys[kLeafBlocks * kBlock];
-    const uint64_t near = kernels.leaf(query.at, view.points + blocks.begin * view.width * kBlock, blocks.size(),
-                                       search.p, nearest.keys[0], keys);
-    for (int64_t b = 0; b < blocks.size(); ++b) {
-        Mask mask = near >> b * kBlock & 0xff;
-        if (!mask) continue;
-        mask &= ~excluded(search, query, blocks.begin + b);
-        for (; mask; mask &= mask - 1) {
-            const int64_t at = b * kBlock + lowest(mask);
-            nearest.offer(keys[at], view.index[blocks.begin * kBlock + at]);
-        }
+    uint64_t near =
+        kernels.leaf(query.at, view.points + first * view.width, blocks.size(), search.p, nearest.keys[0], keys);
+    for (; near; near &= near - 1) {
+        const int at = lowest(near);
+        if (is_neighbor(search, query, first + at)) nearest.offer(keys[at], view.index[first + at]);
     }
     return points_of(view, blocks);
 }
+
+// The children of a node that are still to be visited.
+struct Siblings {
+    double bounds[kFan];  // tagged
+    Mask left;
+    int32_t group;
+};
 
 // Points whose key was computed.
 int64_t search_nearest(const TreeSearch& search, const TreeKernels& kernels, const Query& query,
                        const Nearest& nearest) {
     const TreeView& view = search.points;
-    Pending stack[kTreeLevels * kFan];
+    Siblings path[kTreeLevels];
+    const auto open = [&](int level, int32_t group) {
+        Siblings& here = path[level];
+        const double* boxes = view.level[level].boxes + int64_t{group} * view.width * 2 * kFan;
+        here.left = kernels.near(query.at, boxes, search.p, nearest.keys[0], here.bounds);
+        here.left &= (1u << view.level[level].fan) - 1;
+        here.group = group;
+    };
     int64_t computed = 0;
-    int top = 0;
-    stack[top++] = {0.0, 0, 0, -1};  // the root: the parent of group 0 of level 0
-    while (top) {
-        const Pending node = stack[--top];
-        if (!before(node.bound, node.least, nearest.keys[0], nearest.indices[0])) continue;
-        if (node.level == view.levels - 1) {
-            computed += scan_leaf(search, kernels, query, view.blocks_of(node.level, node.node), nearest);
+    open(0, 0);
+    for (int level = 0; level >= 0;) {
+        Siblings& here = path[level];
+        const double bound = smallest(here.bounds, here.left);
+        const int child = tag_of(bound);
+        const double key = with_tag(bound, 0);
+        if (!here.left || key > nearest.keys[0]) {
+            --level;
             continue;
         }
-        const int below = node.level + 1;
-        const TreeLevel& level = view.level[below];
-        double lower[kFan];
-        Mask mask = kernels.near(query.at, level.boxes + int64_t{node.node} * view.width * 2 * kFan, search.p,
-                                 nearest.keys[0], lower);
-        mask &= (1u << level.fan) - 1;
-        const int base = top;
-        for (; mask; mask &= mask - 1) {
-            const int child = lowest(mask);
-            const int32_t number = node.node * kFan + child;
-            const Pending next{lower[child], level.least[number], number, below};
-            int at = top++;
-            for (; at > base && before(stack[at - 1].bound, stack[at - 1].least, next.bound, next.least); --at) {
-                stack[at] = stack[at - 1];
-            }
-            stack[at] = next;
+        here.left &= ~(1u << child);
+        const int32_t node = here.group * kFan + child;
+        if (!before(key, view.level[level].least[node], nearest.keys[0], nearest.indices[0])) continue;
+        if (level == view.levels - 1) {
+            computed += scan_leaf(search, kernels, query, view.blocks_of(level, node), nearest);
+        } else {
+            open(++level, node);
         }
     }
     return computed;
@@ -205,8 +208,8 @@ int64_t count_within(const TreeSearch& search, const TreeKernels& kernels, const
         const int below = parent.level + 1;
         const TreeLevel& level = view.level[below];
         const double* boxes = level.boxes + int64_t{parent.node} * view.width * 2 * kFan;
-        double lower[kFan];
-        Mask mask = kernels.near(query.at, boxes, search.p, threshold, lower) & ((1u << level.fan) - 1);
+        double bounds[kFan];
+        Mask mask = kernels.near(query.at, boxes, search.p, threshold, bounds) & ((1u << level.fan) - 1);
         if (!mask) continue;
         const Mask inner = kernels.inner(query.at, boxes, search.p, threshold);
         for (; mask; mask &= mask - 1) {

@@ -40,7 +40,7 @@ struct Workspace {
 template <typename T>
 std::pair<int64_t, double> widest(const Rows<T>& rows, const int32_t* order, int64_t size) {
     const int64_t d = rows.dimension, count = std::min(size, kSample);
-    const T* sample[kSample];
+    const T* sample[kSample] = {};
     for (int64_t s = 0; s < count; ++s) sample[s] = rows.row(order[s * size / count]);
     T low[kTreeDimensions], high[kTreeDimensions];
     std::copy_n(sample[0], d, low);

@@ -18,9 +18,15 @@ namespace msma {
 namespace MSMA_ISA {
 namespace {
 
-// lanes[l] of the definition from term(j) for j < D.
+#if defined(__GNUC__)
+#define MSMA_INLINE inline __attribute__((always_inline))  // GCC 12 leaves a call in the innermost loop
+#else
+#define MSMA_INLINE inline
+#endif
+
+// The keys from their terms, term(j) for j < D.
 template <Kind kind, int D, typename Term>
-inline Lanes key_of(Term term) {
+MSMA_INLINE Lanes key_of(Term term) {
     Lanes lane[kLanes];
 #pragma GCC unroll 8
     for (int j = 0; j < (D < 8 ? D : 8); ++j) lane[j] = term(j);
@@ -50,15 +56,16 @@ uint64_t leaf_keys(const double* query, const double* points, int64_t count, int
     return near;
 }
 
-// lower (8,): the smallest key that a point in each of 8 boxes can have; the mask of those <= limit.
+// bounds (8,): for each of 8 boxes the smallest key that a point in it can have, tagged (see masks.hpp); the mask of
+// those <= limit.
 template <Kind kind, int D>
-Mask near_boxes(const double* query, const double* boxes, int p, double limit, double* lower) {
+Mask near_boxes(const double* query, const double* boxes, int p, double limit, double* bounds) {
     const Lanes key = key_of<kind, D>([&](int j) {
         const Lanes at = broadcast(query[j]);
         const double* box = boxes + j * 2 * kBlock;
         return term<kind>(at, clamp(at, load(box), load(box + kBlock)), p, j % 2 == 1);
     });
-    store(lower, key);
+    store(bounds, tagged(key));
     return not_above(key, broadcast(limit));
 }
 
@@ -75,7 +82,7 @@ Mask inner_boxes(const double* query, const double* boxes, int p, double limit) 
 
 struct TreeKernels {
     uint64_t (*leaf)(const double* query, const double* points, int64_t count, int p, double limit, double* keys);
-    Mask (*near)(const double* query, const double* boxes, int p, double limit, double* lower);
+    Mask (*near)(const double* query, const double* boxes, int p, double limit, double* bounds);
     Mask (*inner)(const double* query, const double* boxes, int p, double limit);
 };
 
