@@ -68,12 +68,14 @@ class Case(NamedTuple):
         return mine, theirs, self.window
 
     def knn(self) -> tuple[Array, Array, Array]:
-        found = native_tree.tree_knn(Kernel(self.kind, self.p), *self.rows(), self.k, *self.admissible())
+        (x, y), (mine, theirs, window) = self.rows(), self.admissible()
+        found = native_tree.tree_knn(Kernel(self.kind, self.p), x, y, self.k, mine, theirs, window)
         return found[0].numpy(), found[1].numpy(), found[2].numpy()
 
     def count(self, thresholds: Array) -> Array:
-        kernel, limits = Kernel(self.kind, self.p), torch.from_numpy(thresholds)
-        return native_tree.tree_count(kernel, *self.rows(), limits, *self.admissible()).numpy()
+        (x, y), (mine, theirs, window) = self.rows(), self.admissible()
+        limits = torch.from_numpy(thresholds)
+        return native_tree.tree_count(Kernel(self.kind, self.p), x, y, limits, mine, theirs, window).numpy()
 
     def expected(self) -> Array:
         """(n, m) keys, inf where the pair is not admissible."""

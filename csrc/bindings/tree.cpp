@@ -77,8 +77,8 @@ auto with_problem(const Arguments& given, const char* type, const Run& run) {
     if (given.groups.has_value() != (given.point_groups.has_value())) {
         throw py::value_error("groups, point_groups: expected both or neither, got one of them");
     }
-    TreeProblem<T> problem{kernel_of(given.kind, given.p), x, given.y ? &y : nullptr, nullptr, nullptr, given.window,
-                           given.threads};
+    TreeProblem<T> problem{
+        kernel_of(given.kind, given.p), x, given.y ? &y : nullptr, nullptr, nullptr, given.window, given.threads};
     if (given.groups) {
         problem.groups = vector_of<int32_t>("groups", *given.groups, x.count, "int32");
         problem.point_groups = vector_of<int32_t>("point_groups", *given.point_groups, y.count, "int32");

@@ -2,7 +2,7 @@
 // place; see lanes.hpp for the rules of this file.
 //
 // A tagged bound is a number >= +0.0 whose last three bits are replaced by its lane: the minimum of 8 tagged bounds
-// tells both. It is at most 7 steps of the last place below or above; untag gives a number not above the original.
+// tells both, and with_tag(v, 0) of it is a number not above the original.
 #pragma once
 
 #include <cstring>
@@ -32,7 +32,7 @@ inline int tag_of(double v) { return static_cast<int>(bits_of(v) & 7); }
 #if defined(MSMA_LANES_AVX512)
 
 inline Lanes broadcast(double v) { return _mm512_set1_pd(v); }
-// v moved into [low, high]; NaN bounds of v's own making never hide a point: a NaN v stays or becomes a bound.
+// v moved into [low, high].
 inline Lanes clamp(Lanes v, Lanes low, Lanes high) { return _mm512_min_pd(_mm512_max_pd(v, low), high); }
 inline Mask not_above(Lanes v, Lanes limit) { return _mm512_cmp_pd_mask(v, limit, _CMP_LE_OQ); }
 inline Lanes tagged(Lanes v) {

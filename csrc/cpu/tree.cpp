@@ -56,9 +56,8 @@ void tree_knn(const TreeProblem<T>& problem, int64_t k, double* keys, int64_t* i
 template <typename T>
 void tree_count(const TreeProblem<T>& problem, const double* thresholds, int64_t* counts) {
     const TreeBody body = best_body();
-    search_all(problem, [&](const TreeSearch& search, Range positions) {
-        body.count(search, positions, thresholds, counts);
-    });
+    search_all(problem,
+               [&](const TreeSearch& search, Range positions) { body.count(search, positions, thresholds, counts); });
 }
 
 template void tree_knn(const TreeProblem<float>&, int64_t, double*, int64_t*, int64_t*);

@@ -19,7 +19,7 @@
 namespace msma {
 namespace {
 
-constexpr int64_t kSample = 64;          // rows that choose a node's coordinate
+constexpr int64_t kSample = 64;           // rows that choose a node's coordinate
 constexpr int64_t kSubtreePoints = 4096;  // rows of 16 float64 coordinates fit the second-level cache
 
 // Bit patterns in the order of the values; NaN has a place too.
@@ -135,8 +135,7 @@ class Builder {
     // The points of a node, by their places in the partition.
     Range span(int depth, int64_t node) const {
         const int64_t blocks = tree_.view.blocks;
-        return {(blocks * node >> depth) * kBlock,
-                std::min((blocks * (node + 1) >> depth) * kBlock, tree_.view.count)};
+        return {(blocks * node >> depth) * kBlock, std::min((blocks * (node + 1) >> depth) * kBlock, tree_.view.count)};
     }
 
     // The depth at which every node is small enough to be finished alone.

@@ -23,9 +23,9 @@ constexpr int kFan = 8;
 // are the children of node g.
 struct TreeLevel {
     int depth;
-    int fan;              // nodes of a group: 8, fewer in the root level
-    const double* boxes;  // (groups, width, 2, 8): lowest, highest coordinate
-    const int32_t* least; // (groups, 8): smallest index of a node's points
+    int fan;               // nodes of a group: 8, fewer in the root level
+    const double* boxes;   // (groups, width, 2, 8): lowest, highest coordinate
+    const int32_t* least;  // (groups, 8): smallest index of a node's points
 };
 
 struct TreeView {

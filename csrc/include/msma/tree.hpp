@@ -13,7 +13,7 @@
 
 namespace msma {
 
-constexpr int64_t kTreeDimensions = 16;          // the largest d
+constexpr int64_t kTreeDimensions = 16;           // the largest d
 constexpr int64_t kTreePoints = (1LL << 31) - 1;  // positions are 32-bit
 
 // Who is searched for among whom. A self-search where y is null.
