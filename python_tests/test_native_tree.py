@@ -72,7 +72,7 @@ class Case(NamedTuple):
         found = native_tree.tree_knn(Kernel(self.kind, self.p), x, y, self.k, mine, theirs, window)
         return found[0].numpy(), found[1].numpy(), found[2].numpy()
 
-    def count(self, thresholds: Array) -> Array:
+    def counts(self, thresholds: Array) -> Array:
         (x, y), (mine, theirs, window) = self.rows(), self.admissible()
         limits = torch.from_numpy(thresholds)
         return native_tree.tree_count(Kernel(self.kind, self.p), x, y, limits, mine, theirs, window).numpy()
@@ -109,10 +109,10 @@ def check(case: Case) -> None:
     middle = np.full(len(last), np.median(every[np.isfinite(every)]) if np.isfinite(every).any() else 1.0)
     for limits in (last, below, middle):
         closed = np.where(np.isinf(limits), 1.0, limits)
-        np.testing.assert_array_equal(case.count(closed), (every <= closed[:, None]).sum(1))
-    np.testing.assert_array_equal(case.count(np.full(len(last), np.inf)), np.isfinite(every).sum(1))
+        np.testing.assert_array_equal(case.counts(closed), (every <= closed[:, None]).sum(1))
+    np.testing.assert_array_equal(case.counts(np.full(len(last), np.inf)), np.isfinite(every).sum(1))
     for nothing in (-1.0, -np.inf, np.nan):
-        assert not case.count(np.full(len(last), nothing)).any()
+        assert not case.counts(np.full(len(last), nothing)).any()
 
 
 def normal(n: int, d: int, dtype: Any = np.float32, seed: int = 0) -> Array:
@@ -200,7 +200,7 @@ def test_more_points_than_one_subtree() -> None:
     order = every.argsort(axis=1, kind="stable")[:, :4]
     np.testing.assert_array_equal(indices[rows], order)
     np.testing.assert_array_equal(keys[rows], np.take_along_axis(every, order, 1))
-    counts = Case(x).count(keys[:, -1].copy())
+    counts = Case(x).counts(keys[:, -1].copy())
     np.testing.assert_array_equal(counts[rows], (every <= keys[rows, -1:]).sum(1))
 
 
@@ -239,7 +239,7 @@ def test_nan_and_inf_end(d: int) -> None:
     assert indices.min() >= -1
     assert indices.max() < 700
     assert not np.isin(indices, np.arange(5, 400, 9)).any()
-    Case(x).count(np.full(700, 2.0))
+    Case(x).counts(np.full(700, 2.0))
     x[:] = np.nan
     assert (Case(x).knn()[1] == -1).all()
 
@@ -255,7 +255,7 @@ def digest() -> str:
             for x in (normal(300, d), hard("grid", d)[:200]):
                 case = Case(x, kind=kind, groups=np.arange(len(x)) // 10, window=3)
                 found = case.knn()
-                for part in (*found, case.count(found[0][:, -1].copy()), case.count(np.full(len(x), 1.5))):
+                for part in (*found, case.counts(found[0][:, -1].copy()), case.counts(np.full(len(x), 1.5))):
                     state.update(part.tobytes())
     return state.hexdigest()
 
@@ -284,7 +284,7 @@ def test_threads_change_nothing() -> None:
     results = []
     for threads in (1, 2, 5):
         torch.set_num_threads(threads)
-        results.append((*Case(x).knn(), Case(x).count(np.full(9000, 0.05))))
+        results.append((*Case(x).knn(), Case(x).counts(np.full(9000, 0.05))))
     for other in results[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
 
@@ -341,7 +341,7 @@ def test_bad_arguments_are_refused(changes: dict[str, Any], message: str) -> Non
 
 def test_thresholds_are_checked() -> None:
     with pytest.raises(ValueError, match=r"threshold_keys: expected a contiguous float64 array of shape \(4,\), got"):
-        Case(normal(4, 2)).count(np.ones(3))
+        Case(normal(4, 2)).counts(np.ones(3))
 
 
 def test_a_tensor_elsewhere_is_refused() -> None:
