@@ -63,8 +63,9 @@ class Case(NamedTuple):
         return x, x if self.y is None else Rows(torch.from_numpy(self.y))
 
     def admissible(self) -> tuple[torch.Tensor | None, torch.Tensor | None, int]:
-        theirs = self.groups if self.y is None else self.point_groups
-        mine, theirs = (None if g is None else torch.from_numpy(g.astype(np.int32)) for g in (self.groups, theirs))
+        point_groups = self.groups if self.y is None else self.point_groups
+        both = self.groups, point_groups
+        mine, theirs = (None if g is None else torch.from_numpy(g.astype(np.int32)) for g in both)
         return mine, theirs, self.window
 
     def knn(self) -> tuple[Array, Array, Array]:
