@@ -69,6 +69,7 @@ sanitize: setup
 	build/sanitize/keys_driver
 	build/sanitize/reductions_driver
 	build/sanitize/pairwise_distances_driver
+	build/sanitize/tree_driver
 
 clean:
 	rm -rf build dist *.egg-info msma_fast/_native*.so $(VENV)/.installed

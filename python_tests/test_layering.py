@@ -28,6 +28,7 @@ LAYERS = {
     **{f"msma_fast.backends.{name}": f"backends.{name}" for name in ("torch", "native", "cuda", "triton")},
     "msma_fast.backends.native_pairwise_distances": "backends.native",
     "msma_fast.backends.native_search": "backends.native",
+    "msma_fast.backends.native_tree": "backends.native",
     "msma_fast.backends.native_reductions": "backends.native",
     **{f"msma_fast.{name}": name for name in ("_native", "_cuda", "triton_kernels", "ops")},
     "msma_fast.reduction_ops": "ops",

@@ -7,6 +7,7 @@
 
 #include "msma/cpu.hpp"
 #include "problem.hpp"
+#include "tree.hpp"
 
 namespace msma {
 namespace {
@@ -110,6 +111,7 @@ PYBIND11_MODULE(_native, m) {
         "threads"_a, "Keys (n, m) float64 of all pairs; x (n, d) and y (m, d) float32 or float64.");
     msma::bind_problem(m);
     msma::bind_screen(m);
+    msma::bind_tree(m);
     m.def(
         "instruction_set", [] { return msma::name_of(msma::instruction_set()); },
         "The instruction set in use: scalar, avx2 or avx512.");

@@ -1,4 +1,4 @@
-// The inner loops of the canonical keys over Lanes: one step, tiles of rows in registers, and pairs of rows
+// The inner loops of the canonical keys over Lanes: tiles of rows in registers, and pairs of rows
 // in memory.
 //
 // A tile of R rows of x and C rows of y keeps R C accumulators in registers, so that each loaded row serves R
@@ -7,37 +7,11 @@
 #pragma once
 
 #include "body.hpp"
-#include "lanes.hpp"
+#include "term-inl.hpp"
 
 namespace msma {
 namespace MSMA_ISA {
 namespace {
-
-// The seven kinds need five loops: cosine and mahalanobis are built on the product. `odd` is a constant once
-// the loops over accumulators are unrolled; see subtract.
-template <Kind kind>
-inline Lanes term(Lanes x, Lanes y, [[maybe_unused]] int p, [[maybe_unused]] bool odd) {
-    if constexpr (kind == Kind::inner_product) {
-        return multiply(x, y);
-    } else if constexpr (kind == Kind::sqeuclidean) {
-        const Lanes a = subtract(x, y, odd);
-        return multiply(a, a);
-    } else if constexpr (kind == Kind::manhattan) {
-        return absolute(subtract(x, y, odd));
-    } else if constexpr (kind == Kind::chebyshev) {
-        return absolute(subtract(x, y));
-    } else {
-        const Lanes size = absolute(subtract(x, y));
-        Lanes power = size;
-        for (int factor = 1; factor < p; ++factor) power = multiply(power, size);
-        return power;
-    }
-}
-
-template <Kind kind>
-inline Lanes gather(Lanes accumulator, Lanes value) {
-    return kind == Kind::chebyshev ? maximum(accumulator, value) : add(accumulator, value);
-}
 
 template <Kind kind>
 inline double combine(Lanes accumulator) {

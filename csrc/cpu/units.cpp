@@ -83,8 +83,8 @@ Units find_units(const Rows<T>& rows, const int32_t* labels, int threads) {
         if (labels && labels[a] != labels[b]) return false;
         return std::equal(rows.row(a), rows.row(a) + rows.dimension, rows.row(b));
     };
-    // first_of[i]: the smallest index equal to i. Rows of one hash follow each other by index; a collision merely leaves
-    // duplicates apart, which is slower, never wrong.
+    // first_of[i]: the smallest index equal to i. Rows of one hash follow each other by index; a collision merely
+    // leaves duplicates apart, which is slower, never wrong.
     std::vector<int64_t> first_of(static_cast<size_t>(m));
     bool repeated = false;
     for (size_t t = 0; t < order.size(); ++t) {
@@ -136,8 +136,7 @@ void expand_units(const Expansion& given, int64_t k, int threads, double* keys, 
             const auto found = static_cast<int64_t>(points.size());
             for (int64_t r = 0; r < k; ++r) {
                 const bool here = r < found;
-                keys[row * k + r] =
-                    here ? points[static_cast<size_t>(r)].key : std::numeric_limits<double>::infinity();
+                keys[row * k + r] = here ? points[static_cast<size_t>(r)].key : std::numeric_limits<double>::infinity();
                 indices[row * k + r] = here ? points[static_cast<size_t>(r)].index : -1;
             }
         }

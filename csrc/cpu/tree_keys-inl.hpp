@@ -1,0 +1,132 @@
+// Canonical keys of one query and 8 points or 8 boxes at once: a Lanes holds one coordinate of all 8, so the
+// eight lanes of the definition are eight registers, combined in its order.
+//
+// A missing lane is +0.0, and adding it to a term changes nothing: terms are never -0.0. So d < 8 coordinates
+// cost d terms and d - 1 additions.
+//
+// Boxes: of all points in a box, the one that repeats the query's coordinates as far as the box allows has the
+// smallest |x_j - y_j| in every coordinate, and the corner farthest from the query the largest. Rounding is
+// monotone in every step, so the canonical keys of these two, computed like any other, are bounds for the keys
+// of all points in the box: exact ones, without a margin.
+#pragma once
+
+#include "masks.hpp"
+#include "term-inl.hpp"
+#include "tree_view.hpp"
+
+namespace msma {
+namespace MSMA_ISA {
+namespace {
+
+#if defined(__GNUC__)
+#define MSMA_INLINE inline __attribute__((always_inline))  // GCC 12 leaves a call in the innermost loop
+#else
+#define MSMA_INLINE inline
+#endif
+
+// The keys from their terms, term(j) for j < D.
+template <Kind kind, int D, typename Term>
+MSMA_INLINE Lanes key_of(Term term) {
+    Lanes lane[kLanes];
+#pragma GCC unroll 8
+    for (int j = 0; j < (D < 8 ? D : 8); ++j) lane[j] = term(j);
+#pragma GCC unroll 8
+    for (int j = 8; j < D; ++j) lane[j - 8] = gather<kind>(lane[j - 8], term(j));
+    // Lane `right` joins lane `left` where D reaches it.
+    const auto join = [&](int left, int right) {
+        if (right < D) lane[left] = gather<kind>(lane[left], lane[right]);
+    };
+    join(0, 4), join(2, 6), join(1, 5), join(3, 7);
+    join(0, 2), join(1, 3);
+    join(0, 1);
+    return lane[0];
+}
+
+// keys (count, 8) of the query and `count` <= 8 blocks of points; bit t is set where keys[t] <= limit.
+template <Kind kind, int D>
+uint64_t leaf_keys(const double* query, const double* points, int64_t count, int p, double limit, double* keys) {
+    const Lanes top = broadcast(limit);
+    uint64_t near = 0;
+    for (int64_t b = 0; b < count; ++b, points += D * kBlock) {
+        const Lanes key = key_of<kind, D>(
+            [&](int j) { return term<kind>(broadcast(query[j]), load(points + j * kBlock), p, j % 2 == 1); });
+        store(keys + b * kBlock, key);
+        near |= static_cast<uint64_t>(not_above(key, top)) << (b * kBlock);
+    }
+    return near;
+}
+
+// bounds (8,): for each of 8 boxes the smallest key that a point in it can have, tagged (see masks.hpp); the mask of
+// those <= limit.
+template <Kind kind, int D>
+Mask near_boxes(const double* query, const double* boxes, int p, double limit, double* bounds) {
+    const Lanes key = key_of<kind, D>([&](int j) {
+        const Lanes at = broadcast(query[j]);
+        const double* box = boxes + j * 2 * kBlock;
+        return term<kind>(at, clamp(at, load(box), load(box + kBlock)), p, j % 2 == 1);
+    });
+    store(bounds, tagged(key));
+    return not_above(key, broadcast(limit));
+}
+
+// The mask of the boxes with no point of key > limit.
+template <Kind kind, int D>
+Mask inner_boxes(const double* query, const double* boxes, int p, double limit) {
+    const Lanes key = key_of<kind, D>([&](int j) {
+        const Lanes at = broadcast(query[j]);
+        const double* box = boxes + j * 2 * kBlock;
+        return maximum(term<kind>(at, load(box), p, true), term<kind>(at, load(box + kBlock), p, false));
+    });
+    return not_above(key, broadcast(limit));
+}
+
+struct TreeKernels {
+    uint64_t (*leaf)(const double* query, const double* points, int64_t count, int p, double limit, double* keys);
+    Mask (*near)(const double* query, const double* boxes, int p, double limit, double* bounds);
+    Mask (*inner)(const double* query, const double* boxes, int p, double limit);
+};
+
+template <int D>
+TreeKernels kernels_of_width(Kind kind) {
+    switch (kind) {
+        case Kind::manhattan:
+            return {leaf_keys<Kind::manhattan, D>, near_boxes<Kind::manhattan, D>, inner_boxes<Kind::manhattan, D>};
+        case Kind::chebyshev:
+            return {leaf_keys<Kind::chebyshev, D>, near_boxes<Kind::chebyshev, D>, inner_boxes<Kind::chebyshev, D>};
+        case Kind::minkowski:
+            return {leaf_keys<Kind::minkowski, D>, near_boxes<Kind::minkowski, D>, inner_boxes<Kind::minkowski, D>};
+        default:
+            return {leaf_keys<Kind::sqeuclidean, D>, near_boxes<Kind::sqeuclidean, D>,
+                    inner_boxes<Kind::sqeuclidean, D>};
+    }
+}
+
+// width as given by tree_width in tree_build.hpp.
+inline TreeKernels kernels_of(Kind kind, int width) {
+    switch (width) {
+        case 1:
+            return kernels_of_width<1>(kind);
+        case 2:
+            return kernels_of_width<2>(kind);
+        case 3:
+            return kernels_of_width<3>(kind);
+        case 4:
+            return kernels_of_width<4>(kind);
+        case 5:
+            return kernels_of_width<5>(kind);
+        case 6:
+            return kernels_of_width<6>(kind);
+        case 7:
+            return kernels_of_width<7>(kind);
+        case 8:
+            return kernels_of_width<8>(kind);
+        case 12:
+            return kernels_of_width<12>(kind);
+        default:
+            return kernels_of_width<16>(kind);
+    }
+}
+
+}  // namespace
+}  // namespace MSMA_ISA
+}  // namespace msma
