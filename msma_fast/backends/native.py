@@ -11,6 +11,7 @@ call, caps the instruction set. The module is imported when first asked for.
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from functools import cache, partial
 from types import ModuleType
@@ -27,12 +28,15 @@ KINDS = frozenset(["sqeuclidean", "manhattan", "chebyshev", "minkowski", "inner_
 @cache
 def _load() -> tuple[ModuleType | None, str]:
     try:
-        return importlib.import_module("msma_fast._native"), ""
+        module = importlib.import_module("msma_fast._native")
     except ImportError as error:
         return None, (
             f"msma_fast._native cannot be imported ({error}); it is built at install time where CMake and a C++17 "
             "compiler are found"
         )
+    # torch's OpenMP threads do not survive a fork: a child that uses them waits for ever. Ours are made anew by each call.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+    return module, ""
 
 
 def _native() -> ModuleType:

@@ -21,9 +21,9 @@ from msma_fast.backends.torch.admissible import Admissible
 from msma_fast.backends.torch.gradients import Gradients
 from msma_fast.backends.torch.gradients import pairwise_distances_backward as plain_backward
 from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
-from msma_fast.backends.torch.ops import Problem, _check_overflow, _problem
+from msma_fast.backends.torch.ops import Problem, check_overflow, problem_of
 from msma_fast.backends.torch.pairwise_distances import pairwise_distances as all_pairs
-from msma_fast.backends.torch.prepare import kernel_of, may_overflow
+from msma_fast.backends.torch.prepare import column_ranges, kernel_of, may_overflow
 
 _ROOTS = {"euclidean": 1.0, "mahalanobis": 1.0, "hellinger": math.sqrt(2.0)}  # divisors of the rooted key
 _KEYS = frozenset(["sqeuclidean", "manhattan", "chebyshev", "inner_product", "cosine", "correlation"])
@@ -63,19 +63,20 @@ def pairwise_distances(
 
 def _check_batch(keys: Keys, kernel: Kernel, x: Tensor, y: Tensor | None, metric: str) -> None:
     flat = x.flatten(0, -2)
-    if not may_overflow(kernel, flat, flat if y is None else y.flatten(0, -2)):
+    ranges = column_ranges(flat)
+    if not may_overflow(kernel, ranges, ranges if y is None else column_ranges(y.flatten(0, -2))):
         return
     lefts = [x] if x.ndim == 2 else list(x)
     rights = lefts if y is None else [y] if y.ndim == 2 else list(y)
     for left, right in zip(lefts, rights, strict=True):
-        _check_overflow(Problem(keys, kernel, Rows(left), Rows(right)), Admissible(), metric)
+        check_overflow(Problem(keys, kernel, Rows(left), Rows(right)), Admissible(), metric)
 
 
 def _one(
     keys: Keys, write: Any, x: Tensor, y: Tensor | None, metric: str, p: float, tensor: Tensor | None, out: Tensor
 ) -> None:
-    problem = _problem(keys, x, y, metric, p, tensor, ("x", "y"))
-    _check_overflow(problem, Admissible(), metric)
+    problem = problem_of(keys, x, y, metric, p, tensor, ("x", "y"))
+    check_overflow(problem, Admissible(), metric)
     if problem.kernel.kind in keys.kinds and metric in _KEYS | _ROOTS.keys():
         write(problem.kernel, problem.x, None if y is None else problem.y, out)
     else:

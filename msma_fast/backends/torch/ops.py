@@ -54,7 +54,7 @@ class Problem(NamedTuple):
     y: Rows
 
 
-def _problem(
+def problem_of(
     keys: Keys, x: Tensor, y: Tensor | None, metric: str, p: float, tensor: Tensor | None, names: tuple[str, str]
 ) -> Problem:
     kernel = kernel_of(metric, p, tensor)
@@ -66,7 +66,7 @@ def _problem(
     return Problem(keys if kernel.kind in keys.kinds else TORCH_KEYS, kernel, left, right)
 
 
-def _check_overflow(problem: Problem, admissible: Admissible, metric: str) -> None:
+def check_overflow(problem: Problem, admissible: Admissible, metric: str) -> None:
     """ValueError where an admissible pair's canonical key leaves float64. Costs a look at the ranges, nearly always."""
     ranges_of = problem.keys.ranges or column_ranges
     x = ranges_of(problem.x.values)
@@ -93,8 +93,8 @@ def pairwise_distances(
         return torch.stack(
             [pairwise_distances(keys, a, b, metric, p, tensor, dtype) for a, b in zip(x, ys, strict=True)]
         )
-    problem = _problem(keys, x, y, metric, p, tensor, ("x", "y"))
-    _check_overflow(problem, Admissible(), metric)
+    problem = problem_of(keys, x, y, metric, p, tensor, ("x", "y"))
+    check_overflow(problem, Admissible(), metric)
     return all_pairs(*problem, metric, p, dtype)
 
 
@@ -113,10 +113,10 @@ def knn(
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(distances (n, k) in dtype, indices (n, k), candidates (n,), level (n,))."""
-    problem = _problem(keys, x, y, metric, p, tensor, ("queries", "points"))
+    problem = problem_of(keys, x, y, metric, p, tensor, ("queries", "points"))
     point_groups = groups if y is None else point_groups
     own = torch.arange(x.shape[0], device=x.device) if y is None else None
-    _check_overflow(problem, Admissible(own, groups, point_groups, window=window), metric)
+    check_overflow(problem, Admissible(own, groups, point_groups, window=window), metric)
     found = knn_module.knn(*problem, k, groups, point_groups, window, certified)
     distances = distances_of(found.keys, metric, p, problem.keys.root or sqrt).to(dtype)
     return distances.masked_fill_(found.indices < 0, float("inf")), found.indices, found.candidates, found.level
@@ -136,10 +136,10 @@ def radius_count(
     window: int,
 ) -> Tensor:
     """(n,) int64; radius (n,) in the returned precision."""
-    problem = _problem(keys, x, y, metric, p, tensor, ("queries", "points"))
+    problem = problem_of(keys, x, y, metric, p, tensor, ("queries", "points"))
     point_groups = groups if y is None else point_groups
     own = torch.arange(x.shape[0], device=x.device) if y is None else None
-    _check_overflow(problem, Admissible(own, groups, point_groups, window=window), metric)
+    check_overflow(problem, Admissible(own, groups, point_groups, window=window), metric)
     return count_within(*problem, radius, metric, p, closed, groups, point_groups, window)
 
 
@@ -156,9 +156,9 @@ def radius_neighbors(
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(rows (e,), columns (e,), distances (e,) in dtype) of a self-search; radius (n,) in the returned precision."""
-    problem = _problem(keys, x, None, metric, p, tensor, ("x", "x"))
+    problem = problem_of(keys, x, None, metric, p, tensor, ("x", "x"))
     admissible = _self_admissible(x.shape[0], groups, window, x.device)
-    _check_overflow(problem, admissible, metric)
+    check_overflow(problem, admissible, metric)
     rows, cols, found = list_within(*problem, radius, metric, p, closed, admissible)
     return rows, cols, distances_of(found, metric, p, problem.keys.root or sqrt).to(dtype)
 
@@ -171,10 +171,10 @@ def ksg(
     keys: Keys, x: Tensor, y: Tensor, ks: list[int], method: str, metric: str, groups: Tensor | None, window: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """(local terms (n, K), n_x (n, K), n_y (n, K), tied (n, K), N_i (n,))."""
-    left, right = (_problem(keys, z, None, metric, 2.0, None, (name, name)) for name, z in (("x", x), ("y", y)))
+    left, right = (problem_of(keys, z, None, metric, 2.0, None, (name, name)) for name, z in (("x", x), ("y", y)))
     admissible = _self_admissible(x.shape[0], groups, window, x.device)
     for side in (left, right):
-        _check_overflow(side, admissible, metric)
+        check_overflow(side, admissible, metric)
     local, counts, neighbors = ksg_module.ksg(left.keys, left.kernel, left.x, right.x, ks, method, admissible)
     return local, counts.n_x, counts.n_y, counts.tied, neighbors
 
@@ -191,9 +191,9 @@ def ksg_matrix(
 ) -> Tensor:
     """(L, L, K) float64."""
     admissible = _self_admissible(layers[0].shape[0], groups, window, layers[0].device)
-    problems = [_problem(keys, layer, None, metric, 2.0, None, ("layers", "layers")) for layer in layers]
+    problems = [problem_of(keys, layer, None, metric, 2.0, None, ("layers", "layers")) for layer in layers]
     for problem in problems:
-        _check_overflow(problem, admissible, metric)
+        check_overflow(problem, admissible, metric)
     rows = [problem.x for problem in problems]
     return ksg_module.ksg_matrix(problems[0].keys, problems[0].kernel, rows, ks, method, admissible, permutation)
 
@@ -202,18 +202,18 @@ def ksg_permutations(
     keys: Keys, x: Tensor, y: Tensor, k: int, method: str, metric: str, groups: Tensor | None, permutations: Tensor
 ) -> Tensor:
     """(P,) float64."""
-    left, right = (_problem(keys, z, None, metric, 2.0, None, (name, name)) for name, z in (("x", x), ("y", y)))
+    left, right = (problem_of(keys, z, None, metric, 2.0, None, (name, name)) for name, z in (("x", x), ("y", y)))
     admissible = _self_admissible(x.shape[0], groups, 0, x.device)
     for side in (left, right):
-        _check_overflow(side, Admissible(), metric)  # a permutation brings any two rows of y together
+        check_overflow(side, Admissible(), metric)  # a permutation brings any two rows of y together
     return ksg_module.ksg_permutations(left.keys, left.kernel, left.x, right.x, k, method, admissible, permutations)
 
 
 def ross(keys: Keys, x: Tensor, labels: Tensor, k: int, metric: str, groups: Tensor | None, window: int) -> Tensor:
     """(n,) float64 local terms, NaN for rows alone with their label."""
-    problem = _problem(keys, x, None, metric, 2.0, None, ("x", "x"))
+    problem = problem_of(keys, x, None, metric, 2.0, None, ("x", "x"))
     admissible = _self_admissible(x.shape[0], groups, window, x.device)
-    _check_overflow(problem, admissible, metric)
+    check_overflow(problem, admissible, metric)
     return ksg_module.ross(problem.keys, problem.kernel, problem.x, labels, k, admissible)
 
 
@@ -235,15 +235,15 @@ def distance_counts(
     window: int,
 ) -> Tensor:
     """(E + 1,) int64: pairs below, between and above the bounds (E,) float64."""
-    problem = _problem(keys, x, y, metric, 2.0, None, ("x", "points"))
+    problem = problem_of(keys, x, y, metric, 2.0, None, ("x", "points"))
     admissible = Admissible() if y is not None else _self_admissible(x.shape[0], groups, window, x.device)
-    _check_overflow(problem, admissible, metric)
+    check_overflow(problem, admissible, metric)
     return reductions.count_keys(*problem, groups, window, thresholds(bounds, closed, metric))
 
 
 def gaussian_kernel_sums(keys: Keys, reductions: Reductions, x: Tensor, y: Tensor | None, bandwidths: Tensor) -> Tensor:
     """(B,) float64."""
-    _check_overflow(_problem(keys, x, y, "euclidean", 2.0, None, ("x", "y")), Admissible(), "euclidean")
+    check_overflow(problem_of(keys, x, y, "euclidean", 2.0, None, ("x", "y")), Admissible(), "euclidean")
     return reductions.gaussian_sums(x, y, _scales(bandwidths))
 
 
@@ -263,7 +263,7 @@ def stress(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """(raw stress, gradient of x or None, gradient of y or None), float64."""
     for side in (x, y):
-        _check_overflow(_problem(keys, side, None, "euclidean", 2.0, None, ("x", "x")), Admissible(), "euclidean")
+        check_overflow(problem_of(keys, side, None, "euclidean", 2.0, None, ("x", "x")), Admissible(), "euclidean")
     return reductions.stress(x, y, needs)
 
 
