@@ -88,7 +88,7 @@ def test_thread_counts_give_the_same_answers_and_candidates() -> None:
 # The certificate under attack.
 
 CLOUDS = {
-    "texts": cloud(400, 40),
+    "texts": np.unique(cloud(400, 40), axis=0),
     "integers": np.random.default_rng(0).integers(-8, 9, (1300, 16)).astype(np.float32),
     "gaussian": np.random.default_rng(1).standard_normal((1300, 33)).astype(np.float32),
     "long": (np.random.default_rng(2).standard_normal((500, 20)) * 10.0 ** np.linspace(0, 4, 500)[:, None]).astype("f4"),

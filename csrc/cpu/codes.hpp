@@ -98,6 +98,9 @@ struct ScreenBody {
     // A value that at least k of the `count` values do not exceed, close to the k-th smallest; count is a whole number
     // of 16, inf values are never counted: inf where fewer than k are finite.
     float (*select)(const float* values, int64_t count, int64_t k);
+    // Moves the entries with a lower bound that is not above `top` to the front, in order; how many there are. The
+    // arrays have room for whole sixteens.
+    int32_t (*keep)(float* upper, float* lower, int32_t* column, int32_t count, float top);
     void (*judge_product)(const ProductMarks& strip, const ProductMarks& panel, const int32_t* products, TileSize,
                           Hits&);
     Encoder<float> narrow;

@@ -30,7 +30,7 @@ class Reservoirs {
   public:
     Reservoirs(int64_t rows, int64_t columns, int64_t k, int threads)
         : first_((2 * k + 34 + 15) / 16 * 16),
-          limit_(std::max<int64_t>(8 * k + 256, columns / 8)),
+          limit_(std::max<int64_t>(16 * k + 512, columns / 4)),
           room_(kGrowth * threads),
           slab_(rows * first_ * 3),
           grown_(static_cast<size_t>(rows)),
@@ -240,15 +240,7 @@ class Knn {
         const int64_t whole = ceil_div(count, 16) * 16;
         std::fill(reservoir.upper + count, reservoir.upper + whole, kInfinity);
         tighten(i, body_.select(reservoir.upper, whole, k_));
-        const float top = reach_[i];
-        int32_t kept = 0;
-        for (int32_t e = 0; e < count; ++e) {
-            reservoir.upper[kept] = reservoir.upper[e];
-            reservoir.lower[kept] = reservoir.lower[e];
-            reservoir.column[kept] = reservoir.column[e];
-            kept += !(reservoir.lower[e] > top);
-        }
-        count = kept;
+        count = body_.keep(reservoir.upper, reservoir.lower, reservoir.column, count, reach_[i]);
     }
 
     // At least k admissible columns have an upper bound (without the row's spread) of at most `upper`.

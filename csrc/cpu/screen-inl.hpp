@@ -244,6 +244,33 @@ float select(const float* values, int64_t count, int64_t k) {
     return top;
 }
 
+int32_t keep(float* upper, float* lower, int32_t* column, int32_t count, float top) {
+    int32_t kept = 0;
+#if defined(MSMA_SCREEN_VNNI) || defined(MSMA_SCREEN_AVX512)
+    const Float limit = broadcast(top);
+    for (int32_t e = 0; e < count; e += kWidth) {
+        const auto present = static_cast<__mmask16>(count - e < kWidth ? (1u << (count - e)) - 1 : 0xffffu);
+        const Float low = load(lower + e), high = load(upper + e);
+        const __m512i index = _mm512_load_si512(column + e);
+        const __mmask16 here = present & _mm512_cmp_ps_mask(low, limit, _CMP_NGT_UQ);
+        // A whole vector is written: what lies behind the kept entries has been read already.
+        _mm512_storeu_ps(upper + kept, _mm512_maskz_compress_ps(here, high));
+        _mm512_storeu_ps(lower + kept, _mm512_maskz_compress_ps(here, low));
+        _mm512_storeu_si512(column + kept, _mm512_maskz_compress_epi32(here, index));
+        kept += __builtin_popcount(here);
+    }
+#else
+    for (int32_t e = 0; e < count; ++e) {
+        const float low = lower[e];
+        upper[kept] = upper[e];
+        lower[kept] = low;
+        column[kept] = column[e];
+        kept += !(low > top);
+    }
+#endif
+    return kept;
+}
+
 // The set bits of each mask as r << 8 | c. A few positions are written whether they are there or not: a tile has a
 // handful of hits, and a branch that guesses wrong costs more than all the rest.
 int list_hits(const uint64_t* masks, TileSize size, uint16_t* hits) {
@@ -314,7 +341,7 @@ void judge_product(const ProductMarks& strip, const ProductMarks& panel, const i
 }  // namespace
 
 ScreenBody screen_body() {
-    return {MSMA_CODES_PER_WORD, kRows,           multiply,        judge, lowest, select,
+    return {MSMA_CODES_PER_WORD, kRows,           multiply,        judge, lowest, select, keep,
             judge_product,       {encode<float>}, {encode<double>}};
 }
 
