@@ -1,4 +1,4 @@
-"""distance_correlation and cka of two layers, against plain torch with full matrices."""
+"""distance_correlation, cka and stress of two layers, against plain torch with full matrices."""
 
 from __future__ import annotations
 
@@ -38,6 +38,11 @@ def linear_cka(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.linalg.norm(a.T @ b) ** 2 / (np.linalg.norm(a.T @ a) * np.linalg.norm(b.T @ b)))
 
 
+def stress(x: np.ndarray, y: np.ndarray) -> float:
+    a, b = (cdist(points, points) for points in (x.astype(np.float64), y.astype(np.float64)))
+    return float(((a - b) ** 2).sum() / 2)
+
+
 _NAME = f"{N:,} x 576, {data.MODEL} layers 15 and 25"
 CASES = (
     Case(
@@ -56,6 +61,15 @@ CASES = (
         (Contender(OURS, lambda x, y: mf.cka(x, y)), peers.torch_cka()),
         lambda x, y: NumberJudge(linear_cka(x, y), 1e-6),
         flops=3 * 2.0 * N * 576 * 576,
+    ),
+    Case(
+        "similarity",
+        f"stress and both gradients, {_NAME}",
+        two_layers,
+        (Contender(OURS, lambda x, y: peers.value_and_gradients(mf.stress, x, y)), peers.torch_stress()),
+        lambda x, y: NumberJudge(stress(x, y), 1e-6 * stress(x, y)),
+        flops=2 * 2.0 * N * N * 576,
+        memory=True,
     ),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,23 @@ def torch_distance_correlation() -> Contender:
         return float(((a * b).mean() / ((a * a).mean() * (b * b).mean()).sqrt()).sqrt())
 
     return Contender("torch", run)
+
+
+def torch_stress() -> Contender:
+    """Raw stress and both gradients by autograd, over full float32 matrices."""
+
+    def stress(x: Tensor, y: Tensor) -> Tensor:
+        return (torch.cdist(x, x) - torch.cdist(y, y)).square().sum() / 2
+
+    return Contender("torch", lambda x, y: value_and_gradients(stress, x, y))
+
+
+def value_and_gradients(measure: Callable[[Tensor, Tensor], Tensor], x: np.ndarray, y: np.ndarray) -> float:
+    """The value; both gradients are computed too."""
+    a, b = (torch.from_numpy(points).requires_grad_() for points in (x, y))
+    value = measure(a, b)
+    torch.autograd.grad(value, (a, b))
+    return float(value.detach())
 
 
 def torch_cka() -> Contender:

@@ -272,5 +272,5 @@ def count(kernel: Kernel, x: Rows, y: Rows, threshold: Tensor, admissible: Admis
 def over(keys: Keys) -> Keys:
     """The provider of keys with these searches."""
     return keys._replace(
-        search=search, count=count, ranges=column_ranges, find_units=find_units, expand=expand, root=root
+        nearest=search, within=count, ranges=column_ranges, find_units=find_units, expand=expand, root=root
     )

@@ -75,8 +75,9 @@ def join_own(units: Units, keys: Tensor, found: Tensor, same_label_counts: bool)
     zero = torch.zeros_like(own, dtype=keys.dtype)
     # Where it does not count the empty place goes last: every row stays ascending.
     with_own = torch.cat([zero[:, None], keys], 1), torch.cat([own[:, None], found], 1)
-    without = torch.cat([keys, torch.full_like(zero, float("inf"))[:, None]], 1), torch.cat(
-        [found, torch.full_like(own, -1)[:, None]], 1
+    without = (
+        torch.cat([keys, torch.full_like(zero, float("inf"))[:, None]], 1),
+        torch.cat([found, torch.full_like(own, -1)[:, None]], 1),
     )
     joined = [torch.where(counts[:, None], a, b) for a, b in zip(with_own, without, strict=True)]
     return joined[0][units.unit], joined[1][units.unit]

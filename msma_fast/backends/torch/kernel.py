@@ -53,9 +53,11 @@ class Keys(NamedTuple):
     pair_keys: Callable[[Kernel, Rows, Rows, Tensor, Tensor], Tensor]  # (P,) of index pairs
     block_keys: Callable[[Kernel, Rows, Rows], Tensor]  # (n, m) of all pairs
     kinds: frozenset[str]
-    search: Callable[[Any], Any] | None = None  # knn.Search -> knn.Found
-    count: Callable[..., Tensor] | None = None  # (kernel, x, y, threshold, admissible) -> (n,) int64
-    ranges: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None  # (n, d) -> column minima, maxima; NaN if not finite
+    nearest: Callable[[Any], Any] | None = None  # knn.Search -> knn.Found
+    within: Callable[..., Tensor] | None = None  # (kernel, x, y, threshold, admissible) -> (n,) int64
+    ranges: Callable[[Tensor], tuple[Tensor, Tensor]] | None = (
+        None  # (n, d) -> column minima, maxima; NaN if not finite
+    )
     find_units: Callable[[Tensor, Tensor | None], Any] | None = None  # collapse.find_units
     expand: Callable[..., tuple[Tensor, Tensor]] | None = None  # collapse.expand
     root: Callable[[Tensor], Tensor] | None = None  # square roots of float64, correctly rounded

@@ -193,7 +193,7 @@ def knn(
     certified: bool,
 ) -> Found:
     """Neighbours of x among y; a self-search when the two are the same object."""
-    run = (keys.search or search_all) if certified or keys.search else search_fast
+    run = (keys.nearest or search_all) if certified or keys.nearest else search_fast
     every = torch.arange(x.values.shape[0], device=x.values.device)
     own = every if x is y else None
     units = None if window else (keys.find_units or find_units)(y.values, point_groups)

@@ -19,8 +19,8 @@ from msma_fast.backends.torch import ksg as ksg_module
 from msma_fast.backends.torch import similarity
 from msma_fast.backends.torch.admissible import Admissible
 from msma_fast.backends.torch.distance_counts import count_keys, thresholds
-from msma_fast.backends.torch.gaussian_kernel_sums import gaussian_gradients, gaussian_sums
 from msma_fast.backends.torch.exact import sqrt
+from msma_fast.backends.torch.gaussian_kernel_sums import gaussian_gradients, gaussian_sums
 from msma_fast.backends.torch.gradients import knn_backward, pairwise_distances_backward
 from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
 from msma_fast.backends.torch.pairwise_distances import pairwise_distances as all_pairs

@@ -8,12 +8,14 @@ A distance is compared as it would be returned: the canonical key's distance, ro
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from msma_fast.backends.torch import screen as screens
 from msma_fast.backends.torch.admissible import Admissible
+from msma_fast.backends.torch.exact import sqrt
 from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
 from msma_fast.backends.torch.prepare import distances_of, key_of_distance
 
@@ -31,8 +33,10 @@ def tiny_key(metric: str, p: float, dtype: torch.dtype) -> float:
     return float(key_of_distance(torch.tensor(_TINY[dtype], dtype=torch.float64), metric, p))
 
 
-def inside(keys: Tensor, radius: Tensor, metric: str, p: float, closed: bool) -> Tensor:
-    distance = distances_of(keys, metric, p).to(radius.dtype)
+def inside(
+    keys: Tensor, radius: Tensor, metric: str, p: float, closed: bool, root: Callable[[Tensor], Tensor] = sqrt
+) -> Tensor:
+    distance = distances_of(keys, metric, p, root).to(radius.dtype)
     return distance <= radius if closed else distance < radius
 
 
@@ -45,14 +49,16 @@ def _from_order(order: Tensor) -> Tensor:
     return torch.where(order < 0, -size, size)
 
 
-def key_threshold(radius: Tensor, metric: str, p: float, closed: bool) -> Tensor:
+def key_threshold(
+    radius: Tensor, metric: str, p: float, closed: bool, root: Callable[[Tensor], Tensor] = sqrt
+) -> Tensor:
     """(n,) float64: the largest key whose distance is inside the radius, -inf where none is. By bisection over the bits,
     because `inside` is monotone in the key; only inner_product has keys below zero."""
     low = torch.full_like(radius, -_INFINITE - 1 if metric == "inner_product" else -1, dtype=torch.int64)
     none, high = low, torch.full_like(low, _INFINITE + 1)
     for _ in range(64):
         middle = (low >> 1) + (high >> 1) + (low & high & 1)
-        hit = (middle > none) & inside(_from_order(middle), radius, metric, p, closed)
+        hit = (middle > none) & inside(_from_order(middle), radius, metric, p, closed, root)
         low, high = torch.where(hit, middle, low), torch.where(hit, high, middle)
     return torch.where(low == none, -math.inf, _from_order(low))
 
@@ -75,8 +81,9 @@ def radius_count(
     device = x.values.device
     rows = torch.arange(n, device=device)
     admissible = Admissible(rows if x is y else None, groups, point_groups, window=window)
-    if keys.count is not None:
-        return keys.count(kernel, x, y, key_threshold(radius, metric, p, closed), admissible)
+    if keys.within is not None:
+        threshold = key_threshold(radius, metric, p, closed, keys.root or sqrt)
+        return keys.within(kernel, x, y, threshold, admissible)
     counts = torch.zeros(n, dtype=torch.int64, device=device)
     limit = max(256, m // 64)
     if screens.screenable(kernel):
