@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import oracles
 import pytest
 import torch
 from test_native import SETS, in_subprocess
@@ -189,6 +190,24 @@ def test_nan_rows_end_last_and_never_crash(d: int) -> None:
     again = mf.knn(x[clean], 5, backend="native")
     np.testing.assert_array_equal(found.indices[clean], clean[again.indices])
     assert mf.radius_count(x, 1.0, check_finite=False, backend="native")[7] == 0
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_nan_outside_the_sample_of_the_shift(metric: str) -> None:
+    x = np.random.default_rng(0).standard_normal((2000, 64)).astype(np.float32)
+    x[7, 0] = np.nan
+    found = mf.knn(x, 5, metric=metric, check_finite=False, backend="native")
+    clean = np.delete(np.arange(2000), 7)
+    np.testing.assert_array_equal(found.indices[clean], clean[mf.knn(x[clean], 5, metric=metric).indices])
+
+
+def test_products_whose_squares_underflow() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((400, 40))
+    y = 1e-170 * (1.0 + 2.0**-52 * rng.integers(-8, 9, (800, 40)))
+    found = mf.knn(x, 5, points=y, metric="inner_product", backend="native")
+    expected = np.argsort(oracles.canonical_keys(x, y, "inner_product"), 1, kind="stable")[:, :5]
+    np.testing.assert_array_equal(found.indices, expected)
 
 
 @pytest.mark.parametrize("metric", DIRECT)

@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <limits>
 #include <optional>
 #include <string>
@@ -34,8 +35,8 @@ PyCodes encode_of(const py::array& values, const OptionalArray& norms, const py:
                        norms ? vector_of<double>("norms", *norms, n, "float64") : nullptr, n, d};
     const PictureOf picture{vector_of<double>("shift", shift, d, "float64"), scale, loss, absolute,
                             extra ? vector_of<double>("extra", *extra, n, "float64") : nullptr};
-    if (d > kLargestScreened) {
-        throw py::value_error("values: expected at most " + std::to_string(kLargestScreened) + " columns, got " +
+    if (d < 1 || d > kLargestScreened) {
+        throw py::value_error("values: expected 1 to " + std::to_string(kLargestScreened) + " columns, got " +
                               std::to_string(d));
     }
     const py::gil_scoped_release unlocked;
@@ -90,16 +91,15 @@ py::object units_of(const py::array& values, const OptionalArray& labels, int th
                           array_of(units.size));
 }
 
-py::tuple expand(const py::array& first, const py::array& members, const py::array& start, const py::array& size,
-                 const py::array& keys, const py::array& near, const OptionalArray& own, int64_t k, int threads) {
+py::tuple expand(const py::array& members, const py::array& start, const py::array& size, const py::array& keys,
+                 const py::array& near, const OptionalArray& own, int64_t k, int threads) {
     check_threads(threads);
     if (!is_plain<double>(keys, 2)) refuse("keys", "a contiguous float64 array of shape (n, w)", keys);
-    const int64_t n = keys.shape(0), width = keys.shape(1), units = first.shape(0);
+    const int64_t n = keys.shape(0), width = keys.shape(1), units = size.shape(0);
     if (!is_plain<int64_t>(near, 2) || near.shape(0) != n || near.shape(1) != width) {
         refuse("near", "a contiguous int64 array of the shape of keys", near);
     }
-    const Expansion given{vector_of<int64_t>("first", first, units, "int64"),
-                          vector_of<int64_t>("start", start, units, "int64"),
+    const Expansion given{vector_of<int64_t>("start", start, units, "int64"),
                           vector_of<int64_t>("size", size, units, "int64"),
                           vector_of<int64_t>("members", members, members.shape(0), "int64"),
                           static_cast<const double*>(keys.data()),
@@ -107,6 +107,15 @@ py::tuple expand(const py::array& first, const py::array& members, const py::arr
                           own ? vector_of<int64_t>("own", *own, n, "int64") : nullptr,
                           n,
                           width};
+    if (k < 1) throw py::value_error("k: expected at least 1, got " + std::to_string(k));
+    for (int64_t u = 0; u < units; ++u) {
+        if (given.start[u] < 0 || given.size[u] < 1 || given.start[u] + given.size[u] > members.shape(0)) {
+            throw py::value_error("start: expected units within members, got a unit beyond them");
+        }
+    }
+    if (std::any_of(given.near, given.near + n * width, [units](int64_t u) { return u >= units; })) {
+        throw py::value_error("near: expected units below " + std::to_string(units) + ", got a larger one");
+    }
     py::array_t<double> out({n, k});
     py::array_t<int64_t> indices({n, k});
     double* key = out.mutable_data();
@@ -147,10 +156,11 @@ struct Problem {
             uint64_t seed)
         : padded(parts.kernel(), parts.x.shape(1)), kernel(padded.get()), adversary{strength, seed, nullptr} {
         const Rows<T> x = parts.left<T>(), y = parts.right<T>();
-        if (x_codes.count != x.count || y_codes.count != y.count) {
+        if (x_codes.count != x.count || y_codes.count != y.count || x_codes.dimension != x.dimension ||
+            y_codes.dimension != x.dimension) {
             throw py::value_error("codes: expected the codes of " + std::to_string(x.count) + " and " +
-                                  std::to_string(y.count) + " rows, got " + std::to_string(x_codes.count) + " and " +
-                                  std::to_string(y_codes.count));
+                                  std::to_string(y.count) + " rows with d = " + std::to_string(x.dimension) + ", got " +
+                                  std::to_string(x_codes.count) + " and " + std::to_string(y_codes.count));
         }
         const bool same = x.values == y.values && x.count == y.count && x_codes.codes == y_codes.codes &&
                           kernel.kind != Kind::inner_product;
@@ -258,9 +268,9 @@ void bind_screen(py::module_& m) {
           "(low (d,), high (d,)) float64 of the columns of (n, d); NaN where a column holds NaN or inf.");
     m.def("find_units", &units_of, py::arg("values").noconvert(), py::arg("labels").noconvert().none(true), "threads"_a,
           "(first, unit, members, start, size) of equal rows, or None where no row is repeated.");
-    m.def("expand_units", &expand, py::arg("first").noconvert(), py::arg("members").noconvert(),
-          py::arg("start").noconvert(), py::arg("size").noconvert(), py::arg("keys").noconvert(),
-          py::arg("near").noconvert(), py::arg("own").noconvert().none(true), "k"_a, "threads"_a,
+    m.def("expand_units", &expand, py::arg("members").noconvert(), py::arg("start").noconvert(),
+          py::arg("size").noconvert(), py::arg("keys").noconvert(), py::arg("near").noconvert(),
+          py::arg("own").noconvert().none(true), "k"_a, "threads"_a,
           "(keys (n, k), points (n, k)) of the nearest units (n, w).");
     m.def("roots", &roots_of, py::arg("values").noconvert(), "threads"_a, "Square roots, correctly rounded.");
     m.def(

@@ -6,7 +6,7 @@
 //     | |z_i - z_j| - |b_i - b_j| | <= spread_i + spread_j
 //     |b_i - b_j|^2 = square_i + square_j - 2 step_i step_j (q_i . q_j)
 //
-// The integer product is exact, so that every instruction set screens by the same numbers. The rotation (a fixed
+// The integer product is exact: the same on every instruction set. The rotation (a fixed
 // pattern of signs, then Hadamard transforms on windows) keeps distances and spreads the few large coordinates of a
 // language model's residual stream over many: without it one of them sets the step of a whole row. `spread` holds
 // every loss: rounding to eight bits, the rotation in float32, the float32 arithmetic of the comparison itself, and

@@ -26,12 +26,14 @@ struct Neighbor {
 // The k nearest seen so far of each of some rows, and a radius that no later neighbour can exceed.
 class Nearest {
   public:
+    std::vector<double> radius;
+
     Nearest(int64_t rows, int64_t k)
-        : k_(k),
+        : radius(static_cast<size_t>(rows), kInfinite),
+          k_(k),
           capacity_(2 * k + 32),
           entries_(rows * capacity_),
-          count_(static_cast<size_t>(rows), 0),
-          radius(static_cast<size_t>(rows), kInfinite) {}
+          count_(static_cast<size_t>(rows), 0) {}
 
     void add(int64_t row, double key, int64_t column) {
         int64_t& count = count_[static_cast<size_t>(row)];
@@ -65,9 +67,6 @@ class Nearest {
     int64_t k_, capacity_;
     Buffer<Neighbor> entries_;
     std::vector<int64_t> count_;
-
-  public:
-    std::vector<double> radius;
 };
 
 template <typename T>
@@ -77,6 +76,8 @@ Rows<T> part(const Rows<T>& rows, Range range) {
 
 // Rows and columns of a tile: the promoted columns and the keys stay in the second-level cache.
 constexpr int64_t kRowsOfTile = 64;
+// Rows that a thread takes at once where every row is searched by itself.
+int64_t rows_of_task(int64_t n, int threads) { return std::clamp<int64_t>(n / (4 * threads), 1, kRowsOfTile); }
 int64_t columns_of_tile(int64_t d) { return std::clamp<int64_t>(48 * 1024 / padded(d), 16, 256); }
 
 template <typename T>
@@ -131,7 +132,7 @@ void for_tiles(const Direct<T>& problem, const Use& use, const End& end) {
         });
         return;
     }
-    const int64_t block = std::clamp<int64_t>(n / (4 * problem.threads), 1, kRowsOfTile);
+    const int64_t block = rows_of_task(n, problem.threads);
     parallel_for(ceil_div(n, block), problem.threads, [&](int64_t a, int worker) {
         const Range rows{a * block, std::min((a + 1) * block, n)};
         block_pair(rows, {0, m}, false, worker);
@@ -147,7 +148,7 @@ void direct_knn(const Direct<T>& given, int64_t k, double* keys, int64_t* indice
     // Reservoirs of all rows at once pay where k is small; else a block of rows is finished before the next.
     problem.same = problem.same && 8 * k <= problem.y.count;
     const int64_t n = problem.x.count;
-    const int64_t block = std::clamp<int64_t>(n / (4 * problem.threads), 1, kRowsOfTile);
+    const int64_t block = rows_of_task(n, problem.threads);
     Nearest nearest(problem.same ? n : block * problem.threads, k);
     const Rules& rules = problem.rules;
     for_tiles(

@@ -51,17 +51,23 @@ class Reservoirs {
     // Twice the room for row i; false where the row has too many candidates or the memory is used up.
     bool grow(int64_t i) {
         const int64_t wider = 2 * int64_t{capacity(i)};
-        if (wider > limit_ || used_.fetch_add(wider) + wider > room_) return false;
+        if (wider > limit_) return false;
+        if (used_.fetch_add(wider) + wider > room_) {
+            used_.fetch_sub(wider);
+            return false;
+        }
         Buffer<float> words(3 * wider);
         const Reservoir from = of(i), to(words.get(), wider);
         std::copy_n(from.upper, count(i), to.upper);
         std::copy_n(from.lower, count(i), to.lower);
         std::copy_n(from.column, count(i), to.column);
+        if (grown_[static_cast<size_t>(i)]) used_.fetch_sub(capacity(i));
         grown_[static_cast<size_t>(i)] = std::move(words);
         capacity_[static_cast<size_t>(i)] = static_cast<int32_t>(wider);
         return true;
     }
     void drop(int64_t i) {
+        if (grown_[static_cast<size_t>(i)]) used_.fetch_sub(capacity(i));
         grown_[static_cast<size_t>(i)] = Buffer<float>();
         capacity_[static_cast<size_t>(i)] = static_cast<int32_t>(first_);
         count(i) = 0;
@@ -148,14 +154,19 @@ class Knn {
     struct Found {
         double key;
         int64_t column;
+        // NaN lies above everything, so that the order is one for any input.
         bool operator<(const Found& other) const {
-            return key < other.key || (key == other.key && column < other.column);
+            if (key < other.key || other.key < key) return key < other.key;
+            if ((key != key) != (other.key != other.key)) return other.key != other.key;
+            return column < other.column;
         }
     };
     struct Bounded {
         float lower;
         int32_t column;
-        bool operator<(const Bounded& other) const { return lower < other.lower; }
+        bool operator<(const Bounded& other) const {
+            return lower < other.lower || (lower == other.lower && column < other.column);
+        }
     };
     struct Workspace {
         std::vector<Bounded> bounded;
@@ -337,6 +348,7 @@ class Knn {
 
 template <typename T>
 void screened_knn(const Screened<T>& problem, int64_t k, double* keys, int64_t* indices, int64_t* candidates) {
+    const DefaultFpEnvironment environment;
     const auto run = [&](auto policy) {
         policy->seed();
         sweep(problem, *policy);

@@ -137,6 +137,7 @@ class Count {
 
 template <typename T>
 void screened_count(const Screened<T>& problem, const double* threshold, int64_t* counts) {
+    const DefaultFpEnvironment environment;
     if (problem.kernel->kind == Kind::inner_product) {
         Count<T, true> policy(problem, threshold, counts);
         sweep(problem, policy);

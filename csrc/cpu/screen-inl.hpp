@@ -20,7 +20,6 @@ namespace {
 constexpr int kRows = 8, kVectors = 3;  // 24 accumulators of the 32 registers
 constexpr int kWidth = 16;
 using Float = __m512;
-using Mask = __mmask16;
 
 inline void multiply(const int32_t* strip, const int32_t* panel, int64_t groups,
                      [[maybe_unused]] const int32_t* strip_sums, int32_t* products) {
@@ -78,6 +77,8 @@ inline Float multiply(Float a, Float b) { return _mm512_mul_ps(a, b); }
 inline Float fused(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
 // NaN counts as not less.
 inline uint64_t not_less(Float a, Float b) { return _mm512_cmp_ps_mask(a, b, _CMP_NLT_UQ); }
+// NaN counts as above.
+inline uint64_t not_above(Float a, Float b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
 inline Float root(Float a) { return _mm512_sqrt_ps(_mm512_max_ps(a, _mm512_setzero_ps())); }
 inline Float add(Float a, Float b) { return _mm512_add_ps(a, b); }
 inline void lower(float* p, Float a, uint64_t excluded) {
@@ -136,6 +137,9 @@ inline Float fused(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c);
 inline uint64_t not_less(Float a, Float b) {
     return static_cast<uint64_t>(static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_NLT_UQ))));
 }
+inline uint64_t not_above(Float a, Float b) {
+    return static_cast<uint64_t>(static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LE_OQ))));
+}
 inline Float root(Float a) { return _mm256_sqrt_ps(_mm256_max_ps(a, _mm256_setzero_ps())); }
 inline Float add(Float a, Float b) { return _mm256_add_ps(a, b); }
 inline void lower(float* p, Float a, uint64_t excluded) {
@@ -173,6 +177,7 @@ inline Float to_float(const int32_t* p) { return static_cast<float>(*p); }
 inline Float multiply(Float a, Float b) { return a * b; }
 inline Float fused(Float a, Float b, Float c) { return a * b + c; }
 inline uint64_t not_less(Float a, Float b) { return !(a < b); }
+inline uint64_t not_above(Float a, Float b) { return a <= b; }
 inline Float root(Float a) { return a > 0.0f ? __builtin_sqrtf(a) : 0.0f; }
 inline Float add(Float a, Float b) { return a + b; }
 inline void lower(float* p, Float a, uint64_t excluded) {
@@ -204,7 +209,7 @@ inline void count_within(const float* values, int64_t count, const float* pivot,
     for (int64_t e = 0; e < count; e += kWidth) {
         const Float v = load(values + e);
 #pragma GCC unroll 3
-        for (int p = 0; p < pivots; ++p) within[p] += __builtin_popcountll(not_less(at[p], v));
+        for (int p = 0; p < pivots; ++p) within[p] += __builtin_popcountll(not_above(v, at[p]));
     }
 }
 

@@ -33,7 +33,8 @@ struct OwnedCodes {
 inline int64_t panels_of_block(const Codes& codes, int threads) {
     constexpr int64_t words = 96 * 1024;
     const int64_t fitting = words / (codes.groups * kPanel);
-    return std::clamp<int64_t>(std::min(fitting, codes.panels() / (6 * threads)), 1, 12);
+    const int64_t most_blocks = codes.panels() / 2048;  // the list of their pairs stays within 50 MB
+    return std::max(most_blocks, std::clamp<int64_t>(std::min(fitting, codes.panels() / (6 * threads)), 1, 12));
 }
 
 // Runs body(a, b, worker) once for every unordered pair of blocks, a = b included. A thread owns both blocks while it
@@ -75,7 +76,8 @@ void for_block_pairs(int64_t blocks, int threads, const Body& body) {
         return end;
     };
 
-    parallel_for(threads, threads, [&](int64_t, int worker) {
+    const auto workers = static_cast<int>(std::min<int64_t>(threads, end));
+    parallel_for(workers, workers, [&](int64_t, int worker) {
         std::unique_lock<std::mutex> held(lock);
         while (head < end && !failed) {
             const int64_t t = take();
@@ -106,10 +108,6 @@ inline double screened_square(const Codes& x, const Codes& y, int64_t i, int64_t
     return static_cast<double>(x.square[i]) + static_cast<double>(y.square[j]) - step * static_cast<double>(product);
 }
 
-inline float screened_distance(const Codes& x, const Codes& y, int64_t i, int64_t j, int32_t product) {
-    return static_cast<float>(std::sqrt(std::max(0.0, screened_square(x, y, i, j, product))));
-}
-
 // Moves the products of a tile as the adversary says; see Adversary. Slow: every pair gets a key.
 template <typename T>
 void disturb(const Screened<T>& problem, Range rows, Range columns, int32_t* products) {
@@ -122,7 +120,9 @@ void disturb(const Screened<T>& problem, Range rows, Range columns, int32_t* pro
             body.pairs(*problem.kernel, problem.x, problem.y, &i, &j, Range{0, 1}, scratch.get(), &key);
             uint64_t mixed = (problem.adversary->seed + static_cast<uint64_t>(i * y.count + j)) * 0x9E3779B97F4A7C15u;
             mixed ^= mixed >> 31;
-            const bool away = problem.adversary->pivot ? key <= problem.adversary->pivot[i] : (mixed >> 7) & 1;
+            const double* pivot = problem.adversary->pivot;
+            const bool near_one = pivot && (key <= pivot[i] || (problem.same && key <= pivot[j]));
+            const bool away = pivot ? near_one : (mixed >> 7) & 1;
             const double shift = away ? problem.adversary->strength : -problem.adversary->strength;
             const double step = 2.0 * static_cast<double>(x.step[i]) * static_cast<double>(y.step[j]);
             const double near = static_cast<double>(x.spread[i]), far = static_cast<double>(y.spread[j]);

@@ -74,6 +74,7 @@ void gather(const Expansion& given, int64_t row, int64_t k, std::vector<Point>& 
 
 template <typename T>
 Units find_units(const Rows<T>& rows, const int32_t* labels, int threads) {
+    const DefaultFpEnvironment environment;
     const int64_t m = rows.count;
     const Buffer<uint64_t> hashes = hash_rows(rows, labels, threads);
     std::vector<std::pair<uint64_t, int64_t>> order(static_cast<size_t>(m));

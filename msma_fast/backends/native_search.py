@@ -80,7 +80,7 @@ def find_units(values: Tensor, labels: Tensor | None) -> Units | None:
 def expand(units: Units, keys: Tensor, found: Tensor, own: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
     """As torch/collapse.expand."""
     near = keys.contiguous().numpy(), found.contiguous().numpy(), None if own is None else own.contiguous().numpy()
-    parts = (part.numpy() for part in (units.first, units.members, units.start, units.size))
+    parts = (part.numpy() for part in (units.members, units.start, units.size))
     best, points = _native().expand_units(*parts, *near, k, torch.get_num_threads())
     return torch.from_numpy(best), torch.from_numpy(points)
 
@@ -115,7 +115,7 @@ def _middle(rows: Rows) -> Tensor:
 def _reach(rows: Rows, middle: Tensor) -> float:
     """The largest |z_j - middle_j|; NaN where a value is not finite."""
     if rows.norms is not None:
-        return 1.0 + float(middle.abs().amax())
+        return 1.0 + float(middle.abs().amax()) if bool(torch.isfinite(rows.norms).all()) else math.nan
     low, high = column_ranges(rows.values)
     return float(torch.maximum(high - middle, middle - low).amax())
 
@@ -142,7 +142,7 @@ def sides(kernel: Kernel, x: Rows, y: Rows) -> Sides | None:
     if not screens.screenable(kernel) or d > _LARGEST_DIMENSION:
         return None
     loss = math.sqrt((d + 16) * 2.0**-50)  # of canonical keys, relative; see torch/screen.py
-    lost = math.sqrt((d + 16) * 2.0**-1074)  # where their terms are subnormal
+    lost = math.sqrt(d + 16) * 2.0**-537  # where their terms are subnormal
     if kernel.kind == "inner_product":
         return _product_sides(x, y)
     absolute_x = absolute_y = lost
@@ -170,11 +170,11 @@ def _product_sides(x: Rows, y: Rows) -> Sides | None:
     if not (math.isfinite(reach_x) and math.isfinite(reach_y)):
         return None
     scale_x, scale_y = _scale(reach_x), _scale(reach_y)
-    if 2.0 * (d + 16) * (2.0**-1074 * scale_x) * scale_y > _UNDERFLOW:
+    if 2.0 * (d + 16) * (2.0**-537 * scale_x) * (2.0**-537 * scale_y) > _UNDERFLOW:
         return None
     wide_y = y.values.to(torch.float64)
     # Rounding of the canonical product, of x.middle and of the shift, relative to |x|.
-    size = torch.linalg.vector_norm(wide_y, dim=1) + torch.linalg.vector_norm(middle)
+    size = math.sqrt(d) * (wide_y.abs().amax(1) + middle.abs().amax())  # squares could underflow
     left = _encode(x, zero, scale_x, 0.0, 0.0, None)
     right = _encode(y, middle, scale_y, 0.0, 0.0, (d + 16) * 2.0**-50 * size)
     return Sides(left, right, 1.0, 2.0 * (x.values.to(torch.float64) @ middle))
@@ -192,6 +192,9 @@ def _labels(labels: Tensor | None) -> Tensor | None:
 
 def _rules(admissible: Admissible, rows: Tensor | None = None) -> Any:
     """The rules for all queries, or for those in `rows`."""
+
+    if admissible.partners is not None:
+        raise RuntimeError("the compiled searches know no partners")
 
     def array(values: Tensor | None, of_rows: bool = True) -> Any:
         if values is None:

@@ -12,7 +12,7 @@ namespace msma {
 // How rows x become a picture z in which the metric is a distance: z = (x / norm - shift) scale, norm 1 without norms.
 struct PictureOf {
     const double* shift;  // (d,)
-    double scale;         // a power of two that brings |z_j| to at most 2^30
+    double scale;         // a power of two that brings |z_j| to at most 2^29
     double loss;      // canonical keys: |sqrt(factor key) - |z_i - z_j| / scale| <= loss_i + loss_j, relative to |z|
     double absolute;  // and the part of loss_i that is the same for every row, in units of the unscaled z
     const double* extra;  // (n,) the part of loss_i that each row adds, or null

@@ -22,7 +22,7 @@ Units find_units(const Rows<T>& rows, const int32_t* labels, int threads);
 // near (n, w) units ascending by (key, first member) with their keys, -1 for none -> (n, k) points ascending by
 // (key, index), inf and -1 where there are fewer. The row of a self-search is left out; own null: another point set.
 struct Expansion {
-    const int64_t *first, *start, *size, *members;
+    const int64_t *start, *size, *members;
     const double* keys;
     const int64_t* near;
     const int64_t* own;

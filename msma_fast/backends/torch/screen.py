@@ -132,7 +132,8 @@ def mahalanobis_picture(kernel: Kernel, x: Rows, y: Rows) -> tuple[tuple[Rows, T
 
     def picture(rows: Rows) -> tuple[Rows, Tensor]:
         shifted = rows.values.to(torch.float64) - middle
-        return Rows((shifted @ root).contiguous()), torch.linalg.vector_norm(shifted, dim=1) * math.sqrt(loss)
+        length = math.sqrt(d) * shifted.abs().amax(1)  # an upper bound whose squares cannot underflow
+        return Rows((shifted @ root).contiguous()), length * math.sqrt(loss)
 
     right = picture(y)
     return (right if x is y else picture(x)), right
@@ -159,7 +160,7 @@ def build(kernel: Kernel, x: Rows, y: Rows, level: int) -> Screen:
         left = _side(wide_x, scale_x, level, wide_x.new_full((x.values.shape[0],), lost), squares=False)
         right = _side(shifted, scale_y, level, wide_y.new_full((y.values.shape[0],), lost), squares=False)
         # Rounding of x.mu, of the canonical key and of the shift, relative to |x| |y|.
-        size = torch.linalg.vector_norm(wide_y, dim=1) + torch.linalg.vector_norm(middle)
+        size = math.sqrt(d) * (wide_y.abs().amax(1) + middle.abs().amax())  # squares could underflow
         right = right._replace(r=right.r + (d + 16) * 2.0**-50 * size * scale_y)
         offset = 2.0 * (wide_x @ middle)
         return Screen(left, right, kappa, epsilon, flush, 2.0, scale_x * scale_y, offset, euclidean=False)
