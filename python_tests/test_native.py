@@ -10,16 +10,14 @@ import hashlib
 import math
 import os
 import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from subprocesses import in_subprocess
 
 from msma_fast.backends import native
 from msma_fast.backends.torch.kernel import Kernel, Rows
@@ -225,18 +223,6 @@ def digest() -> str:
                 state.update(case.block(kind).tobytes())
                 state.update(case.pairs(kind).tobytes())
     return state.hexdigest()
-
-
-def in_subprocess(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=Path(__file__).parent,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")

@@ -4,16 +4,15 @@ normal range, exact zeros and symmetry, layouts, batches, every instruction set 
 from __future__ import annotations
 
 import gc
-import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import oracles
 import pytest
 import torch
+from subprocesses import in_subprocess
 
 import msma_fast as mf
 from msma_fast.backends import native
@@ -233,15 +232,7 @@ def sweep() -> str:
 @pytest.mark.parametrize("cap", ["scalar", "avx2", "avx512"])
 def test_every_instruction_set(cap: str) -> None:
     code = "import test_native_pairwise_distances as t; print(t.sweep())"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=Path(__file__).parent,
-        env={**os.environ, "MSMA_FAST_CPU": cap},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = in_subprocess(code, MSMA_FAST_CPU=cap)
     assert done.returncode == 0, done.stderr
     best = native.instruction_set()
     sets = ["scalar", "avx2", "avx512"]

@@ -4,16 +4,13 @@ strict at their boundary."""
 from __future__ import annotations
 
 import hashlib
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from strategies import KINDS, cloud
+from subprocesses import in_subprocess
 
 import msma_fast as mf
 from msma_fast.backends import native
@@ -79,15 +76,7 @@ def digest() -> str:
 
 @pytest.mark.parametrize("cap", SETS)
 def test_every_instruction_set_gives_the_same_bits(cap: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", "import test_native_reductions as t; print(t.digest())"],
-        cwd=Path(__file__).parent,
-        env={**os.environ, "MSMA_FAST_CPU": cap},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = in_subprocess("import test_native_reductions as t; print(t.digest())", MSMA_FAST_CPU=cap)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == digest()
 

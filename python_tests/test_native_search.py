@@ -15,7 +15,8 @@ import numpy as np
 import oracles
 import pytest
 import torch
-from test_native import SETS, in_subprocess
+from subprocesses import in_subprocess
+from test_native import SETS
 
 import msma_fast as mf
 from msma_fast.backends import native, native_search

@@ -6,15 +6,12 @@ The oracle is numpy alone: one float64 operation at a time in the documented lan
 from __future__ import annotations
 
 import hashlib
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from subprocesses import in_subprocess
 
 from msma_fast.backends import native, native_tree
 from msma_fast.backends.torch.kernel import Kernel, Rows
@@ -264,15 +261,7 @@ def digest() -> str:
 @pytest.mark.parametrize("cap", ["scalar", "avx2", "avx512"])
 def test_every_instruction_set_gives_the_same_bits(cap: str) -> None:
     code = "import test_native_tree as t; print(t.native.instruction_set(), t.digest())"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=Path(__file__).parent,
-        env={**os.environ, "MSMA_FAST_CPU": cap},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = in_subprocess(code, MSMA_FAST_CPU=cap)
     assert done.returncode == 0, done.stderr
     used, found = done.stdout.split()
     assert used in (cap, native.instruction_set())  # a machine may have less than the cap allows

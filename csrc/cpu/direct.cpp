@@ -5,23 +5,16 @@
 #include <limits>
 #include <vector>
 
-#include "screen.hpp"
+#include "best_body.hpp"
+#include "block_pairs.hpp"
+#include "buffer.hpp"
+#include "neighbor.hpp"
+#include "work.hpp"
 
 namespace msma {
 namespace {
 
 constexpr double kInfinite = std::numeric_limits<double>::infinity();
-
-struct Neighbor {
-    double key;
-    int64_t column;
-    // NaN lies above everything, so that the order is one for any input.
-    bool operator<(const Neighbor& other) const {
-        if (key < other.key || other.key < key) return key < other.key;
-        if ((key != key) != (other.key != other.key)) return other.key != other.key;
-        return column < other.column;
-    }
-};
 
 // The k nearest seen so far of each of some rows, and a radius that no later neighbour can exceed.
 class Nearest {
@@ -46,11 +39,7 @@ class Nearest {
         Neighbor* begin = entries_.get() + row * capacity_;
         int64_t& count = count_[static_cast<size_t>(row)];
         if (count > k_) thin_out(row);
-        std::sort(begin, begin + count);
-        for (int64_t r = 0; r < k_; ++r) {
-            keys[r] = r < count ? begin[r].key : kInfinite;
-            indices[r] = r < count ? begin[r].column : -1;
-        }
+        write_nearest(begin, count, k_, keys, indices);
         count = 0;
         radius[static_cast<size_t>(row)] = kInfinite;
     }
@@ -69,16 +58,11 @@ class Nearest {
     std::vector<int64_t> count_;
 };
 
-template <typename T>
-Rows<T> part(const Rows<T>& rows, Range range) {
-    return {rows.row(range.begin), rows.norms ? rows.norms + range.begin : nullptr, range.size(), rows.dimension};
-}
-
 // Rows and columns of a tile: the promoted columns and the keys stay in the second-level cache.
 constexpr int64_t kRowsOfTile = 64;
 // Rows that a thread takes at once where every row is searched by itself.
 int64_t rows_of_task(int64_t n, int threads) { return std::clamp<int64_t>(n / (4 * threads), 1, kRowsOfTile); }
-int64_t columns_of_tile(int64_t d) { return std::clamp<int64_t>(48 * 1024 / padded(d), 16, 256); }
+int64_t columns_of_tile(int64_t d) { return std::min<int64_t>(panel_rows(d), 256); }
 
 template <typename T>
 class Tiles {
@@ -127,14 +111,13 @@ void for_tiles(const Direct<T>& problem, const Use& use, const End& end) {
     if (problem.same) {
         const int64_t block = std::clamp<int64_t>(n / (6 * problem.threads), kRowsOfTile, 512);
         for_block_pairs(ceil_div(n, block), problem.threads, [&](int64_t a, int64_t b, int worker) {
-            const Range rows{a * block, std::min((a + 1) * block, n)}, columns{b * block, std::min((b + 1) * block, n)};
-            block_pair(rows, columns, a != b, worker);
+            block_pair(nth(a, block, n), nth(b, block, n), a != b, worker);
         });
         return;
     }
     const int64_t block = rows_of_task(n, problem.threads);
     parallel_for(ceil_div(n, block), problem.threads, [&](int64_t a, int worker) {
-        const Range rows{a * block, std::min((a + 1) * block, n)};
+        const Range rows = nth(a, block, n);
         block_pair(rows, {0, m}, false, worker);
         end(worker, rows);
     });
@@ -175,8 +158,8 @@ void direct_knn(const Direct<T>& given, int64_t k, double* keys, int64_t* indice
         });
     if (!problem.same) return;
     parallel_for(ceil_div(n, kRowsOfTile), problem.threads, [&](int64_t task, int) {
-        const int64_t end = std::min(n, (task + 1) * kRowsOfTile);
-        for (int64_t i = task * kRowsOfTile; i < end; ++i) nearest.take(i, keys + i * k, indices + i * k);
+        const Range rows = nth(task, kRowsOfTile, n);
+        for (int64_t i = rows.begin; i < rows.end; ++i) nearest.take(i, keys + i * k, indices + i * k);
     });
 }
 

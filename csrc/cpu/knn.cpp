@@ -9,6 +9,7 @@
 #include <cmath>
 #include <limits>
 
+#include "neighbor.hpp"
 #include "screen.hpp"
 
 namespace msma {
@@ -88,31 +89,20 @@ class Reservoirs {
 template <typename T, bool product>
 class Knn {
   public:
+    Thresholds<product> thresholds;
+
     Knn(const Screened<T>& problem, int64_t k)
-        : problem_(problem),
+        : thresholds(problem.x_codes->view, problem.y_codes->view, kInfinity, kInfinity),
+          problem_(problem),
           x_(problem.x_codes->view),
           y_(problem.y_codes->view),
           k_(k),
           body_(best_screen_body()),
           reservoirs_(x_.count, y_.count, k, problem.threads),
-          marks_(2 * x_.panels() * kPanel),
-          reach_(marks_.get()),
-          outer_(marks_.get() + x_.panels() * kPanel),
           lost_(static_cast<size_t>(x_.count), 0),
           workspace_(static_cast<size_t>(problem.threads)) {
-        for (int64_t i = 0; i < x_.panels() * kPanel; ++i) reach_[i] = outer_[i] = kInfinity;
         for (int64_t i = 0; i < x_.count; ++i) {
             if (!(x_.spread[i] < kInfinity)) give_up(i);
-        }
-    }
-
-    void judge(int64_t row, int64_t column, const int32_t* products, bool both, TileSize size, Hits& hits) const {
-        if constexpr (product) {
-            body_.judge_product({x_.step + row, x_.spread + row, x_.length + row, outer_ + row},
-                                {y_.step + column, y_.spread + column, y_.length + column, nullptr}, products, size,
-                                hits);
-        } else {
-            body_.judge(x_marks(row), y_marks(column, both), products, both, size, hits);
         }
     }
 
@@ -140,8 +130,8 @@ class Knn {
         const Buffer<double> scratch(room * problem_.threads + 1);
         constexpr int64_t step = 32;
         parallel_for(ceil_div(x_.count, step), problem_.threads, [&](int64_t task, int worker) {
-            const int64_t end = std::min(x_.count, (task + 1) * step);
-            for (int64_t i = task * step; i < end; ++i) {
+            const Range rows = nth(task, step, x_.count);
+            for (int64_t i = rows.begin; i < rows.end; ++i) {
                 candidates[i] =
                     lost_[static_cast<size_t>(i)]
                         ? -1
@@ -151,16 +141,6 @@ class Knn {
     }
 
   private:
-    struct Found {
-        double key;
-        int64_t column;
-        // NaN lies above everything, so that the order is one for any input.
-        bool operator<(const Found& other) const {
-            if (key < other.key || other.key < key) return key < other.key;
-            if ((key != key) != (other.key != other.key)) return other.key != other.key;
-            return column < other.column;
-        }
-    };
     struct Bounded {
         float lower;
         int32_t column;
@@ -170,7 +150,7 @@ class Knn {
     };
     struct Workspace {
         std::vector<Bounded> bounded;
-        std::vector<Found> found;
+        std::vector<Neighbor> found;
         std::vector<int64_t> rows, columns;
         std::vector<double> keys;
     };
@@ -196,7 +176,8 @@ class Knn {
                 for (int64_t t = 0; t < body_.tile_rows; ++t) {
                     std::copy_n(lowest + (r + t) * size + (s % bins) * kPanel, kPanel, tile + t * kPanel);
                 }
-                body_.lowest(x_marks(first + r), y_marks(other * kPanel, false), products, excluded, tile);
+                body_.lowest(thresholds.of_rows(first + r), thresholds.of_columns(other * kPanel, false), products,
+                             excluded, tile);
                 for (int64_t t = 0; t < body_.tile_rows; ++t) {
                     std::copy_n(tile + t * kPanel, kPanel, lowest + (r + t) * size + (s % bins) * kPanel);
                 }
@@ -205,19 +186,6 @@ class Knn {
         for (int64_t r = 0; r < rows; ++r) {
             if (!lost_[static_cast<size_t>(first + r)]) tighten(first + r, body_.select(lowest + r * size, size, k_));
         }
-    }
-
-    Marks x_marks(int64_t row) const {
-        return {x_.step + row, x_.spread + row, x_.inner + row, reach_ + row, outer_ + row, x_.square + row};
-    }
-    // Without `both` the column's radius is read but not used.
-    Marks y_marks(int64_t column, bool both) const {
-        return {y_.step + column,
-                y_.spread + column,
-                y_.inner + column,
-                both ? reach_ + column : y_.spread + column,
-                both ? outer_ + column : y_.spread + column,
-                y_.square + column};
     }
 
     // Pair (i, j) of the search, screened as (a, b).
@@ -251,19 +219,19 @@ class Knn {
         const int64_t whole = ceil_div(count, 16) * 16;
         std::fill(reservoir.upper + count, reservoir.upper + whole, kInfinity);
         tighten(i, body_.select(reservoir.upper, whole, k_));
-        count = body_.keep(reservoir.upper, reservoir.lower, reservoir.column, count, reach_[i]);
+        count = body_.keep(reservoir.upper, reservoir.lower, reservoir.column, count, thresholds.reach[i]);
     }
 
     // At least k admissible columns have an upper bound (without the row's spread) of at most `upper`.
     void tighten(int64_t i, float upper) {
         if constexpr (product) {
-            if (upper < reach_[i]) reach_[i] = outer_[i] = upper;
+            if (upper < thresholds.reach[i]) thresholds.reach[i] = thresholds.outer[i] = upper;
         } else {
             // The row's spread once for the upper bound and once for the lower bounds it is compared with.
             const float reach = raised(raised(upper + x_.spread[i]) + x_.spread[i]);
-            if (!(reach < reach_[i])) return;
-            reach_[i] = reach;
-            outer_[i] = raised(reach * reach) - x_.square[i];
+            if (!(reach < thresholds.reach[i])) return;
+            thresholds.reach[i] = reach;
+            thresholds.outer[i] = raised(reach * reach) - x_.square[i];
         }
     }
 
@@ -272,8 +240,8 @@ class Knn {
     void give_up(int64_t i) {
         lost_[static_cast<size_t>(i)] = 1;
         reservoirs_.drop(i);
-        reach_[i] = 0.0f;
-        outer_[i] = -kInfinity;
+        thresholds.reach[i] = 0.0f;
+        thresholds.outer[i] = -kInfinity;
     }
 
     // A value that a lower bound must exceed for the pair to have a larger key than `key`.
@@ -324,12 +292,7 @@ class Knn {
             }
             done += batch;
         }
-        std::sort(work.found.begin(), work.found.end());
-        const auto found = static_cast<int64_t>(work.found.size());
-        for (int64_t r = 0; r < k_; ++r) {
-            keys[r] = r < found ? work.found[static_cast<size_t>(r)].key : std::numeric_limits<double>::infinity();
-            indices[r] = r < found ? work.found[static_cast<size_t>(r)].column : -1;
-        }
+        write_nearest(work.found.data(), static_cast<int64_t>(work.found.size()), k_, keys, indices);
         return done;
     }
 
@@ -338,8 +301,6 @@ class Knn {
     int64_t k_;
     ScreenBody body_;
     Reservoirs reservoirs_;
-    Buffer<float> marks_;
-    float *reach_, *outer_;
     std::vector<char> lost_;
     std::vector<Workspace> workspace_;
 };

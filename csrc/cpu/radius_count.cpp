@@ -15,43 +15,23 @@ constexpr int64_t kFlush = 1024;  // undecided pairs given keys together
 template <typename T, bool product>
 class Count {
   public:
+    Thresholds<product> thresholds;
+
     Count(const Screened<T>& problem, const double* threshold, int64_t* counts)
-        : problem_(problem),
+        : thresholds(problem.x_codes->view, problem.y_codes->view, 0.0f, -std::numeric_limits<float>::infinity()),
+          problem_(problem),
           x_(problem.x_codes->view),
           y_(problem.y_codes->view),
           threshold_(threshold),
           counts_(counts),
-          screen_(best_screen_body()),
           body_(best_body<T>(problem.kernel->kind)),
           room_(pair_scratch(*problem.kernel, problem.x.dimension)),
           scratch_(room_ * problem.threads + 1),
-          marks_(2 * x_.panels() * kPanel),
-          reach_(marks_.get()),
-          outer_(marks_.get() + x_.panels() * kPanel),
           radius_(static_cast<size_t>(x_.count)),
           undecided_(static_cast<size_t>(problem.threads)) {
-        for (int64_t i = 0; i < x_.panels() * kPanel; ++i) {
-            reach_[i] = 0.0f;
-            outer_[i] = -std::numeric_limits<float>::infinity();
-        }
         for (int64_t i = 0; i < x_.count; ++i) {
             counts_[i] = 0;
             mark(i);
-        }
-    }
-
-    void judge(int64_t row, int64_t column, const int32_t* products, bool both, TileSize size, Hits& hits) const {
-        if constexpr (product) {
-            screen_.judge_product({x_.step + row, x_.spread + row, x_.length + row, outer_ + row},
-                                  {y_.step + column, y_.spread + column, y_.length + column, nullptr}, products, size,
-                                  hits);
-        } else {
-            // Without `both` the column's radius is read but not used.
-            const float* reach = both ? reach_ + column : y_.spread + column;
-            const float* outer = both ? outer_ + column : y_.spread + column;
-            screen_.judge({x_.step + row, x_.spread + row, x_.inner + row, reach_ + row, outer_ + row, x_.square + row},
-                          {y_.step + column, y_.spread + column, y_.inner + column, reach, outer, y_.square + column},
-                          products, both, size, hits);
         }
     }
 
@@ -71,13 +51,13 @@ class Count {
         double& radius = radius_[static_cast<size_t>(i)];
         if constexpr (product) {
             radius = key == kInfinite ? kInfinite : scale * problem_.y_codes->scale * (2.0 * key + problem_.offset[i]);
-            outer_[i] = static_cast<float>(radius + std::fabs(radius) * 0x1p-20);
+            thresholds.outer[i] = static_cast<float>(radius + std::fabs(radius) * 0x1p-20);
         } else {
             radius = key < 0.0 ? -1.0 : std::sqrt(problem_.factor * key) * scale;
             if (radius < 0.0) return;  // nothing lies within
             const double reach = (radius + static_cast<double>(x_.spread[i])) * (1.0 + 0x1p-20);
-            reach_[i] = static_cast<float>(reach);
-            outer_[i] = static_cast<float>(reach * reach * (1.0 + 0x1p-20)) - x_.square[i];
+            thresholds.reach[i] = static_cast<float>(reach);
+            thresholds.outer[i] = static_cast<float>(reach * reach * (1.0 + 0x1p-20)) - x_.square[i];
         }
     }
 
@@ -123,12 +103,9 @@ class Count {
     const Codes &x_, &y_;
     const double* threshold_;
     int64_t* counts_;
-    ScreenBody screen_;
     KeyBody<T> body_;
     int64_t room_;
     Buffer<double> scratch_;
-    Buffer<float> marks_;
-    float *reach_, *outer_;
     std::vector<double> radius_;
     std::vector<Undecided> undecided_;
 };

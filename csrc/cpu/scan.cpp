@@ -4,15 +4,13 @@
 #include <limits>
 #include <vector>
 
-#include "body.hpp"
 #include "parallel.hpp"
+#include "work.hpp"
 
 namespace msma {
 namespace {
 
 constexpr int64_t kScanned = 256;  // rows of one task
-
-Range task_rows(int64_t task, int64_t count) { return {task * kScanned, std::min(count, (task + 1) * kScanned)}; }
 
 }  // namespace
 
@@ -25,7 +23,7 @@ void column_ranges(const Rows<T>& rows, int threads, double* low, double* high) 
         std::vector<T> low, high, poison;
     };
     std::vector<Part> parts(static_cast<size_t>(threads));
-    parallel_for((rows.count + kScanned - 1) / kScanned, threads, [&](int64_t task, int worker) {
+    parallel_for(ceil_div(rows.count, kScanned), threads, [&](int64_t task, int worker) {
         Part& part = parts[static_cast<size_t>(worker)];
         if (part.low.empty()) {
             part.low.assign(width, infinity);
@@ -33,7 +31,7 @@ void column_ranges(const Rows<T>& rows, int threads, double* low, double* high) 
             part.poison.assign(width, T{0});
         }
         T *least = part.low.data(), *most = part.high.data(), *poison = part.poison.data();
-        const Range range = task_rows(task, rows.count);
+        const Range range = nth(task, kScanned, rows.count);
         for (int64_t i = range.begin; i < range.end; ++i) {
             const T* x = rows.row(i);
             for (int64_t j = 0; j < d; ++j) {

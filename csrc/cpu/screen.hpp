@@ -3,15 +3,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <condition_variable>
 #include <cstdint>
-#include <exception>
-#include <limits>
-#include <mutex>
-#include <utility>
 #include <vector>
 
 #include "best_body.hpp"
+#include "block_pairs.hpp"
 #include "buffer.hpp"
 #include "codes.hpp"
 #include "msma/screen.hpp"
@@ -35,71 +31,6 @@ inline int64_t panels_of_block(const Codes& codes, int threads) {
     const int64_t fitting = words / (codes.groups * kPanel);
     const int64_t most_blocks = codes.panels() / 2048;  // the list of their pairs stays within 50 MB
     return std::max(most_blocks, std::clamp<int64_t>(std::min(fitting, codes.panels() / (6 * threads)), 1, 12));
-}
-
-// Runs body(a, b, worker) once for every unordered pair of blocks, a = b included. A thread owns both blocks while it
-// works on them, so that what belongs to a row is only touched by one thread at a time.
-template <typename Body>
-void for_block_pairs(int64_t blocks, int threads, const Body& body) {
-    struct Task {
-        int64_t a, b, next;
-    };
-    std::vector<Task> tasks;
-    tasks.reserve(static_cast<size_t>(blocks * (blocks + 1) / 2));
-    // By distance around a circle: every block is met equally often at each stage.
-    for (int64_t apart = 0; apart <= blocks / 2; ++apart) {
-        const int64_t rounds = apart > 0 && 2 * apart == blocks ? apart : blocks;
-        for (int64_t a = 0; a < rounds; ++a) {
-            tasks.push_back({a, (a + apart) % blocks, static_cast<int64_t>(tasks.size()) + 1});
-        }
-    }
-    const auto end = static_cast<int64_t>(tasks.size());
-    int64_t head = 0;
-    bool failed = false;
-    std::vector<char> busy(static_cast<size_t>(blocks), 0);
-    std::mutex lock;
-    std::condition_variable freed;
-
-    const auto flag = [&](int64_t block) -> char& { return busy[static_cast<size_t>(block)]; };
-    // The first task whose blocks are both free, taken out of the list; `end` when there is none now.
-    const auto take = [&] {
-        int64_t* link = &head;
-        for (int64_t t = head; t < end; t = *link) {
-            Task& task = tasks[static_cast<size_t>(t)];
-            if (!flag(task.a) && !flag(task.b)) {
-                *link = task.next;
-                flag(task.a) = flag(task.b) = 1;
-                return t;
-            }
-            link = &task.next;
-        }
-        return end;
-    };
-
-    const auto workers = static_cast<int>(std::min<int64_t>(threads, end));
-    parallel_for(workers, workers, [&](int64_t, int worker) {
-        std::unique_lock<std::mutex> held(lock);
-        while (head < end && !failed) {
-            const int64_t t = take();
-            if (t == end) {
-                freed.wait(held);
-                continue;
-            }
-            const Task task = tasks[static_cast<size_t>(t)];
-            held.unlock();
-            try {
-                body(task.a, task.b, worker);
-            } catch (...) {
-                held.lock();
-                failed = true;
-                freed.notify_all();
-                throw;
-            }
-            held.lock();
-            flag(task.a) = flag(task.b) = 0;
-            freed.notify_all();
-        }
-    });
 }
 
 // |b_i - b_j|^2 of a pair from its integer product.
@@ -159,7 +90,54 @@ void multiply_tile(const Screened<T>& problem, const ScreenBody& body, int64_t f
     }
 }
 
-// Calls row_hit(worker, i, j, product) for every pair that may matter to row i, by the marks of `policy`, and
+// What a pair must reach to matter to a row: reach and outer of codes.hpp, or the bar of a product in `outer`.
+template <bool product>
+class Thresholds {
+  public:
+    Thresholds(const Codes& x, const Codes& y, float first_reach, float first_outer)
+        : x_(x),
+          y_(y),
+          room_(2 * x.panels() * kPanel),
+          body_(best_screen_body()),
+          reach(room_.get()),
+          outer(room_.get() + x.panels() * kPanel) {
+        std::fill_n(reach, x.panels() * kPanel, first_reach);
+        std::fill_n(outer, x.panels() * kPanel, first_outer);
+    }
+
+    void judge(int64_t row, int64_t column, const int32_t* products, bool both, TileSize size, Hits& hits) const {
+        if constexpr (product) {
+            body_.judge_product({x_.step + row, x_.spread + row, x_.length + row, outer + row},
+                                {y_.step + column, y_.spread + column, y_.length + column, nullptr}, products, size,
+                                hits);
+        } else {
+            body_.judge(of_rows(row), of_columns(column, both), products, both, size, hits);
+        }
+    }
+
+    Marks of_rows(int64_t row) const {
+        return {x_.step + row, x_.spread + row, x_.inner + row, reach + row, outer + row, x_.square + row};
+    }
+    // Without `both` the column's thresholds are read but not used; they may not even exist.
+    Marks of_columns(int64_t column, bool both) const {
+        return {y_.step + column,
+                y_.spread + column,
+                y_.inner + column,
+                both ? reach + column : y_.spread + column,
+                both ? outer + column : y_.spread + column,
+                y_.square + column};
+    }
+
+  private:
+    const Codes &x_, &y_;
+    Buffer<float> room_;
+    ScreenBody body_;
+
+  public:
+    float *reach, *outer;  // (x.count,), padded to whole panels
+};
+
+// Calls row_hit(worker, i, j, product) for every pair that may matter to row i, by the thresholds of `policy`, and
 // column_hit likewise with the roles exchanged where the two sides are the same; then task_end(worker) after each task,
 // while the thread still owns the rows. Every ordered pair of different rows is judged exactly once.
 template <typename T, typename Policy>
@@ -174,7 +152,7 @@ void sweep(const Screened<T>& problem, Policy& policy) {
         const int64_t columns = std::min(kPanel, y.count - first_column);
         multiply_tile(problem, body, first_row, panel, products);
         Hits hits;
-        policy.judge(first_row, first_column, products, both, {rows, columns}, hits);
+        policy.thresholds.judge(first_row, first_column, products, both, {rows, columns}, hits);
         for (int h = 0; h < hits.row_count; ++h) {
             const int r = hits.row[h] >> 8, c = hits.row[h] & 0xff;
             policy.row_hit(worker, first_row + r, first_column + c, products[r * kPanel + c]);

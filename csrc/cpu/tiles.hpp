@@ -85,10 +85,6 @@ void for_cross_tiles(int64_t n, int64_t m, int64_t step, int threads, const Body
 // keys (rows, columns) of one tile, row-major; `scratch` as told by block_scratch.
 inline void tile_keys(const KeyBody<double>& body, const Kernel& kernel, const Rows<double>& x, const Rows<double>& y,
                       const Tile& tile, double* scratch, double* keys) noexcept {
-    const auto part = [](const Rows<double>& all, Range range) {
-        const double* norms = all.norms ? all.norms + range.begin : nullptr;
-        return Rows<double>{all.row(range.begin), norms, range.size(), all.dimension};
-    };
     const Rows<double> left = part(x, tile.rows), right = part(y, tile.columns);
     body.block(kernel, left, right, Range{0, left.count}, Range{0, right.count}, scratch, keys);
 }

@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <type_traits>
 #include <utility>
 
 #include "body.hpp"
 #include "buffer.hpp"
+#include "neighbor.hpp"
 #include "parallel.hpp"
 #include "work.hpp"
 
@@ -47,14 +47,8 @@ Buffer<uint64_t> hash_rows(const Rows<T>& rows, const int32_t* labels, int threa
     return hashes;
 }
 
-struct Point {
-    double key;
-    int64_t index;
-    bool operator<(const Point& other) const { return key < other.key || (key == other.key && index < other.index); }
-};
-
 // The points of one row's units that can be among the k nearest.
-void gather(const Expansion& given, int64_t row, int64_t k, std::vector<Point>& points) {
+void gather(const Expansion& given, int64_t row, int64_t k, std::vector<Neighbor>& points) {
     const double* keys = given.keys + row * given.width;
     const int64_t* near = given.near + row * given.width;
     const int64_t own = given.own ? given.own[row] : -1;
@@ -127,19 +121,13 @@ Units find_units(const Rows<T>& rows, const int32_t* labels, int threads) {
 
 void expand_units(const Expansion& given, int64_t k, int threads, double* keys, int64_t* indices) {
     constexpr int64_t step = 64;
-    std::vector<std::vector<Point>> room(static_cast<size_t>(threads));
+    std::vector<std::vector<Neighbor>> room(static_cast<size_t>(threads));
     parallel_for(ceil_div(given.n, step), threads, [&](int64_t task, int worker) {
-        std::vector<Point>& points = room[static_cast<size_t>(worker)];
+        std::vector<Neighbor>& points = room[static_cast<size_t>(worker)];
         const Range range = nth(task, step, given.n);
         for (int64_t row = range.begin; row < range.end; ++row) {
             gather(given, row, k, points);
-            std::sort(points.begin(), points.end());
-            const auto found = static_cast<int64_t>(points.size());
-            for (int64_t r = 0; r < k; ++r) {
-                const bool here = r < found;
-                keys[row * k + r] = here ? points[static_cast<size_t>(r)].key : std::numeric_limits<double>::infinity();
-                indices[row * k + r] = here ? points[static_cast<size_t>(r)].index : -1;
-            }
+            write_nearest(points.data(), static_cast<int64_t>(points.size()), k, keys + row * k, indices + row * k);
         }
     });
 }

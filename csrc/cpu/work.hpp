@@ -14,6 +14,12 @@ constexpr Range nth(int64_t piece, int64_t step, int64_t total) {
     return {piece * step, std::min(total, (piece + 1) * step)};
 }
 
+// Some rows of a set as a set of their own.
+template <typename T>
+Rows<T> part(const Rows<T>& rows, Range range) {
+    return {rows.row(range.begin), rows.norms ? rows.norms + range.begin : nullptr, range.size(), rows.dimension};
+}
+
 constexpr int64_t kPanelDoubles = 48 * 1024;  // 384 KiB of promoted y rows, within any second-level cache
 constexpr int64_t panel_rows(int64_t d) { return std::clamp<int64_t>(kPanelDoubles / padded(d), 16, 512); }
 

@@ -39,7 +39,8 @@ def _load() -> tuple[ModuleType | None, str]:
     return module, ""
 
 
-def _native() -> ModuleType:
+def compiled() -> ModuleType:
+    """The compiled module. Raises NotImplementedError where it is not there."""
     module, reason = _load()
     if module is None:
         raise NotImplementedError(f"backend: 'native' cannot run here: {reason}")
@@ -69,13 +70,13 @@ def instruction_set() -> str:
 
     Raises ValueError where MSMA_FAST_CPU is unknown, NotImplementedError without the compiled module.
     """
-    name: str = _native().instruction_set()
+    name: str = compiled().instruction_set()
     return name
 
 
 def cpu_features() -> dict[str, bool]:
     """What the processor and its operating system offer; AMX counts once the system has granted it to this process."""
-    features: dict[str, bool] = _native().cpu_features()
+    features: dict[str, bool] = compiled().cpu_features()
     return features
 
 
@@ -102,7 +103,7 @@ def operations() -> dict[str, Callable[..., Any]]:
 
     keys = native_search.over(Keys(pair_keys, block_keys, KINDS))
     return bind(keys, REDUCTIONS) | {
-        "pairwise_distances": partial(own.pairwise_distances, _native(), keys),
+        "pairwise_distances": partial(own.pairwise_distances, compiled(), keys),
         "pairwise_distances_backward": partial(own.pairwise_distances_backward, keys),
     }
 
@@ -112,28 +113,28 @@ def pair_keys(kernel: Kernel, x: Rows, y: Rows, i: Tensor, j: Tensor) -> Tensor:
 
     Raises ValueError where shapes, dtypes or an index do not fit, NotImplementedError without the compiled module.
     """
-    indices = _array("i", i), _array("j", j)
-    keys = _native().pair_keys(*problem(kernel, x, y), *indices, torch.get_num_threads())
+    indices = array("i", i), array("j", j)
+    keys = compiled().pair_keys(*problem(kernel, x, y), *indices, torch.get_num_threads())
     return torch.from_numpy(keys)
 
 
 def block_keys(kernel: Kernel, x: Rows, y: Rows) -> Tensor:
     """Keys of all pairs; (n, m) float64. Raises as pair_keys."""
-    return torch.from_numpy(_native().block_keys(*problem(kernel, x, y), torch.get_num_threads()))
+    return torch.from_numpy(compiled().block_keys(*problem(kernel, x, y), torch.get_num_threads()))
 
 
 def problem(kernel: Kernel, x: Rows, y: Rows) -> tuple[Any, ...]:
     """The arguments by which the compiled module knows a kernel over two row sets."""
-    tensor = None if kernel.tensor is None else _array("tensor", kernel.tensor)
+    tensor = None if kernel.tensor is None else array("tensor", kernel.tensor)
     return kernel.kind, int(kernel.p), tensor, *_rows("x", x), *_rows("y", y)
 
 
 def _rows(name: str, rows: Rows) -> tuple[Any, Any]:
-    norms = None if rows.norms is None else _array(f"{name}.norms", rows.norms)
-    return _array(name, rows.values), norms
+    norms = None if rows.norms is None else array(f"{name}.norms", rows.norms)
+    return array(name, rows.values), norms
 
 
-def _array(name: str, tensor: Tensor) -> Any:
+def array(name: str, tensor: Tensor) -> Any:
     """The tensor's memory as a numpy array; copied only where it is not contiguous."""
     if tensor.device.type != "cpu":
         raise ValueError(f"{name}: expected a CPU tensor, got one on {tensor.device}")

@@ -12,18 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from msma_fast.backends.native import compiled
 from msma_fast.backends.torch.distance_counts import count_keys as count_torch_keys
 from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
 from msma_fast.backends.torch.ops import Reductions
 from msma_fast.backends.torch.similarity import Form, centered_means
 
 _KINDS = frozenset(["sqeuclidean", "manhattan", "chebyshev", "inner_product", "cosine"])
-
-
-def _native() -> Any:
-    from msma_fast import _native
-
-    return _native
 
 
 def _wide(tensor: Tensor | None) -> Any:
@@ -39,7 +34,7 @@ def count_keys(
         return count_torch_keys(keys, kernel, x, y, groups, window, limits)
     other: tuple[Tensor | None, Tensor | None] = (None, None) if x is y else y
     labels = None if groups is None else groups.contiguous().numpy()
-    counts = _native().count_keys(
+    counts = compiled().count_keys(
         kernel.kind, *map(_wide, x), *map(_wide, other), labels, window, _wide(limits), torch.get_num_threads()
     )
     return torch.from_numpy(counts)
@@ -48,19 +43,19 @@ def count_keys(
 def centered_products(a: Form, b: Form) -> tuple[Tensor, Tensor, Tensor]:
     """mean((HAH) (HBH)), mean((HAH)^2), mean((HBH)^2)."""
     sides = [(_wide(side.x), side.form, side.scale, side.shift()) for side in (a, b)]
-    found = _native().centered_products(*sides[0], *sides[1], torch.get_num_threads())
+    found = compiled().centered_products(*sides[0], *sides[1], torch.get_num_threads())
     return centered_means(*map(torch.from_numpy, found))
 
 
 def gaussian_sums(x: Tensor, y: Tensor | None, scales: Tensor) -> Tensor:
     """(B,) float64."""
-    sums = _native().gaussian_kernel_sums(_wide(x), _wide(y), _wide(scales), torch.get_num_threads())
+    sums = compiled().gaussian_kernel_sums(_wide(x), _wide(y), _wide(scales), torch.get_num_threads())
     return torch.from_numpy(sums)
 
 
 def gaussian_gradients(x: Tensor, y: Tensor | None, scales: Tensor, weights: Tensor) -> tuple[Tensor, Tensor | None]:
     """Gradients (n, d), (m, d) or None, float64."""
-    to_x, to_y = _native().gaussian_kernel_gradients(
+    to_x, to_y = compiled().gaussian_kernel_gradients(
         _wide(x), _wide(y), _wide(scales), _wide(weights), torch.get_num_threads()
     )
     return torch.from_numpy(to_x), None if to_y is None else torch.from_numpy(to_y)
@@ -68,7 +63,7 @@ def gaussian_gradients(x: Tensor, y: Tensor | None, scales: Tensor, weights: Ten
 
 def stress(x: Tensor, y: Tensor, needs: tuple[bool, bool]) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """(value (), gradient of x or None, gradient of y or None), float64."""
-    value, *gradients = _native().stress(_wide(x), _wide(y), *needs, torch.get_num_threads())
+    value, *gradients = compiled().stress(_wide(x), _wide(y), *needs, torch.get_num_threads())
     to_x, to_y = (None if gradient is None else torch.from_numpy(gradient) for gradient in gradients)
     return torch.tensor(value, dtype=torch.float64), to_x, to_y
 

@@ -10,7 +10,6 @@ The picture of the rows, in which a metric is a distance, is the one of torch/sc
 
 from __future__ import annotations
 
-import importlib
 import math
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from msma_fast.backends import native_tree
+from msma_fast.backends.native import compiled, problem
 from msma_fast.backends.torch import knn as torch_knn
 from msma_fast.backends.torch import screen as screens
 from msma_fast.backends.torch.admissible import Admissible
@@ -60,20 +60,16 @@ class Sides(NamedTuple):
     offset: Tensor | None
 
 
-def _native() -> Any:
-    return importlib.import_module("msma_fast._native")
-
-
 def column_ranges(values: Tensor) -> tuple[Tensor, Tensor]:
     """(low (d,), high (d,)) float64 of (n, d); NaN where a column is not finite."""
-    low, high = _native().column_ranges(values.numpy(), torch.get_num_threads())
+    low, high = compiled().column_ranges(values.numpy(), torch.get_num_threads())
     return torch.from_numpy(low), torch.from_numpy(high)
 
 
 def find_units(values: Tensor, labels: Tensor | None) -> Units | None:
     """As torch/collapse.find_units."""
     label = None if labels is None else labels.to(torch.int32).contiguous().numpy()
-    found = _native().find_units(values.numpy(), label, torch.get_num_threads())
+    found = compiled().find_units(values.numpy(), label, torch.get_num_threads())
     return None if found is None else Units(*map(torch.from_numpy, found))
 
 
@@ -81,17 +77,17 @@ def expand(units: Units, keys: Tensor, found: Tensor, own: Tensor | None, k: int
     """As torch/collapse.expand."""
     near = keys.contiguous().numpy(), found.contiguous().numpy(), None if own is None else own.contiguous().numpy()
     parts = (part.numpy() for part in (units.members, units.start, units.size))
-    best, points = _native().expand_units(*parts, *near, k, torch.get_num_threads())
+    best, points = compiled().expand_units(*parts, *near, k, torch.get_num_threads())
     return torch.from_numpy(best), torch.from_numpy(points)
 
 
 def root(values: Tensor) -> Tensor:
     """The correctly rounded square root of float64 values."""
-    return torch.from_numpy(_native().roots(values.contiguous().numpy(), torch.get_num_threads()))
+    return torch.from_numpy(compiled().roots(values.contiguous().numpy(), torch.get_num_threads()))
 
 
 def _encode(rows: Rows, shift: Tensor, scale: float, loss: float, absolute: float, extra: Tensor | None) -> Any:
-    return _native().encode(
+    return compiled().encode(
         rows.values.numpy(),
         None if rows.norms is None else rows.norms.numpy(),
         shift.numpy(),
@@ -181,9 +177,7 @@ def _product_sides(x: Rows, y: Rows) -> Sides | None:
 
 
 def _problem(kernel: Kernel, x: Rows, y: Rows) -> Any:
-    from msma_fast.backends.native import problem
-
-    return _native().Problem(*problem(kernel, x, y), torch.get_num_threads())
+    return compiled().Problem(*problem(kernel, x, y), torch.get_num_threads())
 
 
 def _labels(labels: Tensor | None) -> Tensor | None:
@@ -201,7 +195,7 @@ def _rules(admissible: Admissible, rows: Tensor | None = None) -> Any:
             return None
         return (values if rows is None or not of_rows else values[rows]).contiguous().numpy()
 
-    return _native().Rules(
+    return compiled().Rules(
         array(admissible.own),
         None if rows is None else rows.contiguous().numpy(),
         array(_labels(admissible.groups)),
@@ -234,10 +228,10 @@ def _partitioned(kernel: Kernel, x: Rows, y: Rows, admissible: Admissible) -> bo
     return native_tree.serves(kernel, x) and x.values.shape[1] <= limit and knows_own
 
 
-def search(search: torch_knn.Search) -> torch_knn.Found:
+def search(wanted: torch_knn.Search) -> torch_knn.Found:
     """The exact neighbours of every row of x among the rows of y. Rows that the screen cannot certify, and searches that
     it does not serve, give every pair a key."""
-    kernel, x, y, admissible, k = search[1:]
+    kernel, x, y, admissible, k = wanted[1:]
     n, m = x.values.shape[0], y.values.shape[0]
     labels = _labels(admissible.groups), _labels(admissible.point_groups), admissible.window
     if 4 * k <= m and _partitioned(kernel, x, y, admissible) and _finite(x, y):
@@ -245,16 +239,16 @@ def search(search: torch_knn.Search) -> torch_knn.Found:
         return torch_knn.Found(keys, indices, compared, torch.zeros(n, dtype=torch.int64))
     both = sides(kernel, x, y) if 4 * k <= m else None
     if both is None:
-        keys, indices = map(torch.from_numpy, _native().direct_knn(_problem(kernel, x, y), _rules(admissible), k))
+        keys, indices = map(torch.from_numpy, compiled().direct_knn(_problem(kernel, x, y), _rules(admissible), k))
         level = torch.full((n,), torch_knn.ALL_KEYS, dtype=torch.int64)
         return torch_knn.Found(keys, indices, admissible.counts(n, m), level)
     arguments = _screened(kernel, x, y, both, admissible)
-    keys, indices, candidates = map(torch.from_numpy, _native().screened_knn(*arguments, k))
+    keys, indices, candidates = map(torch.from_numpy, compiled().screened_knn(*arguments, k))
     level = torch.zeros(n, dtype=torch.int64)
     rows = (candidates < 0).nonzero().squeeze(1)
     if rows.numel():
-        problem = _problem(kernel, x.take(rows), y)
-        keys[rows], indices[rows] = map(torch.from_numpy, _native().direct_knn(problem, _rules(admissible, rows), k))
+        lost = _problem(kernel, x.take(rows), y)
+        keys[rows], indices[rows] = map(torch.from_numpy, compiled().direct_knn(lost, _rules(admissible, rows), k))
         level[rows] = torch_knn.ALL_KEYS
         candidates[rows] = admissible.counts(n, m)[rows]
     return torch_knn.Found(keys, indices, candidates, level)
@@ -268,8 +262,8 @@ def count(kernel: Kernel, x: Rows, y: Rows, threshold: Tensor, admissible: Admis
     both = sides(kernel, x, y)
     limits = threshold.contiguous().numpy()
     if both is None:
-        return torch.from_numpy(_native().direct_count(_problem(kernel, x, y), _rules(admissible), limits))
-    return torch.from_numpy(_native().screened_count(*_screened(kernel, x, y, both, admissible), limits))
+        return torch.from_numpy(compiled().direct_count(_problem(kernel, x, y), _rules(admissible), limits))
+    return torch.from_numpy(compiled().screened_count(*_screened(kernel, x, y, both, admissible), limits))
 
 
 def over(keys: Keys) -> Keys:

@@ -9,12 +9,12 @@ for every instruction set and thread count. Threads: torch.get_num_threads(). Na
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from msma_fast.backends.native import array, compiled
 from msma_fast.backends.torch.kernel import Kernel, Rows
 
 KINDS = frozenset(["sqeuclidean", "manhattan", "chebyshev", "minkowski"])
@@ -36,7 +36,7 @@ def tree_knn(
     Raises ValueError where shapes or dtypes do not fit.
     """
     problem = _problem(kernel, x, y)
-    keys, indices, candidates = _native().tree_knn(*problem, k, *_admissible(groups, point_groups, window))
+    keys, indices, candidates = compiled().tree_knn(*problem, k, *_admissible(groups, point_groups, window))
     return torch.from_numpy(keys), torch.from_numpy(indices), torch.from_numpy(candidates)
 
 
@@ -50,28 +50,17 @@ def tree_count(
     window: int,
 ) -> Tensor:
     """How many admissible rows of y have a key at or below the row's threshold; (n,) float64 thresholds. Else as tree_knn."""
-    thresholds = _array("threshold_keys", threshold_keys)
+    thresholds = array("threshold_keys", threshold_keys)
     problem = _problem(kernel, x, y)
-    return torch.from_numpy(_native().tree_count(*problem, thresholds, *_admissible(groups, point_groups, window)))
-
-
-def _native() -> Any:
-    return importlib.import_module("msma_fast._native")
+    return torch.from_numpy(compiled().tree_count(*problem, thresholds, *_admissible(groups, point_groups, window)))
 
 
 def _problem(kernel: Kernel, x: Rows, y: Rows) -> tuple[Any, ...]:
-    points = None if x is y else _array("y", y.values)
-    return kernel.kind, int(kernel.p), _array("x", x.values), points
+    points = None if x is y else array("y", y.values)
+    return kernel.kind, int(kernel.p), array("x", x.values), points
 
 
 def _admissible(groups: Tensor | None, point_groups: Tensor | None, window: int) -> tuple[Any, ...]:
-    labels = None if groups is None else _array("groups", groups)
-    point_labels = None if point_groups is None else _array("point_groups", point_groups)
+    labels = None if groups is None else array("groups", groups)
+    point_labels = None if point_groups is None else array("point_groups", point_groups)
     return labels, point_labels, window, torch.get_num_threads()
-
-
-def _array(name: str, tensor: Tensor) -> Any:
-    """The tensor's memory as a numpy array; copied only where it is not contiguous."""
-    if tensor.device.type != "cpu":
-        raise ValueError(f"{name}: expected a CPU tensor, got one on {tensor.device}")
-    return tensor.detach().contiguous().numpy()

@@ -13,15 +13,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from msma_fast.backends.torch.exact import between, number_at
 from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
 from msma_fast.backends.torch.prepare import distances_of
 
 _BLOCK = 1 << 21
-
-
-def _number(order: Tensor) -> Tensor:
-    """The float64 with this place in the order of all float64 numbers; 0 is the place of zero."""
-    return torch.where(order >= 0, order, torch.iinfo(torch.int64).min - order).view(torch.float64)
 
 
 def thresholds(bounds: Tensor, closed: bool, metric: str) -> Tensor:
@@ -31,12 +27,12 @@ def thresholds(bounds: Tensor, closed: bool, metric: str) -> Tensor:
     high = torch.full_like(bounds, torch.inf).view(torch.int64)
     low = -high
     while bool((low < high).any()):
-        middle = (low >> 1) + (high >> 1) + (low & high & 1)  # low + high would overflow
-        distance = distances_of(_number(middle), metric, 2.0)
+        middle = between(low, high)
+        distance = distances_of(number_at(middle), metric, 2.0)
         reached = torch.where(strict, distance > bounds, distance >= bounds)
         high = torch.where(reached, middle, high)
         low = torch.where(reached, low, middle + 1)
-    return _number(high)
+    return number_at(high)
 
 
 def count_keys(

@@ -1,4 +1,6 @@
-"""Correctly rounded square roots: torch.sqrt of float64 on a CPU may be off by a unit in the last place.
+"""Float64 to the bit: the order of all numbers, and correctly rounded square roots.
+
+torch.sqrt of float64 on a CPU may be off by a unit in the last place.
 
 s = sqrt(v) is repaired: the exact residual v - s s (Dekker's product by splitting) says on which side of the rounding
 boundary s lies, and s steps to its neighbour. v is first scaled by an even power of two into [1, 4).
@@ -46,3 +48,13 @@ def sqrt(v: Tensor) -> Tensor:
     root = s * _power_of_two(half)
     ordinary = (v > 0) & (v < float("inf"))
     return torch.where(ordinary, root, torch.sqrt(v))
+
+
+def number_at(order: Tensor) -> Tensor:
+    """The float64 at each place (int64) in the order of all float64 numbers; 0 is the place of zero."""
+    return torch.where(order >= 0, order, torch.iinfo(torch.int64).min - order).view(torch.float64)
+
+
+def between(low: Tensor, high: Tensor) -> Tensor:
+    """The place halfway, rounded down; low + high itself would overflow."""
+    return (low >> 1) + (high >> 1) + (low & high & 1)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from msma_fast.backends.torch import screen as screens
 from msma_fast.backends.torch.admissible import Admissible
-from msma_fast.backends.torch.exact import sqrt
+from msma_fast.backends.torch.exact import between, number_at, sqrt
 from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
 from msma_fast.backends.torch.prepare import distances_of, key_of_distance
 
@@ -43,12 +43,6 @@ def inside(
 _INFINITE = 0x7FF0000000000000  # the bits of float64 infinity
 
 
-def _from_order(order: Tensor) -> Tensor:
-    """float64 numbers from integers of the same order: the bits of their sizes, negative for negative numbers."""
-    size = order.abs().view(torch.float64)
-    return torch.where(order < 0, -size, size)
-
-
 def key_threshold(
     radius: Tensor, metric: str, p: float, closed: bool, root: Callable[[Tensor], Tensor] = sqrt
 ) -> Tensor:
@@ -57,10 +51,10 @@ def key_threshold(
     low = torch.full_like(radius, -_INFINITE - 1 if metric == "inner_product" else -1, dtype=torch.int64)
     none, high = low, torch.full_like(low, _INFINITE + 1)
     for _ in range(64):
-        middle = (low >> 1) + (high >> 1) + (low & high & 1)
-        hit = (middle > none) & inside(_from_order(middle), radius, metric, p, closed, root)
+        middle = between(low, high)
+        hit = (middle > none) & inside(number_at(middle), radius, metric, p, closed, root)
         low, high = torch.where(hit, middle, low), torch.where(hit, high, middle)
-    return torch.where(low == none, -math.inf, _from_order(low))
+    return torch.where(low == none, -math.inf, number_at(low))
 
 
 def radius_count(
