@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from msma_fast._arrays import float_tensor, from_array
+from msma_fast.backends import registry
 from msma_fast.metrics import METRICS
 
 # How far from one the sum of a probability row may be: the rounding of a softmax in that precision, with room.
@@ -26,7 +27,7 @@ def points(name: str, value: Any, *, ndims: tuple[int, ...] | None = (2, 3), che
         raise ValueError(f"{name}: expected an array of shape {wanted}, got shape {tuple(tensor.shape)}")
     if tensor.numel() == 0:
         raise ValueError(f"{name}: expected at least one row and one column, got an empty array {tuple(tensor.shape)}")
-    if check_finite and not bool(torch.isfinite(tensor).all()):
+    if check_finite and not registry.run("all_finite", tensor.device, "", tensor):
         bad = int((~torch.isfinite(tensor)).sum())
         kind = "NaN" if bool(torch.isnan(tensor).any()) else "inf"
         raise ValueError(

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # A module's layer is that of its longest listed prefix. A module without a layer is an error: place it.
 LAYERS = {
     "msma_fast": "root",
-    **{f"msma_fast.{name}": "leaf" for name in ("metrics", "results", "_arrays", "_checks", "_version")},
+    **{f"msma_fast.{name}": "leaf" for name in ("metrics", "results", "_arrays", "_version")},
     "msma_fast.backends": "backends",
     "msma_fast.backends.registry": "registry",
     **{f"msma_fast.backends.{name}": f"backends.{name}" for name in ("torch", "native", "cuda", "triton")},
@@ -35,6 +35,7 @@ LAYERS = {
     **{
         f"msma_fast.{name}": "engine"
         for name in (
+            "_checks",
             "distances",
             "neighbors",
             "information",

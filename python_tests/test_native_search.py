@@ -154,9 +154,11 @@ print([t.attacked(m, "gaussian", s)[1] > 0 for m in ("euclidean", "inner_product
 
 
 def test_rows_with_too_many_candidates_get_every_key() -> None:
-    """Two tight clusters far apart: within a cluster eight bits cannot tell anything."""
+    """Two tight clusters far apart and far from their coordinate-wise median: within a cluster eight bits cannot tell
+    anything."""
     rng = np.random.default_rng(0)
-    x = (rng.standard_normal((4000, 32)) * 1e-3 + np.repeat([[-1e3], [1e3]], 2000, 0)).astype(np.float32)
+    centre = 1e3 * rng.choice([-1.0, 1.0], 32)
+    x = (rng.standard_normal((4000, 32)) * 1e-3 + np.repeat([centre, -centre], 2000, 0)).astype(np.float32)
     found, stats = mf.knn(x, 3, backend="native", return_stats=True)
     assert (stats.widened == 2).all()
     assert (stats.candidates == 3999).all()

@@ -73,6 +73,39 @@ py::tuple ranges(const py::array& values, int threads) {
     return py::make_tuple(low, high);
 }
 
+bool finite_values(const py::array& values, int threads) {
+    check_threads(threads);
+    if (!(values.flags() & py::array::c_style) || !(values.flags() & kAligned)) {
+        refuse("values", "a contiguous float32 or float64 array", values);
+    }
+    const bool wide = py::isinstance<py::array_t<double>>(values);
+    if (!wide && !py::isinstance<py::array_t<float>>(values)) {
+        refuse("values", "a contiguous float32 or float64 array", values);
+    }
+    const void* data = values.data();
+    const int64_t count = values.size();
+    const py::gil_scoped_release unlocked;
+    return wide ? all_finite(static_cast<const double*>(data), count, threads)
+                : all_finite(static_cast<const float*>(data), count, threads);
+}
+
+template <typename T>
+void medians_of(const py::array& values, const OptionalArray& norms, int64_t step, int threads, double* out) {
+    Rows<T> rows = plain_rows<T>(values);
+    if (norms) rows.norms = vector_of<double>("norms", *norms, rows.count, "float64");
+    const py::gil_scoped_release unlocked;
+    column_medians(rows, step, threads, out);
+}
+
+py::array_t<double> medians(const py::array& values, const OptionalArray& norms, int64_t step, int threads) {
+    const bool wide = check_values(values, threads);
+    if (step < 1) throw py::value_error("step: expected at least 1, got " + std::to_string(step));
+    if (values.shape(0) < 1) refuse("values", "at least one row", values);
+    py::array_t<double> found(values.shape(1));
+    (wide ? medians_of<double> : medians_of<float>)(values, norms, step, threads, found.mutable_data());
+    return found;
+}
+
 py::array_t<int64_t> array_of(const std::vector<int64_t>& values) {
     return py::array_t<int64_t>(static_cast<py::ssize_t>(values.size()), values.data());
 }
@@ -266,6 +299,10 @@ void bind_screen(py::module_& m) {
           "threads"_a, "Codes of the picture (values / norms - shift) scale of rows (n, d) float32 or float64.");
     m.def("column_ranges", &ranges, py::arg("values").noconvert(), "threads"_a,
           "(low (d,), high (d,)) float64 of the columns of (n, d); NaN where a column holds NaN or inf.");
+    m.def("all_finite", &finite_values, py::arg("values").noconvert(), "threads"_a,
+          "Whether a contiguous float32 or float64 array of any shape holds neither NaN nor inf.");
+    m.def("column_medians", &medians, py::arg("values").noconvert(), py::arg("norms").noconvert().none(true), "step"_a,
+          "threads"_a, "Medians (d,) float64 of values / norms over every step-th row of (n, d).");
     m.def("find_units", &units_of, py::arg("values").noconvert(), py::arg("labels").noconvert().none(true), "threads"_a,
           "(first, unit, members, start, size) of equal rows, or None where no row is repeated.");
     m.def("expand_units", &expand, py::arg("members").noconvert(), py::arg("start").noconvert(),

@@ -61,12 +61,12 @@ struct Encoder {
     void (*encode)(const Picture&, const Rows<T>&, const double* extra, Range panels, float* scratch, const Codes&);
 };
 
-// Pairs of a tile that may matter to their row, and to their column: r << 8 | c, in order.
-constexpr int kAtOnce = 4;
+// Pairs of a tile that may matter to their row, as r << 8 | c, and those that may matter to their column, with
+// kToColumn added; in no order. Whole vectors are written: there is room for one behind the last.
+constexpr int32_t kToColumn = 1 << 16;
 struct Hits {
-    int row_count, column_count;
-    uint16_t row[kMostTileRows * kPanel + kAtOnce];
-    uint16_t column[kMostTileRows * kPanel + kAtOnce];
+    int32_t count;
+    int32_t place[2 * kMostTileRows * kPanel + 16];
 };
 struct TileSize {
     int64_t rows, columns;
@@ -98,9 +98,9 @@ struct ScreenBody {
     // A value that at least k of the `count` values do not exceed, close to the k-th smallest; count is a whole number
     // of 16, inf values are never counted: inf where fewer than k are finite.
     float (*select)(const float* values, int64_t count, int64_t k);
-    // Moves the entries with a lower bound that is not above `top` to the front, in order; how many there are. The
-    // arrays have room for whole sixteens.
-    int32_t (*keep)(float* upper, float* lower, int32_t* column, int32_t count, float top);
+    // best: the smallest values so far, ascending in `lines` lines of 16 on cache lines of their own, the very first -inf.
+    // Puts the value in its place; the largest falls out.
+    void (*insert)(float* best, int64_t lines, float value);
     void (*judge_product)(const ProductMarks& strip, const ProductMarks& panel, const int32_t* products, TileSize,
                           Hits&);
     Encoder<float> narrow;

@@ -2,8 +2,9 @@
 //
 // Every row keeps a reservoir of the pairs that may still be among its k nearest: the k-th smallest upper bound
 // distance + spread_i + spread_j is its certified radius tau, and pairs whose lower bound is above tau are left out,
-// first by the comparison of whole tiles, then when a full reservoir is thinned out. What remains gets canonical keys
-// in the order of the lower bounds until these rise above the k-th key: that is all that can matter.
+// first by the comparison of whole tiles, then when a full reservoir is thinned out. A small k has its upper bounds kept
+// in order, so that tau follows every pair. What remains gets canonical keys as long as its lower bounds do not rise
+// above the k-th key: that is all that can matter.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -17,36 +18,32 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// What a row keeps of its pairs: upper and lower bounds (both without the row's own spread) and columns.
-struct Reservoir {
-    float *upper, *lower;
-    int32_t* column;
-
-    Reservoir(float* words, int64_t capacity)
-        : upper(words), lower(words + capacity), column(reinterpret_cast<int32_t*>(words + 2 * capacity)) {}
+// A pair of a row: its lower bound, without the row's own spread, and its column.
+struct Entry {
+    float lower;
+    int32_t column;
+    bool operator<(const Entry& other) const {
+        return lower < other.lower || (lower == other.lower && column < other.column);
+    }
 };
 
 // Reservoirs start small; rows with many candidates get more room, up to a share of the columns and of the memory.
 class Reservoirs {
   public:
     Reservoirs(int64_t rows, int64_t columns, int64_t k, int threads)
-        : first_((2 * k + 34 + 15) / 16 * 16),
+        : first_((2 * k + 34 + 7) / 8 * 8),
           limit_(std::max<int64_t>(16 * k + 512, columns / 4)),
           room_(kGrowth * threads),
-          slab_(rows * first_ * 3),
+          slab_(rows * first_),
           grown_(static_cast<size_t>(rows)),
           count_(static_cast<size_t>(rows), 0),
-          capacity_(static_cast<size_t>(rows), static_cast<int32_t>(first_)),
-          full_(static_cast<size_t>(rows), static_cast<int32_t>(std::min<int64_t>(first_, k + kFresh))) {}
+          capacity_(static_cast<size_t>(rows), static_cast<int32_t>(first_)) {}
 
-    Reservoir of(int64_t i) const {
-        const Buffer<float>& own = grown_[static_cast<size_t>(i)];
-        return own ? Reservoir(own.get(), capacity(i)) : Reservoir(slab_.get() + i * first_ * 3, first_);
+    Entry* of(int64_t i) const {
+        const Buffer<Entry>& own = grown_[static_cast<size_t>(i)];
+        return own ? own.get() : slab_.get() + i * first_;
     }
     int32_t& count(int64_t i) { return count_[static_cast<size_t>(i)]; }
-    // Entries at which the row is thinned out again: a few new ones, so that its radius follows closely.
-    int32_t& full(int64_t i) { return full_[static_cast<size_t>(i)]; }
-    void refill(int64_t i) { full(i) = std::min(capacity(i), count(i) + kFresh); }
     int32_t capacity(int64_t i) const { return capacity_[static_cast<size_t>(i)]; }
 
     // Twice the room for row i; false where the row has too many candidates or the memory is used up.
@@ -57,32 +54,54 @@ class Reservoirs {
             used_.fetch_sub(wider);
             return false;
         }
-        Buffer<float> words(3 * wider);
-        const Reservoir from = of(i), to(words.get(), wider);
-        std::copy_n(from.upper, count(i), to.upper);
-        std::copy_n(from.lower, count(i), to.lower);
-        std::copy_n(from.column, count(i), to.column);
+        Buffer<Entry> entries(wider);
+        std::copy_n(of(i), count(i), entries.get());
         if (grown_[static_cast<size_t>(i)]) used_.fetch_sub(capacity(i));
-        grown_[static_cast<size_t>(i)] = std::move(words);
+        grown_[static_cast<size_t>(i)] = std::move(entries);
         capacity_[static_cast<size_t>(i)] = static_cast<int32_t>(wider);
         return true;
     }
     void drop(int64_t i) {
         if (grown_[static_cast<size_t>(i)]) used_.fetch_sub(capacity(i));
-        grown_[static_cast<size_t>(i)] = Buffer<float>();
+        grown_[static_cast<size_t>(i)] = Buffer<Entry>();
         capacity_[static_cast<size_t>(i)] = static_cast<int32_t>(first_);
         count(i) = 0;
     }
 
   private:
-    static constexpr int32_t kFresh = 32;
-    static constexpr int64_t kGrowth = (int64_t{32} << 20) / 12;  // entries in 32 MiB a thread
+    static constexpr int64_t kGrowth = (int64_t{32} << 20) / sizeof(Entry);  // entries in 32 MiB a thread
 
     int64_t first_, limit_, room_;
     std::atomic<int64_t> used_{0};
-    Buffer<float> slab_;
-    std::vector<Buffer<float>> grown_;
-    std::vector<int32_t> count_, capacity_, full_;
+    Buffer<Entry> slab_;
+    std::vector<Buffer<Entry>> grown_;
+    std::vector<int32_t> count_, capacity_;
+};
+
+// The k smallest upper bounds of every row, ascending behind a first -inf; see ScreenBody::insert. Only for small k.
+class Uppers {
+  public:
+    Uppers(int64_t rows, int64_t k)
+        : k_(k), lines_(k <= kMostKept ? k / kLine + 1 : 0), values_(rows * lines_ * kLine + 1) {
+        std::fill_n(values_.get(), rows * lines_ * kLine, kInfinity);
+        for (int64_t i = 0; lines_ && i < rows; ++i) values_[i * lines_ * kLine] = -kInfinity;
+    }
+
+    bool kept() const { return lines_ > 0; }
+    void fetch(int64_t i) const { __builtin_prefetch(values_.get() + i * lines_ * kLine, 1); }
+    // The k-th smallest upper bound of row i, this one counted.
+    float with(int64_t i, float upper, const ScreenBody& body) const {
+        float* row = values_.get() + i * lines_ * kLine;
+        body.insert(row, lines_, upper);
+        return row[k_];
+    }
+
+  private:
+    static constexpr int64_t kLine = 16;
+    static constexpr int64_t kMostKept = 4 * kLine - 1;  // beyond it an occasional selection costs less
+
+    int64_t k_, lines_;
+    Buffer<float> values_;
 };
 
 // The bounds of a distance in a symmetric picture, and of -2 x.y where only the product is bounded.
@@ -99,6 +118,7 @@ class Knn {
           k_(k),
           body_(best_screen_body()),
           reservoirs_(x_.count, y_.count, k, problem.threads),
+          uppers_(x_.count, k),
           lost_(static_cast<size_t>(x_.count), 0),
           workspace_(static_cast<size_t>(problem.threads)) {
         for (int64_t i = 0; i < x_.count; ++i) {
@@ -106,8 +126,23 @@ class Knn {
         }
     }
 
-    void row_hit(int, int64_t i, int64_t j, int32_t sum) { add(i, j, i, j, sum); }
-    void column_hit(int, int64_t i, int64_t j, int32_t sum) { add(j, i, i, j, sum); }
+    // Pair (i, j), where it still matters to row i.
+    void hit(int worker, int64_t i, int64_t j, float value) {
+        const float apart = width(i, j), lower = value - apart;
+        if (lower > thresholds.reach[i] || lost_[static_cast<size_t>(i)] || !problem_.rules.admit(i, j)) return;
+        int32_t& count = reservoirs_.count(i);
+        reservoirs_.of(i)[count] = {lower, static_cast<int32_t>(j)};
+        if (uppers_.kept()) tighten(i, uppers_.with(i, value + apart, body_));
+        if (++count < reservoirs_.capacity(i)) return;
+        thin_out(worker, i);
+        if (4 * count > 3 * reservoirs_.capacity(i) && !reservoirs_.grow(i)) give_up(i);
+    }
+    void fetch(int64_t i) {
+        static const bool on = !std::getenv("NOPF");
+        if (!on) return;
+        __builtin_prefetch(reservoirs_.of(i) + reservoirs_.count(i), 1);
+        uppers_.fetch(i);
+    }
     void task_end(int) {}
 
     // A first radius for every row from a sample of the columns, without a reservoir: upper bounds fall into disjoint
@@ -141,15 +176,8 @@ class Knn {
     }
 
   private:
-    struct Bounded {
-        float lower;
-        int32_t column;
-        bool operator<(const Bounded& other) const {
-            return lower < other.lower || (lower == other.lower && column < other.column);
-        }
-    };
     struct Workspace {
-        std::vector<Bounded> bounded;
+        std::vector<float> uppers;
         std::vector<Neighbor> found;
         std::vector<int64_t> rows, columns;
         std::vector<double> keys;
@@ -188,50 +216,45 @@ class Knn {
         }
     }
 
-    // Pair (i, j) of the search, screened as (a, b).
-    void add(int64_t i, int64_t j, int64_t a, int64_t b, int32_t sum) {
-        if (lost_[static_cast<size_t>(i)] || !problem_.rules.admit(i, j)) return;
-        float value, width;
-        if constexpr (product) {
-            value = -2.0f * x_.step[a] * y_.step[b] * static_cast<float>(sum);
-            width = raised(2.0f * (x_.length[a] * y_.spread[b] + x_.spread[a] * y_.length[b]));
-        } else {
-            const float step = 2.0f * x_.step[a] * y_.step[b];
-            const float square = x_.square[a] + y_.square[b] - step * static_cast<float>(sum);
-            value = std::sqrt(std::max(0.0f, square));
-            width = y_.spread[j];
-        }
-        const Reservoir reservoir = reservoirs_.of(i);
-        int32_t& count = reservoirs_.count(i);
-        reservoir.upper[count] = value + width;
-        reservoir.lower[count] = value - width;
-        reservoir.column[count] = static_cast<int32_t>(j);
-        if (++count < reservoirs_.full(i)) return;
-        thin_out(i);
-        if (4 * count > 3 * reservoirs_.capacity(i) && !reservoirs_.grow(i)) return give_up(i);
-        reservoirs_.refill(i);
+    // What the bounds of a pair lie apart from its value, without the row's own spread.
+    float width(int64_t i, int64_t j) const {
+        if constexpr (!product) return y_.spread[j];
+        return raised(2.0f * (x_.length[i] * y_.spread[j] + x_.spread[i] * y_.length[j]));
     }
 
-    // The radius of row i from its reservoir, and only the entries whose lower bound is not above it.
-    void thin_out(int64_t i) {
-        const Reservoir reservoir = reservoirs_.of(i);
+    // Only the entries whose lower bound is not above the radius of the row, which is brought up to date first.
+    void thin_out(int worker, int64_t i) {
+        Entry* entries = reservoirs_.of(i);
         int32_t& count = reservoirs_.count(i);
-        const int64_t whole = ceil_div(count, 16) * 16;
-        std::fill(reservoir.upper + count, reservoir.upper + whole, kInfinity);
-        tighten(i, body_.select(reservoir.upper, whole, k_));
-        count = body_.keep(reservoir.upper, reservoir.lower, reservoir.column, count, thresholds.reach[i]);
+        if (!uppers_.kept()) {
+            std::vector<float>& uppers = workspace_[static_cast<size_t>(worker)].uppers;
+            uppers.assign(static_cast<size_t>(ceil_div(count, 16) * 16 + 16), kInfinity);
+            float* aligned = uppers.data() + (16 - reinterpret_cast<uintptr_t>(uppers.data()) / 4 % 16) % 16;
+            for (int32_t e = 0; e < count; ++e) {
+                aligned[e] = entries[e].lower + 2.0f * width(i, entries[e].column);
+            }
+            tighten(i, body_.select(aligned, ceil_div(count, 16) * 16, k_));
+        }
+        const float reach = thresholds.reach[i];
+        int32_t kept = 0;
+        for (int32_t e = 0; e < count; ++e) {
+            const Entry entry = entries[e];
+            entries[kept] = entry;
+            kept += !(entry.lower > reach);
+        }
+        count = kept;
     }
 
     // At least k admissible columns have an upper bound (without the row's spread) of at most `upper`.
     void tighten(int64_t i, float upper) {
+        float &reach = thresholds.reach[i], &outer = thresholds.outer[i];
         if constexpr (product) {
-            if (upper < thresholds.reach[i]) thresholds.reach[i] = thresholds.outer[i] = upper;
+            reach = outer = std::min(upper, reach);
         } else {
-            // The row's spread once for the upper bound and once for the lower bounds it is compared with.
-            const float reach = raised(raised(upper + x_.spread[i]) + x_.spread[i]);
-            if (!(reach < thresholds.reach[i])) return;
-            thresholds.reach[i] = reach;
-            thresholds.outer[i] = raised(reach * reach) - x_.square[i];
+            // The row's spread once for the upper bound and once for the lower bounds it is compared with. No branch:
+            // every second pair would be guessed wrong.
+            reach = std::min(raised(raised(upper + x_.spread[i]) + x_.spread[i]), reach);
+            outer = raised(reach * reach) - x_.square[i];
         }
     }
 
@@ -256,51 +279,48 @@ class Knn {
 
     int64_t finish_row(int worker, int64_t i, const KeyBody<T>& body, double* scratch, double* keys, int64_t* indices) {
         Workspace& work = workspace_[static_cast<size_t>(worker)];
-        thin_out(i);
-        const Reservoir reservoir = reservoirs_.of(i);
-        const int32_t count = reservoirs_.count(i);
-        work.bounded.clear();
-        for (int32_t e = 0; e < count; ++e) work.bounded.push_back({reservoir.lower[e], reservoir.column[e]});
-        std::sort(work.bounded.begin(), work.bounded.end());
+        thin_out(worker, i);
+        Entry* entries = reservoirs_.of(i);
+        int64_t count = reservoirs_.count(i);
         work.found.clear();
-        const auto size = static_cast<int64_t>(work.bounded.size());
         int64_t done = 0;
-        while (done < size) {
-            int64_t batch = std::min<int64_t>(done == 0 ? std::max<int64_t>(k_, 8) : 8, size - done);
-            if (done >= k_) {
-                const auto kth = work.found.begin() + (k_ - 1);
-                std::nth_element(work.found.begin(), kth, work.found.end());
-                const double top = screened_key(kth->key, i);
-                int64_t possible = 0;
-                while (possible < batch &&
-                       !(static_cast<double>(work.bounded[static_cast<size_t>(done + possible)].lower) > top)) {
-                    ++possible;
-                }
-                if (possible == 0) break;
-                batch = possible;
-            }
-            work.rows.assign(static_cast<size_t>(batch), i);
-            work.columns.resize(static_cast<size_t>(batch));
-            work.keys.resize(static_cast<size_t>(batch));
-            for (int64_t b = 0; b < batch; ++b) {
-                work.columns[static_cast<size_t>(b)] = work.bounded[static_cast<size_t>(done + b)].column;
-            }
-            body.pairs(*problem_.kernel, problem_.x, problem_.y, work.rows.data(), work.columns.data(), Range{0, batch},
-                       scratch, work.keys.data());
-            for (int64_t b = 0; b < batch; ++b) {
-                work.found.push_back({work.keys[static_cast<size_t>(b)], work.columns[static_cast<size_t>(b)]});
-            }
-            done += batch;
+        if (count > k_ + kSpared) {
+            // The k-th key of the k smallest lower bounds spares the others above it theirs.
+            std::nth_element(entries, entries + k_ - 1, entries + count);
+            give_keys(work, i, entries, k_, body, scratch);
+            done = k_;
+            double largest = -std::numeric_limits<double>::infinity();
+            for (const Neighbor& one : work.found) largest = one.key > largest ? one.key : largest;
+            const double top = screened_key(largest, i);
+            const auto above = [top](const Entry& entry) { return static_cast<double>(entry.lower) > top; };
+            count = std::remove_if(entries + done, entries + count, above) - entries;
         }
-        write_nearest(work.found.data(), static_cast<int64_t>(work.found.size()), k_, keys, indices);
-        return done;
+        give_keys(work, i, entries + done, count - done, body, scratch);
+        write_nearest(work.found.data(), count, k_, keys, indices);
+        return count;
     }
+
+    void give_keys(Workspace& work, int64_t i, const Entry* entries, int64_t count, const KeyBody<T>& body,
+                   double* scratch) {
+        work.rows.assign(static_cast<size_t>(count), i);
+        work.columns.resize(static_cast<size_t>(count));
+        work.keys.resize(static_cast<size_t>(count));
+        for (int64_t e = 0; e < count; ++e) work.columns[static_cast<size_t>(e)] = entries[e].column;
+        body.pairs(*problem_.kernel, problem_.x, problem_.y, work.rows.data(), work.columns.data(), Range{0, count},
+                   scratch, work.keys.data());
+        for (int64_t e = 0; e < count; ++e) {
+            work.found.push_back({work.keys[static_cast<size_t>(e)], entries[e].column});
+        }
+    }
+
+    static constexpr int64_t kSpared = 4;  // so few keys cost less than telling which of them can be left out
 
     const Screened<T>& problem_;
     const Codes &x_, &y_;
     int64_t k_;
     ScreenBody body_;
     Reservoirs reservoirs_;
+    Uppers uppers_;
     std::vector<char> lost_;
     std::vector<Workspace> workspace_;
 };

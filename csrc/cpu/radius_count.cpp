@@ -35,8 +35,20 @@ class Count {
         }
     }
 
-    void row_hit(int worker, int64_t i, int64_t j, int32_t sum) { decide(worker, i, j, i, j, sum); }
-    void column_hit(int worker, int64_t i, int64_t j, int32_t sum) { decide(worker, j, i, i, j, sum); }
+    void hit(int worker, int64_t i, int64_t j, float screened) {
+        const double radius = radius_[static_cast<size_t>(i)], value = static_cast<double>(screened);
+        const double slack = std::fabs(radius) * 0x1p-30, off = width(i, j);
+        if (value - off > radius + slack || !problem_.rules.admit(i, j)) return;
+        if (value + off < radius - slack) {
+            ++counts_[i];
+            return;
+        }
+        Undecided& open = undecided_[static_cast<size_t>(worker)];
+        open.rows.push_back(i);
+        open.columns.push_back(j);
+        if (static_cast<int64_t>(open.rows.size()) >= kFlush) flush(worker);
+    }
+    void fetch(int64_t) {}
     void task_end(int worker) { flush(worker); }
 
   private:
@@ -61,30 +73,11 @@ class Count {
         }
     }
 
-    // Pair (i, j) of the search, screened as (a, b).
-    void decide(int worker, int64_t i, int64_t j, int64_t a, int64_t b, int32_t sum) {
-        if (!problem_.rules.admit(i, j)) return;
-        const double radius = radius_[static_cast<size_t>(i)];
-        double value, width;
-        if constexpr (product) {
-            const double step = static_cast<double>(x_.step[a]) * static_cast<double>(y_.step[b]);
-            value = -2.0 * step * static_cast<double>(sum);
-            width = 2.0 * (static_cast<double>(x_.length[a]) * static_cast<double>(y_.spread[b]) +
-                           static_cast<double>(x_.spread[a]) * static_cast<double>(y_.length[b]));
-        } else {
-            value = std::sqrt(std::max(0.0, screened_square(x_, y_, a, b, sum)));
-            width = static_cast<double>(x_.spread[a]) + static_cast<double>(y_.spread[b]);
-        }
-        const double slack = std::fabs(radius) * 0x1p-30;
-        if (value - width > radius + slack) return;
-        if (value + width < radius - slack) {
-            ++counts_[i];
-            return;
-        }
-        Undecided& open = undecided_[static_cast<size_t>(worker)];
-        open.rows.push_back(i);
-        open.columns.push_back(j);
-        if (static_cast<int64_t>(open.rows.size()) >= kFlush) flush(worker);
+    // The bound of what a pair's screened value may be off.
+    double width(int64_t i, int64_t j) const {
+        const double near = static_cast<double>(x_.spread[i]), far = static_cast<double>(y_.spread[j]);
+        if constexpr (!product) return near + far;
+        return 2.0 * (static_cast<double>(x_.length[i]) * far + near * static_cast<double>(y_.length[j]));
     }
 
     void flush(int worker) {

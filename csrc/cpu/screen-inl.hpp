@@ -85,6 +85,25 @@ inline void lower(float* p, Float a, uint64_t excluded) {
     const Float before = _mm512_load_ps(p);
     _mm512_store_ps(p, _mm512_mask_min_ps(before, static_cast<__mmask16>(~excluded), a, before));
 }
+// Notes the places of the set bits and returns how many there are; a branch on that would guess wrong too often.
+inline int32_t append(int32_t* places, uint64_t bits, int32_t first) {
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i all = _mm512_add_epi32(lane, _mm512_set1_epi32(first));
+    _mm512_storeu_si512(places, _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), all));
+    return __builtin_popcountll(bits);
+}
+inline void insert(float* best, int64_t lines, float value) {
+    const Float x = _mm512_set1_ps(value);
+    Float line = _mm512_load_ps(best + (lines - 1) * kWidth);
+    for (int64_t l = lines - 1; l >= 0; --l) {
+        // Every place takes the smaller of its value and of the larger of x and its neighbour's; the first keeps -inf.
+        const Float before = l > 0 ? _mm512_load_ps(best + (l - 1) * kWidth) : line;
+        const Float neighbor = _mm512_castsi512_ps(
+            _mm512_alignr_epi32(_mm512_castps_si512(line), _mm512_castps_si512(before), kWidth - 1));
+        _mm512_store_ps(best + l * kWidth, _mm512_min_ps(line, _mm512_max_ps(neighbor, x)));
+        line = before;
+    }
+}
 
 #elif defined(MSMA_SCREEN_AVX2)
 
@@ -149,6 +168,22 @@ inline void lower(float* p, Float a, uint64_t excluded) {
     const Float before = _mm256_load_ps(p);
     _mm256_store_ps(p, _mm256_blendv_ps(_mm256_min_ps(a, before), before, keep));
 }
+inline int32_t append(int32_t* places, uint64_t bits, int32_t first) {
+    int32_t count = 0;
+    for (; bits; bits &= bits - 1) places[count++] = first + __builtin_ctzll(bits);
+    return count;
+}
+inline void insert(float* best, int64_t lines, float value) {
+    const Float x = _mm256_set1_ps(value);
+    // Every place takes the smaller of its value and of the larger of x and its neighbour's; the first keeps -inf.
+    for (int64_t e = 16 * lines - kWidth; e > 0; e -= kWidth) {
+        const Float line = _mm256_load_ps(best + e), neighbor = _mm256_loadu_ps(best + e - 1);
+        _mm256_store_ps(best + e, _mm256_min_ps(line, _mm256_max_ps(neighbor, x)));
+    }
+    const Float line = _mm256_load_ps(best);
+    const Float neighbor = _mm256_permutevar8x32_ps(line, _mm256_setr_epi32(0, 0, 1, 2, 3, 4, 5, 6));
+    _mm256_store_ps(best, _mm256_min_ps(line, _mm256_max_ps(neighbor, x)));
+}
 
 #else
 
@@ -182,6 +217,15 @@ inline Float root(Float a) { return a > 0.0f ? __builtin_sqrtf(a) : 0.0f; }
 inline Float add(Float a, Float b) { return a + b; }
 inline void lower(float* p, Float a, uint64_t excluded) {
     if (!(excluded & 1) && a < *p) *p = a;
+}
+inline int32_t append(int32_t* places, uint64_t bit, int32_t first) {
+    *places = first;
+    return bit & 1;
+}
+inline void insert(float* best, int64_t lines, float value) {
+    int64_t e = 16 * lines - 1;
+    for (; e > 0 && best[e - 1] > value; --e) best[e] = best[e - 1];
+    if (value < best[e]) best[e] = value;
 }
 
 #endif
@@ -249,77 +293,39 @@ float select(const float* values, int64_t count, int64_t k) {
     return top;
 }
 
-int32_t keep(float* upper, float* lower, int32_t* column, int32_t count, float top) {
-    int32_t kept = 0;
-#if defined(MSMA_SCREEN_VNNI) || defined(MSMA_SCREEN_AVX512)
-    const Float limit = broadcast(top);
-    for (int32_t e = 0; e < count; e += kWidth) {
-        const auto present = static_cast<__mmask16>(count - e < kWidth ? (1u << (count - e)) - 1 : 0xffffu);
-        const Float low = load(lower + e), high = load(upper + e);
-        const __m512i index = _mm512_load_si512(column + e);
-        const __mmask16 here = present & _mm512_cmp_ps_mask(low, limit, _CMP_NGT_UQ);
-        // A whole vector is written: what lies behind the kept entries has been read already.
-        _mm512_storeu_ps(upper + kept, _mm512_maskz_compress_ps(here, high));
-        _mm512_storeu_ps(lower + kept, _mm512_maskz_compress_ps(here, low));
-        _mm512_storeu_si512(column + kept, _mm512_maskz_compress_epi32(here, index));
-        kept += __builtin_popcount(here);
-    }
-#else
-    for (int32_t e = 0; e < count; ++e) {
-        const float low = lower[e];
-        upper[kept] = upper[e];
-        lower[kept] = low;
-        column[kept] = column[e];
-        kept += !(low > top);
-    }
-#endif
-    return kept;
-}
-
-// The set bits of each mask as r << 8 | c. A few positions are written whether they are there or not: a tile has a
-// handful of hits, and a branch that guesses wrong costs more than all the rest.
-int list_hits(const uint64_t* masks, TileSize size, uint16_t* hits) {
-    const uint64_t present = (uint64_t{1} << size.columns) - 1;
-    unsigned rows = 0;
-    for (int r = 0; r < kRows; ++r) rows |= static_cast<unsigned>((masks[r] & present) != 0) << r;
-    rows &= (1u << size.rows) - 1;
-    int count = 0;
-    for (; rows; rows &= rows - 1) {
-        const int r = __builtin_ctz(rows);
-        uint64_t bits = masks[r] & present;
-        const int here = __builtin_popcountll(bits);
-        const auto row = static_cast<uint16_t>(r << 8);
-        for (int written = 0; written == 0 || written < here; written += kAtOnce) {
-            for (int w = 0; w < kAtOnce; ++w, bits &= bits - 1) {
-                // Without a bit left the position is overwritten by the next row.
-                hits[count + written + w] = static_cast<uint16_t>(row | __builtin_ctzll(bits | (uint64_t{1} << 63)));
-            }
-        }
-        count += here;
-    }
-    return count;
-}
-
 template <bool both>
 void judge_tile(const Marks& strip, const Marks& panel, const int32_t* products, TileSize size, Hits& hits) {
-    uint64_t row_masks[kRows] = {}, column_masks[kRows] = {};
-    for (int64_t c = 0; c < kPanel; c += kWidth) {
-        const Float step = load(panel.step + c), spread = load(panel.spread + c), inner = load(panel.inner + c);
-        const Float reach = load(panel.reach + c), outer = load(panel.outer + c);
-#pragma GCC unroll 8
+    // Numbers of the rows, ready to be broadcast as part of an instruction.
+    float step[kRows], reach[kRows], spread[kRows], outer[kRows], inner[kRows];
+    for (int r = 0; r < kRows; ++r) {
+        step[r] = 2.0f * strip.step[r];
+        reach[r] = 2.0f * strip.reach[r];
+        spread[r] = 2.0f * strip.spread[r];
+        outer[r] = -strip.outer[r];
+        inner[r] = -strip.inner[r];
+    }
+    const uint64_t present = (uint64_t{1} << size.columns) - 1;
+    int32_t count = 0;
+    for (int32_t c = 0; c < kPanel; c += kWidth) {
+        const Float column_step = load(panel.step + c), column_spread = load(panel.spread + c);
+        const Float column_inner = load(panel.inner + c);
+        const Float column_reach = load(panel.reach + c), column_outer = load(panel.outer + c);
+#pragma GCC unroll 16
         for (int r = 0; r < kRows; ++r) {
-            const Float product = multiply(to_float(products + r * kPanel + c), step);
-            const Float twice = broadcast(2.0f * strip.step[r]);
-            const Float to_row = fused(twice, product, fused(broadcast(2.0f * strip.reach[r]), spread, inner));
-            row_masks[r] |= not_less(to_row, broadcast(-strip.outer[r])) << c;
+            const uint64_t wanted = r < size.rows ? present >> c : 0;
+            const Float product = multiply(to_float(products + r * kPanel + c), column_step);
+            const Float to_row =
+                fused(product, broadcast(step[r]), fused(column_spread, broadcast(reach[r]), column_inner));
+            count += append(hits.place + count, not_less(to_row, broadcast(outer[r])) & wanted, r << 8 | c);
             if (both) {
-                const Float to_column = fused(twice, product, fused(broadcast(2.0f * strip.spread[r]), reach, outer));
-                column_masks[r] |= not_less(to_column, broadcast(-strip.inner[r])) << c;
+                const Float to_column =
+                    fused(product, broadcast(step[r]), fused(column_reach, broadcast(spread[r]), column_outer));
+                const uint64_t bits = not_less(to_column, broadcast(inner[r])) & wanted;
+                count += append(hits.place + count, bits, kToColumn | r << 8 | c);
             }
         }
     }
-    hits.row_count = list_hits(row_masks, size, hits.row);
-    hits.column_count = both ? list_hits(column_masks, size, hits.column) : 0;
+    hits.count = count;
 }
 
 void judge(const Marks& strip, const Marks& panel, const int32_t* products, bool both, TileSize size, Hits& hits) {
@@ -328,25 +334,26 @@ void judge(const Marks& strip, const Marks& panel, const int32_t* products, bool
 
 void judge_product(const ProductMarks& strip, const ProductMarks& panel, const int32_t* products, TileSize size,
                    Hits& hits) {
-    uint64_t masks[kRows] = {};
-    for (int64_t c = 0; c < kPanel; c += kWidth) {
+    const uint64_t present = (uint64_t{1} << size.columns) - 1;
+    int32_t count = 0;
+    for (int32_t c = 0; c < kPanel; c += kWidth) {
         const Float step = load(panel.step + c), spread = load(panel.spread + c), length = load(panel.length + c);
-        for (int r = 0; r < kRows; ++r) {
+        for (int r = 0; r < size.rows; ++r) {
             const Float product = multiply(to_float(products + r * kPanel + c), step);
             Float top = multiply(broadcast(2.0f * strip.spread[r]), length);
             top = fused(broadcast(2.0f * strip.length[r]), spread, top);
             top = fused(broadcast(2.0f * strip.step[r]), product, top);
-            masks[r] |= not_less(top, broadcast(-strip.bar[r])) << c;
+            const uint64_t bits = not_less(top, broadcast(-strip.bar[r])) & (present >> c);
+            count += append(hits.place + count, bits, r << 8 | c);
         }
     }
-    hits.row_count = list_hits(masks, size, hits.row);
-    hits.column_count = 0;
+    hits.count = count;
 }
 
 }  // namespace
 
 ScreenBody screen_body() {
-    return {MSMA_CODES_PER_WORD, kRows,           multiply,        judge, lowest, select, keep,
+    return {MSMA_CODES_PER_WORD, kRows,           multiply,        judge, lowest, select, insert,
             judge_product,       {encode<float>}, {encode<double>}};
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <vector>
 
 #include "best_body.hpp"
@@ -30,13 +31,8 @@ inline int64_t panels_of_block(const Codes& codes, int threads) {
     constexpr int64_t words = 96 * 1024;
     const int64_t fitting = words / (codes.groups * kPanel);
     const int64_t most_blocks = codes.panels() / 2048;  // the list of their pairs stays within 50 MB
-    return std::max(most_blocks, std::clamp<int64_t>(std::min(fitting, codes.panels() / (6 * threads)), 1, 12));
-}
-
-// |b_i - b_j|^2 of a pair from its integer product.
-inline double screened_square(const Codes& x, const Codes& y, int64_t i, int64_t j, int32_t product) {
-    const double step = 2.0 * static_cast<double>(x.step[i]) * static_cast<double>(y.step[j]);
-    return static_cast<double>(x.square[i]) + static_cast<double>(y.square[j]) - step * static_cast<double>(product);
+    static const int64_t most = std::getenv("BL") ? atoi(std::getenv("BL")) : 12;
+    return std::max(most_blocks, std::clamp<int64_t>(std::min(fitting, codes.panels() / (6 * threads)), 1, most));
 }
 
 // Moves the products of a tile as the adversary says; see Adversary. Slow: every pair gets a key.
@@ -115,6 +111,13 @@ class Thresholds {
         }
     }
 
+    // The screened distance of a pair from its integer product, or -2 x.y.
+    float value(int64_t i, int64_t j, int32_t sum) const {
+        const float twice = 2.0f * x_.step[i] * y_.step[j] * static_cast<float>(sum);
+        if constexpr (product) return -twice;
+        return std::sqrt(std::max(0.0f, x_.square[i] + y_.square[j] - twice));
+    }
+
     Marks of_rows(int64_t row) const {
         return {x_.step + row, x_.spread + row, x_.inner + row, reach + row, outer + row, x_.square + row};
     }
@@ -137,8 +140,8 @@ class Thresholds {
     float *reach, *outer;  // (x.count,), padded to whole panels
 };
 
-// Calls row_hit(worker, i, j, product) for every pair that may matter to row i, by the thresholds of `policy`, and
-// column_hit likewise with the roles exchanged where the two sides are the same; then task_end(worker) after each task,
+// Calls hit(worker, i, j, value) for every pair that may matter to row i by the thresholds of `policy`, both ways where
+// the two sides are the same; value: the screened distance (of a product: -2 x.y). Then task_end(worker) after each task,
 // while the thread still owns the rows. Every ordered pair of different rows is judged exactly once.
 template <typename T, typename Policy>
 void sweep(const Screened<T>& problem, Policy& policy) {
@@ -153,13 +156,17 @@ void sweep(const Screened<T>& problem, Policy& policy) {
         multiply_tile(problem, body, first_row, panel, products);
         Hits hits;
         policy.thresholds.judge(first_row, first_column, products, both, {rows, columns}, hits);
-        for (int h = 0; h < hits.row_count; ++h) {
-            const int r = hits.row[h] >> 8, c = hits.row[h] & 0xff;
-            policy.row_hit(worker, first_row + r, first_column + c, products[r * kPanel + c]);
+        for (int32_t h = 0; h < hits.count; ++h) {
+            const int64_t row = hits.place[h] >= kToColumn ? first_column + (hits.place[h] & 0xff)
+                                                           : first_row + (hits.place[h] >> 8);
+            policy.fetch(row);
         }
-        for (int h = 0; h < hits.column_count; ++h) {
-            const int r = hits.column[h] >> 8, c = hits.column[h] & 0xff;
-            policy.column_hit(worker, first_row + r, first_column + c, products[r * kPanel + c]);
+        for (int32_t h = 0; h < hits.count; ++h) {
+            const int32_t r = (hits.place[h] >> 8) & 0xff, c = hits.place[h] & 0xff;
+            const int64_t i = first_row + r, j = first_column + c;
+            const float value = policy.thresholds.value(i, j, products[r * kPanel + c]);
+            const bool to_column = hits.place[h] >= kToColumn;
+            policy.hit(worker, to_column ? j : i, to_column ? i : j, value);
         }
     };
     const auto block_pair = [&](int64_t a, int64_t b, int worker) {

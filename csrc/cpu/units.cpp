@@ -2,50 +2,62 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <type_traits>
-#include <utility>
 
 #include "body.hpp"
 #include "buffer.hpp"
 #include "neighbor.hpp"
 #include "parallel.hpp"
+#include "scan_body.hpp"
 #include "work.hpp"
 
 namespace msma {
 namespace {
 
-// Equal rows have equal hashes.
+// Equal rows with equal labels have equal hashes.
 template <typename T>
 Buffer<uint64_t> hash_rows(const Rows<T>& rows, const int32_t* labels, int threads) {
-    using Bits = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
-    const int64_t d = rows.dimension;
     Buffer<uint64_t> hashes(rows.count);
-    std::vector<uint64_t> weights(static_cast<size_t>(d));  // one odd multiplier a column, from a fixed sequence
+    std::vector<uint64_t> weights(static_cast<size_t>(rows.dimension));  // odd, from a fixed sequence
     uint64_t state = 0x13198A2E03707344u;
     for (uint64_t& weight : weights) {
         state = state * 6364136223846793005u + 1442695040888963407u;
         weight = (state ^ (state >> 33)) | 1;
     }
+    const ScanBody<T> body = best_scan_body<T>();
     constexpr int64_t step = 256;
     parallel_for(ceil_div(rows.count, step), threads, [&](int64_t task, int) {
         const Range range = nth(task, step, rows.count);
-        for (int64_t i = range.begin; i < range.end; ++i) {
-            const T* x = rows.row(i);
-            uint64_t total = labels ? static_cast<uint64_t>(labels[i]) * 0xBF58476D1CE4E5B9u : 0;
-            for (int64_t j = 0; j < d; ++j) {
-                const T value = x[j] + T{0};  // -0.0 becomes 0.0
-                Bits bits;
-                std::memcpy(&bits, &value, sizeof bits);
-                uint64_t mixed = bits * 0x9E3779B97F4A7C15u;
-                mixed ^= mixed >> 29;
-                total += mixed * weights[static_cast<size_t>(j)];
-            }
-            hashes[i] = total;
+        body.hash(part(rows, range), weights.data(), hashes.get() + range.begin);
+        for (int64_t i = range.begin; labels && i < range.end; ++i) {
+            hashes[i] += static_cast<uint64_t>(labels[i]) * 0xBF58476D1CE4E5B9u;
         }
     });
     return hashes;
 }
+
+// Open addressing: the first row of each hash value.
+class FirstOf {
+  public:
+    explicit FirstOf(int64_t rows) {
+        while (size_ < 2 * rows) size_ *= 2;
+        slots_.assign(static_cast<size_t>(size_), -1);
+    }
+
+    // The row that came with this hash before, or row i itself, which then stands for it.
+    int64_t find(const uint64_t* hashes, int64_t i) {
+        // High bits of the product depend on every bit of the hash.
+        auto slot = static_cast<int64_t>((hashes[i] * 0x9E3779B97F4A7C15u) >> 32) & (size_ - 1);
+        for (;; slot = (slot + 1) & (size_ - 1)) {
+            int64_t& head = slots_[static_cast<size_t>(slot)];
+            if (head < 0) return head = i;
+            if (hashes[head] == hashes[i]) return head;
+        }
+    }
+
+  private:
+    int64_t size_ = 64;
+    std::vector<int64_t> slots_;
+};
 
 // The points of one row's units that can be among the k nearest.
 void gather(const Expansion& given, int64_t row, int64_t k, std::vector<Neighbor>& points) {
@@ -71,26 +83,20 @@ Units find_units(const Rows<T>& rows, const int32_t* labels, int threads) {
     const DefaultFpEnvironment environment;
     const int64_t m = rows.count;
     const Buffer<uint64_t> hashes = hash_rows(rows, labels, threads);
-    std::vector<std::pair<uint64_t, int64_t>> order(static_cast<size_t>(m));
-    for (int64_t i = 0; i < m; ++i) order[static_cast<size_t>(i)] = {hashes[i], i};
-    std::sort(order.begin(), order.end());
     const auto equal = [&](int64_t a, int64_t b) {
         if (labels && labels[a] != labels[b]) return false;
         return std::equal(rows.row(a), rows.row(a) + rows.dimension, rows.row(b));
     };
-    // first_of[i]: the smallest index equal to i. Rows of one hash follow each other by index; a collision merely
-    // leaves duplicates apart, which is slower, never wrong.
+    // first_of[i]: the smallest index equal to i. A collision merely leaves duplicates apart, which is slower, never
+    // wrong.
     std::vector<int64_t> first_of(static_cast<size_t>(m));
     bool repeated = false;
-    for (size_t t = 0; t < order.size(); ++t) {
-        const auto [hash, i] = order[t];
-        int64_t head = i;
-        if (t > 0 && order[t - 1].first == hash) {
-            const int64_t before = first_of[static_cast<size_t>(order[t - 1].second)];
-            if (equal(before, i)) head = before;
-        }
-        first_of[static_cast<size_t>(i)] = head;
-        repeated = repeated || head != i;
+    FirstOf table(m);
+    for (int64_t i = 0; i < m; ++i) {
+        const int64_t head = table.find(hashes.get(), i);
+        const bool again = head != i && equal(head, i);
+        first_of[static_cast<size_t>(i)] = again ? head : i;
+        repeated = repeated || again;
     }
     Units units;
     if (!repeated) return units;
@@ -133,8 +139,8 @@ void expand_units(const Expansion& given, int64_t k, int threads, double* keys, 
 }
 
 void roots(const double* values, int64_t count, int threads, double* roots) {
-    constexpr int64_t step = 1 << 15;
-    parallel_for(ceil_div(count, step), threads, [&](int64_t task, int) {
+    constexpr int64_t step = 1 << 15, kRootCost = 4;
+    parallel_for(ceil_div(count, step), worth_starting(count, kRootCost, threads), [&](int64_t task, int) {
         const Range range = nth(task, step, count);
         for (int64_t t = range.begin; t < range.end; ++t) roots[t] = std::sqrt(values[t]);
     });

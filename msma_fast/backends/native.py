@@ -103,6 +103,7 @@ def operations() -> dict[str, Callable[..., Any]]:
 
     keys = native_search.over(Keys(pair_keys, block_keys, KINDS))
     return bind(keys, REDUCTIONS) | {
+        "all_finite": native_search.all_finite,
         "pairwise_distances": partial(own.pairwise_distances, compiled(), keys),
         "pairwise_distances_backward": partial(own.pairwise_distances_backward, keys),
     }

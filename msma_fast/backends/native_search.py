@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,7 +30,7 @@ from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
 _PARTITIONED = 8
 _PARTITIONED_UNSCREENED = native_tree.LARGEST_DIMENSION
 
-_SAMPLE = 512  # rows of the sample whose coordinate-wise median is the shift
+_SAMPLE = 128  # rows of the sample whose coordinate-wise median is the shift
 _TOP = 2.0**29  # the largest |z_j|: squares of whole rows stay far inside float32
 _LARGEST_DIMENSION = 100_000  # beyond it the integer products could overflow
 _UNDERFLOW = 2.0**-80  # what canonical products may lose to underflow, in the screen's units
@@ -64,6 +63,14 @@ def column_ranges(values: Tensor) -> tuple[Tensor, Tensor]:
     """(low (d,), high (d,)) float64 of (n, d); NaN where a column is not finite."""
     low, high = compiled().column_ranges(values.numpy(), torch.get_num_threads())
     return torch.from_numpy(low), torch.from_numpy(high)
+
+
+def all_finite(values: Tensor) -> bool:
+    """Whether a tensor of floats holds neither NaN nor inf."""
+    if values.dtype not in (torch.float32, torch.float64) or not values.is_contiguous():
+        return bool(torch.isfinite(values).all())
+    finite: bool = compiled().all_finite(values.detach().numpy(), torch.get_num_threads())
+    return finite
 
 
 def find_units(values: Tensor, labels: Tensor | None) -> Units | None:
@@ -102,10 +109,8 @@ def _encode(rows: Rows, shift: Tensor, scale: float, loss: float, absolute: floa
 def _middle(rows: Rows) -> Tensor:
     """(d,) coordinate-wise median of an evenly spread sample of the picture: one huge coordinate cannot move it."""
     step = max(1, rows.values.shape[0] // _SAMPLE)
-    sample = rows.values[::step].to(torch.float64)
-    if rows.norms is not None:
-        sample = sample / rows.norms[::step, None]
-    return torch.from_numpy(np.median(sample.numpy(), axis=0))
+    norms = None if rows.norms is None else rows.norms.numpy()
+    return torch.from_numpy(compiled().column_medians(rows.values.numpy(), norms, step, torch.get_num_threads()))
 
 
 def _reach(rows: Rows, middle: Tensor) -> float:
@@ -117,7 +122,7 @@ def _reach(rows: Rows, middle: Tensor) -> float:
 
 
 def _finite(x: Rows, y: Rows) -> bool:
-    return all(bool(torch.isfinite(rows.values).all()) for rows in ((x,) if x is y else (x, y)))
+    return all(all_finite(rows.values) for rows in ((x,) if x is y else (x, y)))
 
 
 def _scale(reach: float) -> float:

@@ -67,6 +67,12 @@ def find_units(values: Tensor, labels: Tensor | None) -> Units | None:
     return Units(head[rank], unit, unit.argsort(stable=True), size.cumsum(0) - size, size)
 
 
+def worth_collapsing(units: Units, k: int) -> bool:
+    """A few pairs of equal rows cost a search less than a copy of the distinct rows would."""
+    m, distinct = units.unit.shape[0], units.first.shape[0]
+    return 10 * distinct < 9 * m or int(units.size.max()) > k
+
+
 def join_own(units: Units, keys: Tensor, found: Tensor, same_label_counts: bool) -> tuple[Tensor, Tensor]:
     """(u, k) units near each unit, itself left out -> (m, k + 1) units near each point: its own first, at key 0, where
     other members of it count."""

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from msma_fast.backends.torch import screen as screens
 from msma_fast.backends.torch.admissible import Admissible
-from msma_fast.backends.torch.collapse import expand, find_units, join_own
+from msma_fast.backends.torch.collapse import expand, find_units, join_own, worth_collapsing
 from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
 from msma_fast.backends.torch.select import kth_value, smallest
 
@@ -197,7 +197,7 @@ def knn(
     every = torch.arange(x.values.shape[0], device=x.values.device)
     own = every if x is y else None
     units = None if window else (keys.find_units or find_units)(y.values, point_groups)
-    if units is None:
+    if units is None or not worth_collapsing(units, k):
         return run(Search(keys, kernel, x, y, Admissible(own, groups, point_groups, window=window), k))
     distinct = y.take(units.first)
     labels = None if point_groups is None else point_groups[units.first]

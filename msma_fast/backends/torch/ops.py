@@ -54,6 +54,11 @@ class Problem(NamedTuple):
     y: Rows
 
 
+def all_finite(values: Tensor) -> bool:
+    """Whether a tensor of floats holds neither NaN nor inf."""
+    return bool(torch.isfinite(values).all())
+
+
 def problem_of(
     keys: Keys, x: Tensor, y: Tensor | None, metric: str, p: float, tensor: Tensor | None, names: tuple[str, str]
 ) -> Problem:
@@ -276,5 +281,5 @@ def ops(keys: Keys, reductions: Reductions = TORCH_REDUCTIONS) -> dict[str, Call
     bound["gaussian_kernel_sums_backward"] = partial(gaussian_kernel_sums_backward, reductions)
     for measure in (similarity.distance_correlation, similarity.cka):
         bound[measure.__name__] = partial(measure, reductions.centered_products)
-    plain = (fewest_neighbors, pairwise_distances_backward, knn_backward, similarity.cka_matrix)
+    plain = (all_finite, fewest_neighbors, pairwise_distances_backward, knn_backward, similarity.cka_matrix)
     return bound | {op.__name__: op for op in plain}

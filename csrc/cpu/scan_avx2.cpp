@@ -1,0 +1,2 @@
+#define MSMA_ISA avx2
+#include "scan-inl.hpp"

@@ -1,0 +1,2 @@
+#define MSMA_ISA avx512
+#include "scan-inl.hpp"

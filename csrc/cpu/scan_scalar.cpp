@@ -1,0 +1,2 @@
+#define MSMA_ISA scalar
+#include "scan-inl.hpp"
