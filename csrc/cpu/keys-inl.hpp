@@ -126,18 +126,20 @@ void pairs_of(const Kernel& kernel, const Rows<T>& x, const Rows<T>& y, const in
     constexpr int G = MSMA_TILE_ROWS;
     const T* left[G];
     const T* right[G];
+    const T* ahead[G];
     int64_t t = pairs.begin;
     for (; t + G <= pairs.end; t += G) {
         for (int g = 0; g < G; ++g) {
             left[g] = x.row(i[t + g]);
             right[g] = y.row(j[t + g]);
+            ahead[g] = t + G + g < pairs.end ? y.row(j[t + G + g]) : right[g];
         }
-        pair_sums<kind, G>(left, right, x.dimension, kernel.p, keys + t);
+        pair_sums<kind, G>(left, right, ahead, x.dimension, kernel.p, keys + t);
     }
     for (; t < pairs.end; ++t) {
         left[0] = x.row(i[t]);
         right[0] = y.row(j[t]);
-        pair_sums<kind, 1>(left, right, x.dimension, kernel.p, keys + t);
+        pair_sums<kind, 1>(left, right, right, x.dimension, kernel.p, keys + t);
     }
     if (kernel.kind == Kind::inner_product) {
         for (t = pairs.begin; t < pairs.end; ++t) keys[t] = 0.0 - keys[t];

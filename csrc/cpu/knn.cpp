@@ -158,7 +158,7 @@ class Knn {
         });
     }
 
-    // Canonical keys of what is left; see screened_knn.
+    // Canonical keys of what is left; see screened_knn. Some rows at once: their pairs make long lists.
     void finish(double* keys, int64_t* indices, int64_t* candidates) {
         const KeyBody<T> body = best_body<T>(problem_.kernel->kind);
         const int64_t room = pair_scratch(*problem_.kernel, problem_.x.dimension);
@@ -166,21 +166,62 @@ class Knn {
         constexpr int64_t step = 32;
         parallel_for(ceil_div(x_.count, step), problem_.threads, [&](int64_t task, int worker) {
             const Range rows = nth(task, step, x_.count);
+            Workspace& work = workspace_[static_cast<size_t>(worker)];
+            const auto give_keys = [&](Pairs& pairs) {
+                pairs.keys.resize(pairs.rows.size());
+                body.pairs(*problem_.kernel, problem_.x, problem_.y, pairs.rows.data(), pairs.columns.data(),
+                           Range{0, static_cast<int64_t>(pairs.rows.size())}, scratch.get() + worker * room,
+                           pairs.keys.data());
+            };
+            work.first.clear();
             for (int64_t i = rows.begin; i < rows.end; ++i) {
-                candidates[i] =
-                    lost_[static_cast<size_t>(i)]
-                        ? -1
-                        : finish_row(worker, i, body, scratch.get() + worker * room, keys + i * k_, indices + i * k_);
+                candidates[i] = lost_[static_cast<size_t>(i)] ? -1 : nearest_first(worker, i);
+                for (int64_t e = 0; e < candidates[i]; ++e) work.first.add(i, reservoirs_.of(i)[e].column);
+            }
+            give_keys(work.first);
+            work.rest.clear();
+            const double* known = work.first.keys.data();
+            for (int64_t i = rows.begin; i < rows.end; ++i) {
+                if (candidates[i] < 0) continue;
+                const int64_t done = candidates[i];
+                candidates[i] = leave_out(i, known, done);
+                for (int64_t e = done; e < candidates[i]; ++e) work.rest.add(i, reservoirs_.of(i)[e].column);
+                known += done;
+            }
+            give_keys(work.rest);
+            size_t first = 0, rest = 0;
+            for (int64_t i = rows.begin; i < rows.end; ++i) {
+                if (candidates[i] < 0) continue;
+                work.found.clear();
+                work.first.take(i, first, work.found);
+                work.rest.take(i, rest, work.found);
+                write_nearest(work.found.data(), candidates[i], k_, keys + i * k_, indices + i * k_);
             }
         });
     }
 
   private:
-    struct Workspace {
-        std::vector<float> uppers;
-        std::vector<Neighbor> found;
+    struct Pairs {
         std::vector<int64_t> rows, columns;
         std::vector<double> keys;
+
+        void clear() {
+            rows.clear();
+            columns.clear();
+        }
+        void add(int64_t row, int64_t column) {
+            rows.push_back(row);
+            columns.push_back(column);
+        }
+        // The pairs of `row`, which begin at `next`.
+        void take(int64_t row, size_t& next, std::vector<Neighbor>& found) const {
+            for (; next < rows.size() && rows[next] == row; ++next) found.push_back({keys[next], columns[next]});
+        }
+    };
+    struct Workspace {
+        std::vector<float> uppers;
+        Pairs first, rest;
+        std::vector<Neighbor> found;
     };
 
     void seed_panel(int64_t panel, int64_t sample, int64_t bins, float* lowest) {
@@ -277,40 +318,25 @@ class Knn {
         return std::sqrt(problem_.factor * key) * scale * (1.0 + 0x1p-30) + static_cast<double>(x_.spread[i]);
     }
 
-    int64_t finish_row(int worker, int64_t i, const KeyBody<T>& body, double* scratch, double* keys, int64_t* indices) {
-        Workspace& work = workspace_[static_cast<size_t>(worker)];
+    // Puts the entries that are given keys at once to the front of row i and returns their number: the k smallest lower
+    // bounds, whose keys spare the others theirs, or all of them where there are hardly more.
+    int64_t nearest_first(int worker, int64_t i) {
         thin_out(worker, i);
         Entry* entries = reservoirs_.of(i);
-        int64_t count = reservoirs_.count(i);
-        work.found.clear();
-        int64_t done = 0;
-        if (count > k_ + kSpared) {
-            // The k-th key of the k smallest lower bounds spares the others above it theirs.
-            std::nth_element(entries, entries + k_ - 1, entries + count);
-            give_keys(work, i, entries, k_, body, scratch);
-            done = k_;
-            double largest = -std::numeric_limits<double>::infinity();
-            for (const Neighbor& one : work.found) largest = one.key > largest ? one.key : largest;
-            const double top = screened_key(largest, i);
-            const auto above = [top](const Entry& entry) { return static_cast<double>(entry.lower) > top; };
-            count = std::remove_if(entries + done, entries + count, above) - entries;
-        }
-        give_keys(work, i, entries + done, count - done, body, scratch);
-        write_nearest(work.found.data(), count, k_, keys, indices);
-        return count;
+        const int32_t count = reservoirs_.count(i);
+        if (count <= k_ + kSpared) return count;
+        std::nth_element(entries, entries + k_ - 1, entries + count);
+        return k_;
     }
 
-    void give_keys(Workspace& work, int64_t i, const Entry* entries, int64_t count, const KeyBody<T>& body,
-                   double* scratch) {
-        work.rows.assign(static_cast<size_t>(count), i);
-        work.columns.resize(static_cast<size_t>(count));
-        work.keys.resize(static_cast<size_t>(count));
-        for (int64_t e = 0; e < count; ++e) work.columns[static_cast<size_t>(e)] = entries[e].column;
-        body.pairs(*problem_.kernel, problem_.x, problem_.y, work.rows.data(), work.columns.data(), Range{0, count},
-                   scratch, work.keys.data());
-        for (int64_t e = 0; e < count; ++e) {
-            work.found.push_back({work.keys[static_cast<size_t>(e)], entries[e].column});
-        }
+    // Drops what cannot be among the k nearest of row i, given the keys of its first `done` entries; the entries left.
+    int64_t leave_out(int64_t i, const double* keys, int64_t done) {
+        Entry* entries = reservoirs_.of(i);
+        const int64_t count = reservoirs_.count(i);
+        if (done == count) return count;
+        const double top = screened_key(*std::max_element(keys, keys + done), i);
+        const auto above = [top](const Entry& entry) { return static_cast<double>(entry.lower) > top; };
+        return std::remove_if(entries + done, entries + count, above) - entries;
     }
 
     static constexpr int64_t kSpared = 4;  // so few keys cost less than telling which of them can be left out

@@ -68,9 +68,10 @@ void promote(const Rows<T>& from, Range rows, int64_t width, double* to) {
     }
 }
 
-// sums[g] for G pairs of rows of T.
+// sums[g] for G pairs of rows of T. Meanwhile the rows `ahead`, of the next G pairs, are asked for: rows of y lie anywhere.
 template <Kind kind, int G, typename T>
-inline void pair_sums(const T* const* x, const T* const* y, int64_t d, int p, double* sums) {
+inline void pair_sums(const T* const* x, const T* const* y, const T* const* ahead, int64_t d, int p, double* sums) {
+    constexpr int64_t line = 64 / sizeof(T);
     Lanes accumulator[G];
 #pragma GCC unroll 8
     for (int g = 0; g < G; ++g) accumulator[g] = zero();
@@ -78,7 +79,8 @@ inline void pair_sums(const T* const* x, const T* const* y, int64_t d, int p, do
     for (; k + kLanes <= d; k += kLanes) {
 #pragma GCC unroll 8
         for (int g = 0; g < G; ++g) {
-            accumulator[g] = gather<kind>(accumulator[g], term<kind>(load(x[g] + k), load(y[g] + k), p, false));
+            if (k % line == 0) __builtin_prefetch(ahead[g] + k);
+            accumulator[g] = gather<kind>(accumulator[g], term<kind>(load(x[g] + k), load(y[g] + k), p, g % 2 == 1));
         }
     }
     if (k < d) {
