@@ -61,12 +61,11 @@ struct Encoder {
     void (*encode)(const Picture&, const Rows<T>&, const double* extra, Range panels, float* scratch, const Codes&);
 };
 
-// Pairs of a tile that may matter to their row, as r << 8 | c, and those that may matter to their column, with
-// kToColumn added; in no order. Whole vectors are written: there is room for one behind the last.
-constexpr int32_t kToColumn = 1 << 16;
+// Pairs of a tile that may matter to their row, or to their column where that was asked, as r << 8 | c, in no order.
+// Whole vectors are written: there is room for one behind the last.
 struct Hits {
     int32_t count;
-    int32_t place[2 * kMostTileRows * kPanel + 16];
+    int32_t place[kMostTileRows * kPanel + 16];
 };
 struct TileSize {
     int64_t rows, columns;
@@ -90,7 +89,7 @@ struct ScreenBody {
     // products[r * kPanel + c] for a strip of tile_rows rows (inside a panel) and a whole panel.
     void (*multiply)(const int32_t* strip, const int32_t* panel, int64_t groups, const int32_t* strip_sums,
                      int32_t* products);
-    // The hits among the first rows and columns of a tile; those of the columns only where `both`.
+    // The hits among the first rows and columns of a tile; those that matter to the column alone only where `both`.
     void (*judge)(const Marks& strip, const Marks& panel, const int32_t* products, bool both, TileSize, Hits&);
     // bins[r * kPanel + c] = min(itself, distance of pair (r, c) + spread_c) where bit c of excluded[r] is not set.
     void (*lowest)(const Marks& strip, const Marks& panel, const int32_t* products, const uint64_t* excluded,

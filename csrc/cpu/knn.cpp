@@ -126,22 +126,24 @@ class Knn {
         }
     }
 
-    // Pair (i, j), where it still matters to row i.
-    void hit(int worker, int64_t i, int64_t j, float value) {
-        const float apart = width(i, j), lower = value - apart;
-        if (lower > thresholds.reach[i] || lost_[static_cast<size_t>(i)] || !problem_.rules.admit(i, j)) return;
-        int32_t& count = reservoirs_.count(i);
-        reservoirs_.of(i)[count] = {lower, static_cast<int32_t>(j)};
-        if (uppers_.kept()) tighten(i, uppers_.with(i, value + apart, body_));
-        if (++count < reservoirs_.capacity(i)) return;
-        thin_out(worker, i);
-        if (4 * count > 3 * reservoirs_.capacity(i) && !reservoirs_.grow(i)) give_up(i);
-    }
-    void fetch(int64_t i) {
-        static const bool on = !std::getenv("NOPF");
-        if (!on) return;
-        __builtin_prefetch(reservoirs_.of(i) + reservoirs_.count(i), 1);
-        uppers_.fetch(i);
+    // Bounds of all the hits first, without a branch on whether they still matter: many are guessed wrong.
+    void take(int worker, Origin at, const int32_t* products, const Hits& hits, bool both) {
+        Bounded pairs[2 * kMostTileRows * kPanel + 2];
+        int32_t count = 0;
+        const auto note = [&](int64_t i, int64_t j, float value) {
+            const float apart = width(i, j), lower = value - apart;
+            pairs[count] = {static_cast<int32_t>(i), static_cast<int32_t>(j), lower, value + apart};
+            count += !(lower > thresholds.reach[i]);
+            fetch(i);
+        };
+        for (int32_t h = 0; h < hits.count; ++h) {
+            const int32_t r = hits.place[h] >> 8, c = hits.place[h] & 0xff;
+            const int64_t i = at.row + r, j = at.column + c;
+            const float value = thresholds.value(i, j, products[r * kPanel + c]);
+            note(i, j, value);
+            if (both) note(j, i, value);
+        }
+        for (int32_t p = 0; p < count; ++p) add(worker, pairs[p]);
     }
     void task_end(int) {}
 
@@ -201,6 +203,10 @@ class Knn {
     }
 
   private:
+    struct Bounded {
+        int32_t i, j;
+        float lower, upper;
+    };
     struct Pairs {
         std::vector<int64_t> rows, columns;
         std::vector<double> keys;
@@ -261,6 +267,23 @@ class Knn {
     float width(int64_t i, int64_t j) const {
         if constexpr (!product) return y_.spread[j];
         return raised(2.0f * (x_.length[i] * y_.spread[j] + x_.spread[i] * y_.length[j]));
+    }
+
+    // What `add` will touch.
+    void fetch(int64_t i) {
+        __builtin_prefetch(reservoirs_.of(i) + reservoirs_.count(i), 1);
+        uppers_.fetch(i);
+    }
+
+    void add(int worker, const Bounded& pair) {
+        const int64_t i = pair.i;
+        if (lost_[static_cast<size_t>(i)] || !problem_.rules.admit(i, pair.j)) return;
+        int32_t& count = reservoirs_.count(i);
+        reservoirs_.of(i)[count] = {pair.lower, pair.j};
+        if (uppers_.kept()) tighten(i, uppers_.with(i, pair.upper, body_));
+        if (++count < reservoirs_.capacity(i)) return;
+        thin_out(worker, i);
+        if (4 * count > 3 * reservoirs_.capacity(i) && !reservoirs_.grow(i)) give_up(i);
     }
 
     // Only the entries whose lower bound is not above the radius of the row, which is brought up to date first.

@@ -35,7 +35,16 @@ class Count {
         }
     }
 
-    void hit(int worker, int64_t i, int64_t j, float screened) {
+    void take(int worker, Origin at, const int32_t* products, const Hits& hits, bool both) {
+        for (int32_t h = 0; h < hits.count; ++h) {
+            const int32_t r = hits.place[h] >> 8, c = hits.place[h] & 0xff;
+            const int64_t i = at.row + r, j = at.column + c;
+            const float value = thresholds.value(i, j, products[r * kPanel + c]);
+            decide(worker, i, j, value);
+            if (both) decide(worker, j, i, value);
+        }
+    }
+    void decide(int worker, int64_t i, int64_t j, float screened) {
         const double radius = radius_[static_cast<size_t>(i)], value = static_cast<double>(screened);
         const double slack = std::fabs(radius) * 0x1p-30, off = width(i, j);
         if (value - off > radius + slack || !problem_.rules.admit(i, j)) return;
@@ -48,7 +57,6 @@ class Count {
         open.columns.push_back(j);
         if (static_cast<int64_t>(open.rows.size()) >= kFlush) flush(worker);
     }
-    void fetch(int64_t) {}
     void task_end(int worker) { flush(worker); }
 
   private:

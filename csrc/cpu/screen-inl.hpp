@@ -86,9 +86,9 @@ inline void lower(float* p, Float a, uint64_t excluded) {
     _mm512_store_ps(p, _mm512_mask_min_ps(before, static_cast<__mmask16>(~excluded), a, before));
 }
 // Notes the places of the set bits and returns how many there are; a branch on that would guess wrong too often.
-inline int32_t append(int32_t* places, uint64_t bits, int32_t first) {
+inline int32_t append(int32_t* places, uint64_t bits, int32_t row, int32_t first) {
     const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i all = _mm512_add_epi32(lane, _mm512_set1_epi32(first));
+    const __m512i all = _mm512_add_epi32(_mm512_add_epi32(lane, _mm512_set1_epi32(first)), _mm512_set1_epi32(row));
     _mm512_storeu_si512(places, _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), all));
     return __builtin_popcountll(bits);
 }
@@ -168,9 +168,9 @@ inline void lower(float* p, Float a, uint64_t excluded) {
     const Float before = _mm256_load_ps(p);
     _mm256_store_ps(p, _mm256_blendv_ps(_mm256_min_ps(a, before), before, keep));
 }
-inline int32_t append(int32_t* places, uint64_t bits, int32_t first) {
+inline int32_t append(int32_t* places, uint64_t bits, int32_t row, int32_t first) {
     int32_t count = 0;
-    for (; bits; bits &= bits - 1) places[count++] = first + __builtin_ctzll(bits);
+    for (; bits; bits &= bits - 1) places[count++] = row + first + __builtin_ctzll(bits);
     return count;
 }
 inline void insert(float* best, int64_t lines, float value) {
@@ -218,8 +218,8 @@ inline Float add(Float a, Float b) { return a + b; }
 inline void lower(float* p, Float a, uint64_t excluded) {
     if (!(excluded & 1) && a < *p) *p = a;
 }
-inline int32_t append(int32_t* places, uint64_t bit, int32_t first) {
-    *places = first;
+inline int32_t append(int32_t* places, uint64_t bit, int32_t row, int32_t first) {
+    *places = row + first;
     return bit & 1;
 }
 inline void insert(float* best, int64_t lines, float value) {
@@ -295,34 +295,33 @@ float select(const float* values, int64_t count, int64_t k) {
 
 template <bool both>
 void judge_tile(const Marks& strip, const Marks& panel, const int32_t* products, TileSize size, Hits& hits) {
-    // Numbers of the rows, ready to be broadcast as part of an instruction.
-    float step[kRows], reach[kRows], spread[kRows], outer[kRows], inner[kRows];
-    for (int r = 0; r < kRows; ++r) {
-        step[r] = 2.0f * strip.step[r];
-        reach[r] = 2.0f * strip.reach[r];
-        spread[r] = 2.0f * strip.spread[r];
-        outer[r] = -strip.outer[r];
-        inner[r] = -strip.inner[r];
+    constexpr int V = kPanel / kWidth;
+    Float step[V], spread[V], inner[V], reach[V], outer[V];
+    uint64_t present[V];
+    for (int v = 0; v < V; ++v) {
+        const int c = v * kWidth;
+        step[v] = load(panel.step + c);
+        spread[v] = load(panel.spread + c);
+        inner[v] = load(panel.inner + c);
+        reach[v] = load(panel.reach + c);
+        outer[v] = load(panel.outer + c);
+        present[v] = ((uint64_t{1} << size.columns) - 1) >> c;
     }
-    const uint64_t present = (uint64_t{1} << size.columns) - 1;
     int32_t count = 0;
-    for (int32_t c = 0; c < kPanel; c += kWidth) {
-        const Float column_step = load(panel.step + c), column_spread = load(panel.spread + c);
-        const Float column_inner = load(panel.inner + c);
-        const Float column_reach = load(panel.reach + c), column_outer = load(panel.outer + c);
-#pragma GCC unroll 16
-        for (int r = 0; r < kRows; ++r) {
-            const uint64_t wanted = r < size.rows ? present >> c : 0;
-            const Float product = multiply(to_float(products + r * kPanel + c), column_step);
-            const Float to_row =
-                fused(product, broadcast(step[r]), fused(column_spread, broadcast(reach[r]), column_inner));
-            count += append(hits.place + count, not_less(to_row, broadcast(outer[r])) & wanted, r << 8 | c);
+    for (int r = 0; r < size.rows; ++r) {
+        const Float twice = broadcast(2.0f * strip.step[r]);
+        const Float own_reach = broadcast(2.0f * strip.reach[r]), own_spread = broadcast(2.0f * strip.spread[r]);
+        const Float no_outer = broadcast(-strip.outer[r]), no_inner = broadcast(-strip.inner[r]);
+#pragma GCC unroll 3
+        for (int v = 0; v < V; ++v) {
+            const Float product = multiply(to_float(products + r * kPanel + v * kWidth), step[v]);
+            const Float to_row = fused(twice, product, fused(own_reach, spread[v], inner[v]));
+            uint64_t bits = not_less(to_row, no_outer);
             if (both) {
-                const Float to_column =
-                    fused(product, broadcast(step[r]), fused(column_reach, broadcast(spread[r]), column_outer));
-                const uint64_t bits = not_less(to_column, broadcast(inner[r])) & wanted;
-                count += append(hits.place + count, bits, kToColumn | r << 8 | c);
+                const Float to_column = fused(twice, product, fused(own_spread, reach[v], outer[v]));
+                bits |= not_less(to_column, no_inner);
             }
+            count += append(hits.place + count, bits & present[v], r << 8, v * kWidth);
         }
     }
     hits.count = count;
@@ -344,7 +343,7 @@ void judge_product(const ProductMarks& strip, const ProductMarks& panel, const i
             top = fused(broadcast(2.0f * strip.length[r]), spread, top);
             top = fused(broadcast(2.0f * strip.step[r]), product, top);
             const uint64_t bits = not_less(top, broadcast(-strip.bar[r])) & (present >> c);
-            count += append(hits.place + count, bits, r << 8 | c);
+            count += append(hits.place + count, bits, r << 8, c);
         }
     }
     hits.count = count;

@@ -1,6 +1,10 @@
 // What the searches on the screen share: owned codes, the body of this machine, and the sweep over all pairs.
 #pragma once
 
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -86,6 +90,15 @@ void multiply_tile(const Screened<T>& problem, const ScreenBody& body, int64_t f
     }
 }
 
+// The root of a float32 value, 0 of a negative one. Written without a branch, which would be guessed wrong.
+inline float root(float v) {
+#if defined(__SSE2__)
+    return _mm_cvtss_f32(_mm_sqrt_ss(_mm_max_ss(_mm_set_ss(v), _mm_setzero_ps())));
+#else
+    return v > 0.0f ? std::sqrt(v) : 0.0f;
+#endif
+}
+
 // What a pair must reach to matter to a row: reach and outer of codes.hpp, or the bar of a product in `outer`.
 template <bool product>
 class Thresholds {
@@ -114,8 +127,7 @@ class Thresholds {
     // The screened distance of a pair from its integer product, or -2 x.y.
     float value(int64_t i, int64_t j, int32_t sum) const {
         const float twice = 2.0f * x_.step[i] * y_.step[j] * static_cast<float>(sum);
-        if constexpr (product) return -twice;
-        return std::sqrt(std::max(0.0f, x_.square[i] + y_.square[j] - twice));
+        return product ? -twice : root(x_.square[i] + y_.square[j] - twice);
     }
 
     Marks of_rows(int64_t row) const {
@@ -140,9 +152,14 @@ class Thresholds {
     float *reach, *outer;  // (x.count,), padded to whole panels
 };
 
-// Calls hit(worker, i, j, value) for every pair that may matter to row i by the thresholds of `policy`, both ways where
-// the two sides are the same; value: the screened distance (of a product: -2 x.y). Then task_end(worker) after each task,
-// while the thread still owns the rows. Every ordered pair of different rows is judged exactly once.
+// Where a tile lies among the pairs.
+struct Origin {
+    int64_t row, column;
+};
+
+// Calls take(worker, origin, products, hits, both) for every tile, with the pairs that may matter to their row by the
+// thresholds of `policy`, or with `both` to their column; then task_end(worker) after each task, while the thread still
+// owns the rows. Every pair of different rows is judged exactly once for each of the two.
 template <typename T, typename Policy>
 void sweep(const Screened<T>& problem, Policy& policy) {
     const Codes &x = problem.x_codes->view, &y = problem.y_codes->view;
@@ -156,18 +173,7 @@ void sweep(const Screened<T>& problem, Policy& policy) {
         multiply_tile(problem, body, first_row, panel, products);
         Hits hits;
         policy.thresholds.judge(first_row, first_column, products, both, {rows, columns}, hits);
-        for (int32_t h = 0; h < hits.count; ++h) {
-            const int64_t row = hits.place[h] >= kToColumn ? first_column + (hits.place[h] & 0xff)
-                                                           : first_row + (hits.place[h] >> 8);
-            policy.fetch(row);
-        }
-        for (int32_t h = 0; h < hits.count; ++h) {
-            const int32_t r = (hits.place[h] >> 8) & 0xff, c = hits.place[h] & 0xff;
-            const int64_t i = first_row + r, j = first_column + c;
-            const float value = policy.thresholds.value(i, j, products[r * kPanel + c]);
-            const bool to_column = hits.place[h] >= kToColumn;
-            policy.hit(worker, to_column ? j : i, to_column ? i : j, value);
-        }
+        policy.take(worker, Origin{first_row, first_column}, products, hits, both);
     };
     const auto block_pair = [&](int64_t a, int64_t b, int worker) {
         alignas(64) int32_t products[kMostTileRows * kPanel];
