@@ -30,52 +30,59 @@ struct Entry {
 // Reservoirs start small; rows with many candidates get more room, up to a share of the columns and of the memory.
 class Reservoirs {
   public:
+    // What a row keeps; no entries at all where the row is lost.
+    struct Row {
+        Entry* entries;
+        int32_t count, capacity;
+    };
+
     Reservoirs(int64_t rows, int64_t columns, int64_t k, int threads)
         : first_((2 * k + 34 + 7) / 8 * 8),
           limit_(std::max<int64_t>(16 * k + 512, columns / 4)),
           room_(kGrowth * threads),
           slab_(rows * first_),
-          grown_(static_cast<size_t>(rows)),
-          count_(static_cast<size_t>(rows), 0),
-          capacity_(static_cast<size_t>(rows), static_cast<int32_t>(first_)) {}
-
-    Entry* of(int64_t i) const {
-        const Buffer<Entry>& own = grown_[static_cast<size_t>(i)];
-        return own ? own.get() : slab_.get() + i * first_;
+          rows_(rows),
+          grown_(static_cast<size_t>(rows)) {
+        for (int64_t i = 0; i < rows; ++i) rows_[i] = {slab_.get() + i * first_, 0, static_cast<int32_t>(first_)};
     }
-    int32_t& count(int64_t i) { return count_[static_cast<size_t>(i)]; }
-    int32_t capacity(int64_t i) const { return capacity_[static_cast<size_t>(i)]; }
+
+    Row& of(int64_t i) const { return rows_[i]; }
 
     // Twice the room for row i; false where the row has too many candidates or the memory is used up.
     bool grow(int64_t i) {
-        const int64_t wider = 2 * int64_t{capacity(i)};
+        Row& row = of(i);
+        const int64_t wider = 2 * int64_t{row.capacity};
         if (wider > limit_) return false;
         if (used_.fetch_add(wider) + wider > room_) {
             used_.fetch_sub(wider);
             return false;
         }
         Buffer<Entry> entries(wider);
-        std::copy_n(of(i), count(i), entries.get());
-        if (grown_[static_cast<size_t>(i)]) used_.fetch_sub(capacity(i));
+        std::copy_n(row.entries, row.count, entries.get());
+        give_back(i);
         grown_[static_cast<size_t>(i)] = std::move(entries);
-        capacity_[static_cast<size_t>(i)] = static_cast<int32_t>(wider);
+        row = {grown_[static_cast<size_t>(i)].get(), row.count, static_cast<int32_t>(wider)};
         return true;
     }
     void drop(int64_t i) {
-        if (grown_[static_cast<size_t>(i)]) used_.fetch_sub(capacity(i));
-        grown_[static_cast<size_t>(i)] = Buffer<Entry>();
-        capacity_[static_cast<size_t>(i)] = static_cast<int32_t>(first_);
-        count(i) = 0;
+        give_back(i);
+        of(i) = {nullptr, 0, 0};
     }
 
   private:
     static constexpr int64_t kGrowth = (int64_t{32} << 20) / sizeof(Entry);  // entries in 32 MiB a thread
 
+    void give_back(int64_t i) {
+        Buffer<Entry>& own = grown_[static_cast<size_t>(i)];
+        if (own) used_.fetch_sub(of(i).capacity);
+        own = Buffer<Entry>();
+    }
+
     int64_t first_, limit_, room_;
     std::atomic<int64_t> used_{0};
     Buffer<Entry> slab_;
+    Buffer<Row> rows_;
     std::vector<Buffer<Entry>> grown_;
-    std::vector<int32_t> count_, capacity_;
 };
 
 // The k smallest upper bounds of every row, ascending behind a first -inf; see ScreenBody::insert. Only for small k.
@@ -119,7 +126,6 @@ class Knn {
           body_(best_screen_body()),
           reservoirs_(x_.count, y_.count, k, problem.threads),
           uppers_(x_.count, k),
-          lost_(static_cast<size_t>(x_.count), 0),
           workspace_(static_cast<size_t>(problem.threads)) {
         for (int64_t i = 0; i < x_.count; ++i) {
             if (!(x_.spread[i] < kInfinity)) give_up(i);
@@ -177,8 +183,8 @@ class Knn {
             };
             work.first.clear();
             for (int64_t i = rows.begin; i < rows.end; ++i) {
-                candidates[i] = lost_[static_cast<size_t>(i)] ? -1 : nearest_first(worker, i);
-                for (int64_t e = 0; e < candidates[i]; ++e) work.first.add(i, reservoirs_.of(i)[e].column);
+                candidates[i] = lost(i) ? -1 : nearest_first(worker, i);
+                for (int64_t e = 0; e < candidates[i]; ++e) work.first.add(i, reservoirs_.of(i).entries[e].column);
             }
             give_keys(work.first);
             work.rest.clear();
@@ -187,7 +193,7 @@ class Knn {
                 if (candidates[i] < 0) continue;
                 const int64_t done = candidates[i];
                 candidates[i] = leave_out(i, known, done);
-                for (int64_t e = done; e < candidates[i]; ++e) work.rest.add(i, reservoirs_.of(i)[e].column);
+                for (int64_t e = done; e < candidates[i]; ++e) work.rest.add(i, reservoirs_.of(i).entries[e].column);
                 known += done;
             }
             give_keys(work.rest);
@@ -259,7 +265,7 @@ class Knn {
             }
         }
         for (int64_t r = 0; r < rows; ++r) {
-            if (!lost_[static_cast<size_t>(first + r)]) tighten(first + r, body_.select(lowest + r * size, size, k_));
+            if (!lost(first + r)) tighten(first + r, body_.select(lowest + r * size, size, k_));
         }
     }
 
@@ -271,25 +277,29 @@ class Knn {
 
     // What `add` will touch.
     void fetch(int64_t i) {
-        __builtin_prefetch(reservoirs_.of(i) + reservoirs_.count(i), 1);
+        const Reservoirs::Row& row = reservoirs_.of(i);
+        __builtin_prefetch(row.entries + row.count, 1);
         uppers_.fetch(i);
     }
 
     void add(int worker, const Bounded& pair) {
         const int64_t i = pair.i;
-        if (lost_[static_cast<size_t>(i)] || !problem_.rules.admit(i, pair.j)) return;
-        int32_t& count = reservoirs_.count(i);
-        reservoirs_.of(i)[count] = {pair.lower, pair.j};
+        Reservoirs::Row& row = reservoirs_.of(i);
+        if (!row.entries || !problem_.rules.admit(i, pair.j)) return;
+        row.entries[row.count] = {pair.lower, pair.j};
         if (uppers_.kept()) tighten(i, uppers_.with(i, pair.upper, body_));
-        if (++count < reservoirs_.capacity(i)) return;
+        if (++row.count < row.capacity) return;
         thin_out(worker, i);
-        if (4 * count > 3 * reservoirs_.capacity(i) && !reservoirs_.grow(i)) give_up(i);
+        if (4 * row.count > 3 * row.capacity && !reservoirs_.grow(i)) give_up(i);
     }
+
+    bool lost(int64_t i) const { return !reservoirs_.of(i).entries; }
 
     // Only the entries whose lower bound is not above the radius of the row, which is brought up to date first.
     void thin_out(int worker, int64_t i) {
-        Entry* entries = reservoirs_.of(i);
-        int32_t& count = reservoirs_.count(i);
+        Reservoirs::Row& row = reservoirs_.of(i);
+        Entry* entries = row.entries;
+        const int32_t count = row.count;
         if (!uppers_.kept()) {
             std::vector<float>& uppers = workspace_[static_cast<size_t>(worker)].uppers;
             uppers.assign(static_cast<size_t>(ceil_div(count, 16) * 16 + 16), kInfinity);
@@ -306,7 +316,7 @@ class Knn {
             entries[kept] = entry;
             kept += !(entry.lower > reach);
         }
-        count = kept;
+        row.count = kept;
     }
 
     // At least k admissible columns have an upper bound (without the row's spread) of at most `upper`.
@@ -325,7 +335,6 @@ class Knn {
     static float raised(float v) { return v + std::fabs(v) * 0x1p-20f; }
 
     void give_up(int64_t i) {
-        lost_[static_cast<size_t>(i)] = 1;
         reservoirs_.drop(i);
         thresholds.reach[i] = 0.0f;
         thresholds.outer[i] = -kInfinity;
@@ -345,8 +354,8 @@ class Knn {
     // bounds, whose keys spare the others theirs, or all of them where there are hardly more.
     int64_t nearest_first(int worker, int64_t i) {
         thin_out(worker, i);
-        Entry* entries = reservoirs_.of(i);
-        const int32_t count = reservoirs_.count(i);
+        Entry* entries = reservoirs_.of(i).entries;
+        const int32_t count = reservoirs_.of(i).count;
         if (count <= k_ + kSpared) return count;
         std::nth_element(entries, entries + k_ - 1, entries + count);
         return k_;
@@ -354,8 +363,8 @@ class Knn {
 
     // Drops what cannot be among the k nearest of row i, given the keys of its first `done` entries; the entries left.
     int64_t leave_out(int64_t i, const double* keys, int64_t done) {
-        Entry* entries = reservoirs_.of(i);
-        const int64_t count = reservoirs_.count(i);
+        Entry* entries = reservoirs_.of(i).entries;
+        const int64_t count = reservoirs_.of(i).count;
         if (done == count) return count;
         const double top = screened_key(*std::max_element(keys, keys + done), i);
         const auto above = [top](const Entry& entry) { return static_cast<double>(entry.lower) > top; };
@@ -370,7 +379,6 @@ class Knn {
     ScreenBody body_;
     Reservoirs reservoirs_;
     Uppers uppers_;
-    std::vector<char> lost_;
     std::vector<Workspace> workspace_;
 };
 
