@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import capped, results
+from benchmarks import capped, openblas, results
 from benchmarks.page import page
 from benchmarks.table import show
 
@@ -45,7 +45,8 @@ def main() -> int:
     out.mkdir(parents=True, exist_ok=True)
     marks = "" if chosen.all else "not slow"
     shrink = {"MSMA_BENCH_QUICK": "1"} if chosen.quick else {}
-    runs = [_run(out, "suite", marks, shrink)]
+    kernels = {} if chosen.quick else openblas.fastest()
+    runs = [_run(out, "suite", marks, {**shrink, **kernels})]
     for level in capped.below():
         only = "capped" if chosen.all else "capped and not slow"
         runs.append(_run(out, level, only, {**shrink, **capped.ENVIRONMENT[level]}))

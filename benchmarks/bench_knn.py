@@ -40,6 +40,7 @@ def euclidean(name: str, points: Callable[[], np.ndarray], n: int, d: int, k: in
         tuple(contenders),
         judge_with(KnnJudge, k),
         flops=2.0 * n * n * d,
+        precision="int8" if d > 8 else "float32",
         **options,
     )
 
@@ -95,6 +96,7 @@ def growth() -> Case:
         (ours(K), Contender(f"{OURS} at {few:,}, scaled", at_few, repeat=(many / few) ** 2)),
         judge_with(KnnJudge, K),
         flops=2.0 * many * many * 64,
+        precision="int8",
         slow=True,
         judged=False,
     )

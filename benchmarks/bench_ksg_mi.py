@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def definition(x: np.ndarray, y: np.ndarray) -> float:
     return float(digamma(K) + digamma(len(x)) - inside.mean())
 
 
-def case_of(n: int, d: int, **options: bool) -> Case:
+def case_of(n: int, d: int, **options: Any) -> Case:
     n = data.rows(n)
     contenders = [Contender(OURS, lambda x, y: mf.ksg_mi(x, y, K)), peers.npeet(K)]
     if d == 1:

@@ -35,6 +35,7 @@ def case_of(name: str, points: Callable[[], np.ndarray], n: int, d: int, **optio
         tuple(contenders),
         RadiusJudge,
         flops=2.0 * n * n * d,
+        precision="int8" if d > 8 else "float32",
         **options,
     )
 

@@ -59,7 +59,8 @@ class Contender:
 
 @dataclass(frozen=True)
 class Case:
-    """inputs() gives the arguments of every `run`; judge(*inputs) the judge; flops: of the equivalent matrix products.
+    """inputs() gives the arguments of every `run`; judge(*inputs) the judge; flops: of the equivalent matrix products;
+    precision: of the products that we really do ("float32" or "int8").
 
     judged: whether peers answer the same question, so that their faults can be counted.
     """
@@ -70,6 +71,7 @@ class Case:
     contenders: tuple[Contender, ...]
     judge: Callable[..., Judge]
     flops: float | None = None
+    precision: str = "float32"
     slow: bool = False
     memory: bool = False
     capped: bool = False

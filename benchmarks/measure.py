@@ -39,7 +39,9 @@ def measure(case: Case, drive: Drive) -> dict[str, Any]:
         entry = entries[peer.name] = _first_run(case, peer, inputs, judge)
         if entry["status"] == "ok":
             ready.append(peer)
-    race = Race(ready, inputs, yardstick=case.flops is not None)
+    race = Race(
+        ready, inputs, yardsticks=[] if case.flops is None else list(dict.fromkeys(["float32", case.precision]))
+    )
     seconds = list(drive(ours.run, inputs, race.others, rounds_of(case)))
     for name, times in {ours.name: seconds, **race.seconds}.items():
         entries[name] |= {"seconds": times, "median": interval(times).median}
@@ -56,9 +58,13 @@ def measure(case: Case, drive: Drive) -> dict[str, Any]:
     }
     record |= {"rounds": len(seconds), "threads": torch.get_num_threads(), "contenders": list(entries.values())}
     if case.flops is not None:
-        equivalents = gemm_equivalents(case.flops, seconds, race.yardstick)
-        rate = YARDSTICK_FLOPS / interval(race.yardstick).median / 1e9
-        record["gemm"] = {"float32_gflops": rate, "float32_equivalents": equivalents._asdict()}
+        record["gemm"] = {
+            precision: {
+                "gflops": YARDSTICK_FLOPS / interval(times).median / 1e9,
+                "equivalents": gemm_equivalents(case.flops, seconds, times)._asdict(),
+            }
+            for precision, times in race.yardsticks.items()
+        }
     return record
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.plot import ratio_plot
-from benchmarks.results import fault_text, memory_text, ratio_text, seconds_text, title
+from benchmarks.results import fault_text, memory_text, ratio_text, seconds_text, share_text, title
 from msma_fast.report.figure import text
 from msma_fast.report.theme import css_variables
 
@@ -90,8 +90,7 @@ def _rows(case: dict[str, Any]) -> str:
             why = f"{entry['status']}: {entry['reason']}"
             rows.append(f'<tr>{first}{name}<td class="gone" colspan="5">{text(why)}</td></tr>')
             continue
-        share = case.get("gemm") if place == 0 else None
-        equivalents = f"{share['float32_equivalents']['median']:.2f} of float32" if share else ""
+        equivalents = text(share_text(case)) if place == 0 else ""
         note = (entry.get("fault") or {}).get("note")
         fault = text(fault_text(entry.get("fault"))) + (f'<div class="note">{text(note)}</div>' if note else "")
         cells = (text(seconds_text(entry["median"])), text(ratio_text(entry)), fault, memory_text(entry), equivalents)

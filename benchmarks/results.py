@@ -4,7 +4,8 @@ schema    "msma_fast.bench/1"
 machine   processor, instruction set, threads, versions, commit, rates of matrix products (machine.py)
 cases     [{op, case, slow, cap, rounds, threads, contenders, gemm}], in the order they ran; cap is None, or the instruction
           set that everybody was held to; contenders: ours first, each {name, status "ok" | "missing" | "failed", reason,
-          seconds, median, ratio {median, low, high, coverage}, fault {measure, value, of, note}, peak_mib}
+          seconds, median, ratio {median, low, high, coverage}, fault {measure, value, of, note}, peak_mib};
+          gemm: {precision: {gflops, equivalents}} of torch's matrix products, float32 and the precision of ours
 red       [{case, reason}]: cases without a number, because the gate or the case itself failed
 """
 
@@ -84,6 +85,12 @@ def digits(ratio: float) -> str:
 def ratio_text(entry: dict[str, Any]) -> str:
     ratio = entry.get("ratio")
     return f"{digits(ratio['median'])} [{digits(ratio['low'])}, {digits(ratio['high'])}]" if ratio else ""
+
+
+def share_text(case: dict[str, Any]) -> str:
+    """How many times the rate of torch's matrix products: float32, and the precision of our own."""
+    shares = (f"{digits(share['equivalents']['median'])} {name}" for name, share in case.get("gemm", {}).items())
+    return ", ".join(shares)
 
 
 def memory_text(entry: dict[str, Any]) -> str:

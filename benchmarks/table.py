@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.results import fault_text, memory_text, ratio_text, seconds_text, title
+from benchmarks.results import fault_text, memory_text, ratio_text, seconds_text, share_text, title
 
 
 def show(results: dict[str, Any], console: Console) -> None:
@@ -24,7 +24,7 @@ def show(results: dict[str, Any], console: Console) -> None:
         console.print(table)
     console.print(
         "t / t ours: median over rounds of the ratio within a round, and its interval; above 1 where we are faster. "
-        "GEMM eq.: 2 n m d / time over the rate of a float32 matrix product timed in the same rounds."
+        "GEMM eq.: 2 n m d / time over the rate of torch's matrix products, timed in the same rounds."
     )
     for one in results["red"]:
         console.print(f"[bold red]no number[/] {one['case']}: {one['reason']}", highlight=False)
@@ -45,7 +45,6 @@ def _add(table: Table, case: dict[str, Any]) -> None:
             table.add_row(name, entry["name"], f"[dim]{entry['status']}: {entry['reason']}[/]")
         else:
             ours = "ratio" not in entry
-            share = case.get("gemm") if ours else None
             table.add_row(
                 name,
                 f"[bold]{entry['name']}[/]" if ours else entry["name"],
@@ -53,7 +52,7 @@ def _add(table: Table, case: dict[str, Any]) -> None:
                 ratio_text(entry),
                 fault_text(entry.get("fault")),
                 memory_text(entry),
-                f"{share['float32_equivalents']['median']:.2f}" if share else "",
+                share_text(case) if ours else "",
             )
         name = ""
     table.add_section()

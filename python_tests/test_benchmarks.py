@@ -273,7 +273,10 @@ def small() -> dict[str, Any]:
         },
         {"name": "torch", "status": "missing", "reason": "torch is <not> installed"},
     ]
-    equivalents = {"float32_gflops": 200.0, "float32_equivalents": interval([0.5])._asdict()}
+    equivalents = {
+        "float32": {"gflops": 200.0, "equivalents": interval([0.5])._asdict()},
+        "int8": {"gflops": 800.0, "equivalents": interval([0.125])._asdict()},
+    }
     case = {"op": "knn", "case": "8 x 2, planted", "slow": False, "cap": None, "rounds": 5, "threads": 2}
     machine = {
         "cpu": "A processor", "threads": 2, "instruction_set": "avx2", "gemm_gflops": {"float32": 200.0},
@@ -325,7 +328,14 @@ def test_the_comparison_exits_as_it_says(
 
 def test_the_page_says_everything_and_loads_nothing(small: dict[str, Any]) -> None:
     html = page(small)
-    for said in ("8 x 2, planted", "faiss", "2.00 [1.90, 2.10]", "3 of 600", "0.50 of float32", "the answer is wrong"):
+    for said in (
+        "8 x 2, planted",
+        "faiss",
+        "2.00 [1.90, 2.10]",
+        "3 of 600",
+        "0.50 float32, 0.12 int8",
+        "the answer is wrong",
+    ):
         assert said in html
     assert "torch is &lt;not&gt; installed" in html
     assert html.count("<svg") == 1
