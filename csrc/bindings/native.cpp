@@ -114,7 +114,8 @@ PYBIND11_MODULE(_native, m) {
     msma::bind_tree(m);
     m.def(
         "instruction_set", [] { return msma::name_of(msma::instruction_set()); },
-        "The instruction set in use: scalar, avx2 or avx512.");
+        "The instruction set in use: scalar, avx2, avx512 or amx.");
+    m.def("amx_fault", &msma::amx_fault, "Why AMX tiles that are here and allowed are not used; empty otherwise.");
     m.def("cpu_features", &msma::features, "What this processor and its operating system offer, as a dict of bool.");
     msma::bind_reductions(m);
     msma::bind_pairwise_distances(m);

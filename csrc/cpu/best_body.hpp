@@ -13,8 +13,8 @@ namespace msma {
 template <typename T>
 KeyBody<T> best_body(Kind kind) {
 #ifdef MSMA_X86_BODIES
-    if (instruction_set() == InstructionSet::avx512) return avx512::key_body<T>(kind);
-    if (instruction_set() == InstructionSet::avx2) return avx2::key_body<T>(kind);
+    if (at_least(InstructionSet::avx512)) return avx512::key_body<T>(kind);
+    if (at_least(InstructionSet::avx2)) return avx2::key_body<T>(kind);
 #endif
     return scalar::key_body<T>(kind);
 }

@@ -25,7 +25,7 @@ constexpr int kLargestCode = 127;
 constexpr int kMostTileRows = 16;
 
 // One side of the screen. Codes lie as (panels, groups, kPanel) words of four bytes: four int8 or two int16
-// consecutive codes of a row, as the body multiplies them.
+// consecutive codes of a row, as the body multiplies them. Codes behind the last coordinate are zero.
 struct Codes {
     int64_t count, groups;
     int32_t* packed;
@@ -84,8 +84,15 @@ struct ProductMarks {
 };
 
 struct ScreenBody {
-    int codes_per_word;  // 4 (int8) or 2 (int16)
-    int tile_rows;       // divides kPanel
+    int codes_per_word;      // 4 (int8) or 2 (int16)
+    int64_t group_multiple;  // of which Codes::groups is one
+    int tile_rows;           // divides kPanel
+    // Prepares the calling thread for `multiply`, and undoes it; null where there is nothing to do. See TileUnit.
+    void (*configure)();
+    void (*release)();
+    // The rows of a panel as `multiply` reads strips: strip r / tile_rows, from row r on, begins at strips + r *
+    // groups. Null: `multiply` reads them where they lie, at panel + r.
+    void (*arrange)(const int32_t* panel, int64_t groups, int32_t* strips);
     // products[r * kPanel + c] for a strip of tile_rows rows (inside a panel) and a whole panel.
     void (*multiply)(const int32_t* strip, const int32_t* panel, int64_t groups, const int32_t* strip_sums,
                      int32_t* products);
@@ -97,13 +104,19 @@ struct ScreenBody {
     // A value that at least k of the `count` values do not exceed, close to the k-th smallest; count is a whole number
     // of 16, inf values are never counted: inf where fewer than k are finite.
     float (*select)(const float* values, int64_t count, int64_t k);
-    // best: the smallest values so far, ascending in `lines` lines of 16 on cache lines of their own, the very first -inf.
-    // Puts the value in its place; the largest falls out.
+    // best: the smallest values so far, ascending in `lines` lines of 16 on cache lines of their own, the very first
+    // -inf. Puts the value in its place; the largest falls out.
     void (*insert)(float* best, int64_t lines, float value);
     void (*judge_product)(const ProductMarks& strip, const ProductMarks& panel, const int32_t* products, TileSize,
                           Hits&);
     Encoder<float> narrow;
     Encoder<double> wide;
+
+    // Words of a row with `dimension` codes.
+    int64_t groups(int64_t dimension) const {
+        const int64_t codes = codes_per_word * group_multiple;
+        return (dimension + codes - 1) / codes * group_multiple;
+    }
 };
 
 namespace scalar {
@@ -117,6 +130,11 @@ namespace avx512 {
 ScreenBody screen_body();
 }
 namespace avx512_vnni {
+ScreenBody screen_body();
+}
+#endif
+#ifdef MSMA_AMX_BODY
+namespace amx {
 ScreenBody screen_body();
 }
 #endif

@@ -6,6 +6,10 @@
 #include <stdexcept>
 #include <string>
 
+#ifdef MSMA_AMX_BODY
+#include "planted_product.hpp"
+#endif
+
 #if defined(__x86_64__) && defined(__GNUC__)
 #define MSMA_HAVE_CPUID 1
 #include <cpuid.h>
@@ -54,23 +58,63 @@ bool tiles_granted() {
 
 #endif  // MSMA_HAVE_CPUID
 
-InstructionSet best_available() {
+// The widest vectors of this machine.
+InstructionSet widest(const CpuFeatures& f) {
 #ifdef MSMA_X86_BODIES
-    const CpuFeatures f = cpu_features();
     if (f.avx512f && f.avx512bw && f.avx512dq && f.avx512vl) return InstructionSet::avx512;
     if (f.avx2 && f.fma) return InstructionSet::avx2;
+#else
+    (void)f;
 #endif
     return InstructionSet::scalar;
 }
 
 InstructionSet allowed_by_environment() {
     const char* value = std::getenv("MSMA_FAST_CPU");
-    if (value == nullptr || *value == '\0') return InstructionSet::avx512;
+    if (value == nullptr || *value == '\0') return InstructionSet::amx;
     const std::string name = value;
     if (name == "scalar") return InstructionSet::scalar;
     if (name == "avx2") return InstructionSet::avx2;
-    if (name == "avx512" || name == "amx") return InstructionSet::avx512;  // no key kernel uses the AMX tiles
+    if (name == "avx512") return InstructionSet::avx512;
+    if (name == "amx") return InstructionSet::amx;
     throw std::invalid_argument("MSMA_FAST_CPU: expected one of scalar, avx2, avx512, amx, got '" + name + "'");
+}
+
+#ifdef MSMA_AMX_BODY
+bool has_tiles([[maybe_unused]] const CpuFeatures& f, [[maybe_unused]] InstructionSet vectors) {
+#ifdef MSMA_EMULATED_TILES
+    return true;
+#else
+    return f.amx_tile && f.amx_int8 && f.avx512_vnni && vectors == InstructionSet::avx512;
+#endif
+}
+
+// Three steps of the tiles, the last one half empty.
+constexpr int64_t kPlantedDimension = 160;
+#endif
+
+struct Choice {
+    InstructionSet vectors, set;  // they differ where the tiles are used
+    std::string fault;
+};
+
+Choice choose() {
+    const InstructionSet cap = allowed_by_environment();
+    const CpuFeatures features = cpu_features();
+    const InstructionSet vectors = std::min(widest(features), cap);
+    Choice choice{vectors, vectors, ""};
+#ifdef MSMA_AMX_BODY
+    if (cap == InstructionSet::amx && has_tiles(features, vectors)) {
+        choice.fault = fault_of(amx::screen_body(), kPlantedDimension);
+        if (choice.fault.empty()) choice.set = InstructionSet::amx;
+    }
+#endif
+    return choice;
+}
+
+const Choice& choice() {
+    static const Choice chosen = choose();
+    return chosen;
 }
 
 }  // namespace
@@ -98,13 +142,18 @@ CpuFeatures cpu_features() {
     return f;
 }
 
-InstructionSet instruction_set() {
-    static const InstructionSet chosen = std::min(best_available(), allowed_by_environment());
-    return chosen;
+InstructionSet instruction_set() { return choice().set; }
+
+bool at_least(InstructionSet set) {
+    return set <= choice().vectors || (set == InstructionSet::amx && choice().set == set);
 }
+
+const char* amx_fault() { return choice().fault.c_str(); }
 
 const char* name_of(InstructionSet set) {
     switch (set) {
+        case InstructionSet::amx:
+            return "amx";
         case InstructionSet::avx512:
             return "avx512";
         case InstructionSet::avx2:

@@ -7,8 +7,8 @@ namespace msma {
 
 AddWeightedDifferences best_weighted_differences() {
 #ifdef MSMA_X86_BODIES
-    if (instruction_set() == InstructionSet::avx512) return avx512::add_weighted_differences;
-    if (instruction_set() == InstructionSet::avx2) return avx2::add_weighted_differences;
+    if (at_least(InstructionSet::avx512)) return avx512::add_weighted_differences;
+    if (at_least(InstructionSet::avx2)) return avx2::add_weighted_differences;
 #endif
     return scalar::add_weighted_differences;
 }

@@ -2,9 +2,9 @@
 //
 // Every row keeps a reservoir of the pairs that may still be among its k nearest: the k-th smallest upper bound
 // distance + spread_i + spread_j is its certified radius tau, and pairs whose lower bound is above tau are left out,
-// first by the comparison of whole tiles, then when a full reservoir is thinned out. A small k has its upper bounds kept
-// in order, so that tau follows every pair. What remains gets canonical keys as long as its lower bounds do not rise
-// above the k-th key: that is all that can matter.
+// first by the comparison of whole tiles, then when a full reservoir is thinned out. A small k has its upper bounds
+// kept in order, so that tau follows every pair. What remains gets canonical keys as long as its lower bounds do not
+// rise above the k-th key: that is all that can matter.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -155,14 +155,14 @@ class Knn {
 
     // A first radius for every row from a sample of the columns, without a reservoir: upper bounds fall into disjoint
     // bins, and the k-th smallest minimum of a bin is a bound that k columns keep.
-    void seed() {
+    void seed(const TileProducts<T>& tile_products) {
         if constexpr (product) return;
         const int64_t bins = ceil_div(2 * k_, kPanel), panels = y_.panels();
         const int64_t sample = std::max<int64_t>({panels / 24, 8, 4 * bins});
         if (3 * sample > panels) return;
         const Buffer<float> room(problem_.threads * kPanel * kPanel * bins);
         parallel_for(x_.panels(), problem_.threads, [&](int64_t panel, int worker) {
-            seed_panel(panel, sample, bins, room.get() + worker * kPanel * kPanel * bins);
+            seed_panel(tile_products, panel, sample, bins, room.get() + worker * kPanel * kPanel * bins);
         });
     }
 
@@ -236,8 +236,9 @@ class Knn {
         std::vector<Neighbor> found;
     };
 
-    void seed_panel(int64_t panel, int64_t sample, int64_t bins, float* lowest) {
+    void seed_panel(const TileProducts<T>& tile_products, int64_t panel, int64_t sample, int64_t bins, float* lowest) {
         alignas(64) int32_t products[kMostTileRows * kPanel];
+        const TileUnit unit(tile_products.body);
         const int64_t first = panel * kPanel, rows = std::min(kPanel, x_.count - first), panels = y_.panels();
         const int64_t size = kPanel * bins;  // bins of one row: `bins` panels side by side
         std::fill_n(lowest, kPanel * size, kInfinity);
@@ -246,7 +247,7 @@ class Knn {
             const int64_t other = problem_.same ? (panel + s) % panels : s * panels / sample;
             const int64_t columns = std::min(kPanel, y_.count - other * kPanel);
             for (int64_t r = 0; r < rows; r += body_.tile_rows) {
-                multiply_tile(problem_, body_, first + r, other, products);
+                tile_products.multiply(first + r, other, products);
                 uint64_t excluded[kMostTileRows] = {};
                 for (int64_t t = 0; t < body_.tile_rows; ++t) {
                     excluded[t] =
@@ -388,8 +389,9 @@ template <typename T>
 void screened_knn(const Screened<T>& problem, int64_t k, double* keys, int64_t* indices, int64_t* candidates) {
     const DefaultFpEnvironment environment;
     const auto run = [&](auto policy) {
-        policy->seed();
-        sweep(problem, *policy);
+        const TileProducts<T> tile_products(problem);
+        policy->seed(tile_products);
+        sweep(problem, tile_products, *policy);
         policy->finish(keys, indices, candidates);
     };
     if (problem.kernel->kind == Kind::inner_product) {

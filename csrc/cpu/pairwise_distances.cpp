@@ -22,8 +22,8 @@ namespace {
 
 DistanceBody best_distance_body() {
 #ifdef MSMA_X86_BODIES
-    if (instruction_set() == InstructionSet::avx512) return avx512::distance_body();
-    if (instruction_set() == InstructionSet::avx2) return avx2::distance_body();
+    if (at_least(InstructionSet::avx512)) return avx512::distance_body();
+    if (at_least(InstructionSet::avx2)) return avx2::distance_body();
 #endif
     return scalar::distance_body();
 }

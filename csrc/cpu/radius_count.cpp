@@ -116,12 +116,13 @@ class Count {
 template <typename T>
 void screened_count(const Screened<T>& problem, const double* threshold, int64_t* counts) {
     const DefaultFpEnvironment environment;
+    const TileProducts<T> tile_products(problem);
     if (problem.kernel->kind == Kind::inner_product) {
         Count<T, true> policy(problem, threshold, counts);
-        sweep(problem, policy);
+        sweep(problem, tile_products, policy);
     } else {
         Count<T, false> policy(problem, threshold, counts);
-        sweep(problem, policy);
+        sweep(problem, tile_products, policy);
     }
 }
 

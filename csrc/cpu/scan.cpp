@@ -20,8 +20,8 @@ constexpr int64_t kScanned = 256;  // rows of one task
 template <typename T>
 ScanBody<T> best_scan_body() {
 #ifdef MSMA_X86_BODIES
-    if (instruction_set() == InstructionSet::avx512) return avx512::scan_body<T>();
-    if (instruction_set() == InstructionSet::avx2) return avx2::scan_body<T>();
+    if (at_least(InstructionSet::avx512)) return avx512::scan_body<T>();
+    if (at_least(InstructionSet::avx2)) return avx2::scan_body<T>();
 #endif
     return scalar::scan_body<T>();
 }

@@ -2,7 +2,8 @@
 // thresholds of its rows and columns. The inequalities are in codes.hpp.
 //
 // The including file defines MSMA_ISA, MSMA_CODES_PER_WORD and one of MSMA_SCREEN_VNNI, MSMA_SCREEN_AVX512,
-// MSMA_SCREEN_AVX2, MSMA_SCREEN_SCALAR. No library templates here, see lanes.hpp.
+// MSMA_SCREEN_AVX2, MSMA_SCREEN_SCALAR; MSMA_SCREEN_AMX as well takes the products from screen_amx-inl.hpp. No library
+// templates here, see lanes.hpp.
 #pragma once
 
 #if !defined(MSMA_SCREEN_SCALAR)
@@ -10,16 +11,28 @@
 #endif
 
 #include "encode-inl.hpp"
+#if defined(MSMA_SCREEN_AMX)
+#include "screen_amx-inl.hpp"
+#endif
 
 namespace msma {
 namespace MSMA_ISA {
 namespace {
 
+#if !defined(MSMA_SCREEN_AMX)
+constexpr int64_t kGroupMultiple = 1;
+constexpr void (*configure)() = nullptr;
+constexpr void (*release)() = nullptr;
+constexpr void (*arrange)(const int32_t*, int64_t, int32_t*) = nullptr;
+#endif
+
 #if defined(MSMA_SCREEN_VNNI) || defined(MSMA_SCREEN_AVX512)
 
-constexpr int kRows = 8, kVectors = 3;  // 24 accumulators of the 32 registers
 constexpr int kWidth = 16;
 using Float = __m512;
+
+#if !defined(MSMA_SCREEN_AMX)
+constexpr int kRows = 8, kVectors = 3;  // 24 accumulators of the 32 registers
 
 inline void multiply(const int32_t* strip, const int32_t* panel, int64_t groups,
                      [[maybe_unused]] const int32_t* strip_sums, int32_t* products) {
@@ -69,6 +82,7 @@ inline void multiply(const int32_t* strip, const int32_t* panel, int64_t groups,
         for (int v = 0; v < kVectors; ++v) _mm512_store_si512(products + r * kPanel + v * kWidth, acc[r][v]);
     }
 }
+#endif
 
 inline Float load(const float* p) { return _mm512_load_ps(p); }
 inline Float broadcast(float v) { return _mm512_set1_ps(v); }
@@ -187,9 +201,11 @@ inline void insert(float* best, int64_t lines, float value) {
 
 #else
 
-constexpr int kRows = 4;
 constexpr int kWidth = 1;
 using Float = float;
+
+#if !defined(MSMA_SCREEN_AMX)
+constexpr int kRows = 4;
 
 inline int32_t low_code(int32_t word) { return static_cast<int16_t>(word & 0xffff); }
 inline int32_t high_code(int32_t word) { return word >> 16; }
@@ -205,6 +221,7 @@ inline void multiply(const int32_t* strip, const int32_t* panel, int64_t groups,
         }
     }
 }
+#endif
 
 inline Float load(const float* p) { return *p; }
 inline Float broadcast(float v) { return v; }
@@ -352,8 +369,20 @@ void judge_product(const ProductMarks& strip, const ProductMarks& panel, const i
 }  // namespace
 
 ScreenBody screen_body() {
-    return {MSMA_CODES_PER_WORD, kRows,           multiply,        judge, lowest, select, insert,
-            judge_product,       {encode<float>}, {encode<double>}};
+    return {MSMA_CODES_PER_WORD,
+            kGroupMultiple,
+            kRows,
+            configure,
+            release,
+            arrange,
+            multiply,
+            judge,
+            lowest,
+            select,
+            insert,
+            judge_product,
+            {encode<float>},
+            {encode<double>}};
 }
 
 }  // namespace MSMA_ISA

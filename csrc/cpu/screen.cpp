@@ -6,11 +6,14 @@
 namespace msma {
 
 ScreenBody best_screen_body() {
+#ifdef MSMA_AMX_BODY
+    if (at_least(InstructionSet::amx)) return amx::screen_body();
+#endif
 #ifdef MSMA_X86_BODIES
-    if (instruction_set() == InstructionSet::avx512) {
+    if (at_least(InstructionSet::avx512)) {
         return cpu_features().avx512_vnni ? avx512_vnni::screen_body() : avx512::screen_body();
     }
-    if (instruction_set() == InstructionSet::avx2) return avx2::screen_body();
+    if (at_least(InstructionSet::avx2)) return avx2::screen_body();
 #endif
     return scalar::screen_body();
 }
@@ -64,7 +67,7 @@ CodesPointer encode(const Rows<T>& rows, const PictureOf& of, int threads) {
     auto owned = std::make_shared<OwnedCodes>();
     Codes& codes = owned->view;
     codes.count = rows.count;
-    codes.groups = ceil_div(d, body.codes_per_word);
+    codes.groups = body.groups(d);
     const int64_t padded_rows = codes.panels() * kPanel;
     owned->scale = of.scale;
     owned->words = Buffer<int32_t>(padded_rows * (codes.groups + 1));

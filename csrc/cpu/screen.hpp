@@ -17,6 +17,7 @@
 #include "codes.hpp"
 #include "msma/screen.hpp"
 #include "parallel.hpp"
+#include "strips.hpp"
 #include "work.hpp"
 
 namespace msma {
@@ -77,18 +78,29 @@ void disturb(const Screened<T>& problem, Range rows, Range columns, int32_t* pro
     }
 }
 
-// Integer products of the strip that begins at first_row with a panel.
+// Integer products of tiles. A thread that asks for some holds a TileUnit.
 template <typename T>
-void multiply_tile(const Screened<T>& problem, const ScreenBody& body, int64_t first_row, int64_t panel,
-                   int32_t* products) {
-    const Codes &x = problem.x_codes->view, &y = problem.y_codes->view;
-    const int32_t* strip = x.panel(first_row / kPanel) + first_row % kPanel;
-    body.multiply(strip, y.panel(panel), y.groups, x.sum + first_row, products);
-    if (problem.adversary) {
-        const Range rows{first_row, std::min(first_row + body.tile_rows, x.count)};
-        disturb(problem, rows, {panel * kPanel, std::min((panel + 1) * kPanel, y.count)}, products);
+class TileProducts {
+  public:
+    explicit TileProducts(const Screened<T>& problem)
+        : body(best_screen_body()), problem_(problem), strips_(body, problem.x_codes->view, problem.threads) {}
+
+    const ScreenBody body;
+
+    // Of the strip that begins at first_row with a panel.
+    void multiply(int64_t first_row, int64_t panel, int32_t* products) const {
+        const Codes &x = problem_.x_codes->view, &y = problem_.y_codes->view;
+        body.multiply(strips_.from(first_row), y.panel(panel), y.groups, x.sum + first_row, products);
+        if (problem_.adversary) {
+            const Range rows{first_row, std::min(first_row + body.tile_rows, x.count)};
+            disturb(problem_, rows, {panel * kPanel, std::min((panel + 1) * kPanel, y.count)}, products);
+        }
     }
-}
+
+  private:
+    const Screened<T>& problem_;
+    Strips strips_;
+};
 
 // The root of a float32 value, 0 of a negative one. Written without a branch, which would be guessed wrong.
 inline float root(float v) {
@@ -161,29 +173,30 @@ struct Origin {
 // thresholds of `policy`, or with `both` to their column; then task_end(worker) after each task, while the thread still
 // owns the rows. Every pair of different rows is judged exactly once for each of the two.
 template <typename T, typename Policy>
-void sweep(const Screened<T>& problem, Policy& policy) {
+void sweep(const Screened<T>& problem, const TileProducts<T>& tile_products, Policy& policy) {
     const Codes &x = problem.x_codes->view, &y = problem.y_codes->view;
-    const ScreenBody body = best_screen_body();
+    const int64_t tile_rows = tile_products.body.tile_rows;
     const int64_t block = panels_of_block(x, problem.threads);
 
     const auto tile = [&](int worker, int64_t first_row, int64_t panel, bool both, int32_t* products) {
         const int64_t first_column = panel * kPanel;
-        const int64_t rows = std::min<int64_t>(body.tile_rows, x.count - first_row);
+        const int64_t rows = std::min(tile_rows, x.count - first_row);
         const int64_t columns = std::min(kPanel, y.count - first_column);
-        multiply_tile(problem, body, first_row, panel, products);
+        tile_products.multiply(first_row, panel, products);
         Hits hits;
         policy.thresholds.judge(first_row, first_column, products, both, {rows, columns}, hits);
         policy.take(worker, Origin{first_row, first_column}, products, hits, both);
     };
     const auto block_pair = [&](int64_t a, int64_t b, int worker) {
         alignas(64) int32_t products[kMostTileRows * kPanel];
+        const TileUnit unit(tile_products.body);
         const int64_t a_end = std::min((a + 1) * block, x.panels()), b_end = std::min((b + 1) * block, y.panels());
         for (int64_t panel = b * block; panel < b_end; ++panel) {
             const int64_t last = problem.same && a == b ? panel + 1 : a_end;
             for (int64_t left = a * block; left < last; ++left) {
                 const bool both = problem.same && left != panel;
                 const int64_t row_end = std::min((left + 1) * kPanel, x.count);
-                for (int64_t row = left * kPanel; row < row_end; row += body.tile_rows) {
+                for (int64_t row = left * kPanel; row < row_end; row += tile_rows) {
                     tile(worker, row, panel, both, products);
                 }
             }

@@ -68,7 +68,8 @@ void promote(const Rows<T>& from, Range rows, int64_t width, double* to) {
     }
 }
 
-// sums[g] for G pairs of rows of T. Meanwhile the rows `ahead`, of the next G pairs, are asked for: rows of y lie anywhere.
+// sums[g] for G pairs of rows of T. Meanwhile the rows `ahead`, of the next G pairs, are asked for: rows of y lie
+// anywhere.
 template <Kind kind, int G, typename T>
 inline void pair_sums(const T* const* x, const T* const* y, const T* const* ahead, int64_t d, int p, double* sums) {
     constexpr int64_t line = 64 / sizeof(T);

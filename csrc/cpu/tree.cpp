@@ -12,8 +12,8 @@ namespace {
 
 TreeBody best_body() {
 #ifdef MSMA_X86_BODIES
-    if (instruction_set() == InstructionSet::avx512) return avx512::tree_body();
-    if (instruction_set() == InstructionSet::avx2) return avx2::tree_body();
+    if (at_least(InstructionSet::avx512)) return avx512::tree_body();
+    if (at_least(InstructionSet::avx2)) return avx2::tree_body();
 #endif
     return scalar::tree_body();
 }

@@ -5,7 +5,8 @@ block_keys(kernel, x (n, d), y (m, d))               -> (n, m) float64
 
 The formulas and their order of operations are in backends/torch/kernel.py; the results are the same bits for every
 instruction set and thread count. Threads: torch.get_num_threads(). MSMA_FAST_CPU=scalar|avx2|avx512|amx, read at the first
-call, caps the instruction set. The module is imported when first asked for.
+call, caps the instruction set; "amx" is "avx512" with the products of the certified screen on AMX tiles. The module is
+imported when first asked for.
 """
 
 from __future__ import annotations
@@ -60,13 +61,14 @@ def available() -> tuple[bool, str]:
 
 def _in_use() -> str:
     try:
-        return f"instruction set {instruction_set()}"
+        fault = compiled().amx_fault()
+        return f"instruction set {instruction_set()}" + (f" (AMX tiles are not used: {fault})" if fault else "")
     except ValueError as error:  # MSMA_FAST_CPU holds an unknown value
         return str(error)
 
 
 def instruction_set() -> str:
-    """The instruction set in use: "scalar", "avx2" or "avx512".
+    """The instruction set in use: "scalar", "avx2", "avx512" or "amx".
 
     Raises ValueError where MSMA_FAST_CPU is unknown, NotImplementedError without the compiled module.
     """

@@ -3,7 +3,8 @@
 
 namespace msma {
 
-enum class InstructionSet { scalar, avx2, avx512 };
+// amx: avx512, but for the integer products of the certified screen, which take the tile unit.
+enum class InstructionSet { scalar, avx2, avx512, amx };
 
 struct CpuFeatures {
     bool avx2, fma;
@@ -16,6 +17,12 @@ CpuFeatures cpu_features();
 // The best set that was compiled, that this machine runs and that MSMA_FAST_CPU (read once) allows.
 // Throws std::invalid_argument when the variable holds an unknown value.
 InstructionSet instruction_set();
+
+// Whether kernels compiled for `set` may run.
+bool at_least(InstructionSet set);
+
+// Why AMX tiles that are here and allowed are not used: a planted product came out wrong. Empty otherwise.
+const char* amx_fault();
 
 const char* name_of(InstructionSet set);
 
