@@ -54,10 +54,18 @@ struct TreeSearch {
     int32_t window;
 };
 
+// Counts of the points of a self-search while each pair is looked at once.
+struct Tally {
+    int32_t* points;              // (blocks, 8)
+    int32_t* nodes[kTreeLevels];  // (nodes of the level,): what all points of a node have in common
+};
+
 struct TreeBody {
     // Rows of keys and indices (k values) and of candidates for the queries at `positions`.
     void (*knn)(const TreeSearch&, Range positions, int64_t k, double* keys, int64_t* indices, int64_t* candidates);
     void (*count)(const TreeSearch&, Range positions, const double* thresholds, int64_t* counts);
+    // The pairs of each query and a point behind it, of a self-search with one threshold, added for both.
+    void (*count_pairs)(const TreeSearch&, Range positions, double threshold, const Tally&);
 };
 
 namespace scalar {
