@@ -12,6 +12,7 @@
 
 #include "masks.hpp"
 #include "term-inl.hpp"
+#include "tree_narrow-inl.hpp"
 #include "tree_view.hpp"
 
 namespace msma {
@@ -87,10 +88,33 @@ MSMA_INLINE Lanes least_keys(const double* query, const double* boxes, int p) {
     });
 }
 
-// The mask of the boxes that may have a point of key <= limit.
+// near (words,): the boxes that may have a point of key <= limit of the groups groups[8 w + s], as bits 8 s + child
+// of near[w].
 template <Kind kind, int D>
-Mask near_boxes(const double* query, const double* boxes, int p, double limit) {
-    return not_above(least_keys<kind, D>(query, boxes, p), broadcast(limit));
+void near_groups(const double* query, const double* boxes, const int32_t* groups, int words, int p, double limit,
+                 uint64_t* near) {
+    const Lanes top = broadcast(limit);
+    for (int w = 0; w < words; ++w, groups += 8) {
+        uint64_t word = 0;
+#pragma GCC unroll 1
+        for (int s = 0; s < 8; ++s) {
+            const Lanes key = least_keys<kind, D>(query, boxes + int64_t{groups[s]} * (D * 2 * kBlock), p);
+            word |= static_cast<uint64_t>(not_above(key, top)) << s * 8;
+        }
+        near[w] = word;
+    }
+}
+
+// The mask of the boxes where a point of key <= limit from some point of the box [low, high] may be.
+template <Kind kind, int D>
+Mask near_boxes(const double* low, const double* high, const double* boxes, int p, double limit) {
+    const Lanes key = key_of<kind, D>([&](int j) {
+        const Lanes first = broadcast(low[j]), last = broadcast(high[j]);
+        const double* box = boxes + j * 2 * kBlock;
+        const Lanes there = clamp(first, load(box), load(box + kBlock));
+        return term<kind>(clamp(there, first, last), there, p, j % 2 == 1);
+    });
+    return not_above(key, broadcast(limit));
 }
 
 // bounds (8,): for each of 8 boxes the smallest key that a point in it can have, tagged (see masks.hpp); the mask of
@@ -102,13 +126,13 @@ Mask bounded_boxes(const double* query, const double* boxes, int p, double limit
     return not_above(key, broadcast(limit));
 }
 
-// The mask of the boxes with no point of key > limit.
+// The mask of the boxes with no point of key > limit from any point of the box [low, high].
 template <Kind kind, int D>
-Mask inner_boxes(const double* query, const double* boxes, int p, double limit) {
+Mask inner_boxes(const double* low, const double* high, const double* boxes, int p, double limit) {
     const Lanes key = key_of<kind, D>([&](int j) {
-        const Lanes at = broadcast(query[j]);
         const double* box = boxes + j * 2 * kBlock;
-        return maximum(term<kind>(at, load(box), p, true), term<kind>(at, load(box + kBlock), p, false));
+        return maximum(term<kind>(broadcast(high[j]), load(box), p, true),
+                       term<kind>(broadcast(low[j]), load(box + kBlock), p, false));
     });
     return not_above(key, broadcast(limit));
 }
@@ -118,14 +142,20 @@ struct TreeKernels {
     Mask (*bounded)(const double* query, const double* boxes, int p, double limit, double* bounds);
     void (*points)(const double* query, const double* points, const int32_t* blocks, int words, int p, double limit,
                    uint64_t* near);
-    Mask (*near)(const double* query, const double* boxes, int p, double limit);
-    Mask (*inner)(const double* query, const double* boxes, int p, double limit);
+    void (*groups)(const double* query, const double* boxes, const int32_t* groups, int words, int p, double limit,
+                   uint64_t* near);
+    void (*narrow_points)(const double* query, const float* points, const int32_t* blocks, int words, int p,
+                          const Limits& limits, uint64_t* near, uint64_t* open);
+    void (*narrow_groups)(const double* query, const float* boxes, const int32_t* groups, int words, int p,
+                          const Limits& limits, uint64_t* near);
+    Mask (*near)(const double* low, const double* high, const double* boxes, int p, double limit);
+    Mask (*inner)(const double* low, const double* high, const double* boxes, int p, double limit);
 };
 
 template <Kind kind, int D>
 constexpr TreeKernels kernels_for() {
-    return {leaf_keys<kind, D>, bounded_boxes<kind, D>, near_points<kind, D>, near_boxes<kind, D>,
-            inner_boxes<kind, D>};
+    return {leaf_keys<kind, D>,     bounded_boxes<kind, D>, near_points<kind, D>, near_groups<kind, D>,
+            narrow_points<kind, D>, narrow_groups<kind, D>, near_boxes<kind, D>,  inner_boxes<kind, D>};
 }
 
 template <int D>

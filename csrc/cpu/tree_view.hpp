@@ -37,6 +37,8 @@ struct TreeView {
     const double* points;   // (blocks, width, 8)
     const int32_t* index;   // (blocks, 8): the point's row
     const int32_t* labels;  // (blocks, 8), null for none
+    // Points and the last level's boxes as float32, null where that is not exact or not asked for.
+    const float *narrow_points, *narrow_boxes;
 
     Range blocks_of(int level_number, int64_t node) const {
         const int depth = level[level_number].depth;

@@ -1,0 +1,108 @@
+// Bounds for the canonical keys of float32 points by float32 sums: twice the points an instruction, half the memory.
+//
+//     |narrow - canonical| <= c 2^-24 canonical + d p 2^-149      c = d + 2 p + 2
+//
+// The coordinates are exact; of a term, the difference and the p - 1 products are rounded, and d sums; 2^-149 is what a
+// step may lose where it is subnormal. The canonical key's own rounding is nothing beside that. So keys up to low =
+// threshold (1 - 2 c 2^-24) - 2^-140 are surely within the threshold and those above high = threshold (1 + 2 c 2^-24) +
+// 2^-140 surely beyond; the doubled c pays for the rounding of low and high. Points between have their canonical
+// key computed. A sum that overflows is infinite: beyond, or between where high is.
+#pragma once
+
+#include <cfloat>
+
+#include "narrow.hpp"
+#include "tree_view.hpp"
+
+namespace msma {
+namespace MSMA_ISA {
+namespace {
+
+// What a query asks of keys.
+struct Limits {
+    double threshold;
+    float low, high;
+};
+
+inline Limits limits_of(const TreeSearch& search, double threshold) {
+    if (!(threshold >= 0.0)) return {threshold, -1.0f, -1.0f};
+    const double share = (search.points.width + 2 * (search.p > 2 ? search.p : 2) + 2) * 0x1p-23;
+    const double low = threshold * (1.0 - share) - 0x1p-140, high = threshold * (1.0 + share) + 0x1p-140;
+    constexpr double top = FLT_MAX;
+    return {threshold, static_cast<float>(low < top ? low : top), high < top ? static_cast<float>(high) : HUGE_VALF};
+}
+
+template <Kind kind>
+inline Narrow gather(Narrow sum, Narrow x, Narrow y, [[maybe_unused]] int p) {
+    const Narrow a = subtract(x, y);
+    if constexpr (kind == Kind::sqeuclidean) {
+        return multiply_add(a, a, sum);
+    } else if constexpr (kind == Kind::manhattan) {
+        return add(sum, absolute(a));
+    } else if constexpr (kind == Kind::chebyshev) {
+        return maximum(sum, absolute(a));
+    } else {
+        const Narrow size = absolute(a);
+        Narrow power = size;
+        for (int factor = 1; factor < p; ++factor) power = multiply(power, size);
+        return add(sum, power);
+    }
+}
+
+// near (words,): points of the blocks blocks[8 w + s] that may be within the limits, as bits 8 s + lane of near[w];
+// open (words,): those of them that may also be beyond.
+template <Kind kind, int D>
+void narrow_points(const double* query, const float* points, const int32_t* blocks, int words, int p,
+                   const Limits& limits, uint64_t* near, uint64_t* open) {
+    const Narrow low = narrow_all(limits.low), high = narrow_all(limits.high);
+    Narrow at[D];
+#pragma GCC unroll 16
+    for (int j = 0; j < D; ++j) at[j] = narrow_all(static_cast<float>(query[j]));
+    for (int w = 0; w < words; ++w, blocks += 8) {
+        uint64_t within = 0, sure = 0;
+#pragma GCC unroll 1
+        for (int s = 0; s < 8; s += 2) {
+            const float* first = points + int64_t{blocks[s]} * (D * kBlock);
+            const float* second = points + int64_t{blocks[s + 1]} * (D * kBlock);
+            Narrow key = narrow_zero();
+#pragma GCC unroll 16
+            for (int j = 0; j < D; ++j)
+                key = gather<kind>(key, at[j], load(first + j * kBlock, second + j * kBlock), p);
+            within |= static_cast<uint64_t>(not_above(key, high)) << s * 8;
+            sure |= static_cast<uint64_t>(not_above(key, low)) << s * 8;
+        }
+        near[w] = within;
+        open[w] = within & ~sure;
+    }
+}
+
+// near (words,): the boxes of the groups groups[8 w + s] that may have a point within the limits, as bits 8 s + child.
+template <Kind kind, int D>
+void narrow_groups(const double* query, const float* boxes, const int32_t* groups, int words, int p,
+                   const Limits& limits, uint64_t* near) {
+    const Narrow high = narrow_all(limits.high);
+    Narrow at[D];
+#pragma GCC unroll 16
+    for (int j = 0; j < D; ++j) at[j] = narrow_all(static_cast<float>(query[j]));
+    for (int w = 0; w < words; ++w, groups += 8) {
+        uint64_t within = 0;
+#pragma GCC unroll 1
+        for (int s = 0; s < 8; s += 2) {
+            const float* first = boxes + int64_t{groups[s]} * (D * 2 * kBlock);
+            const float* second = boxes + int64_t{groups[s + 1]} * (D * 2 * kBlock);
+            Narrow key = narrow_zero();
+#pragma GCC unroll 16
+            for (int j = 0; j < D; ++j) {
+                const int low = j * 2 * kBlock, top = low + kBlock;
+                const Narrow lowest = load(first + low, second + low), highest = load(first + top, second + top);
+                key = gather<kind>(key, at[j], clamp(at[j], lowest, highest), p);
+            }
+            within |= static_cast<uint64_t>(not_above(key, high)) << s * 8;
+        }
+        near[w] = within;
+    }
+}
+
+}  // namespace
+}  // namespace MSMA_ISA
+}  // namespace msma
