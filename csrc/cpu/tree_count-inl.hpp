@@ -18,7 +18,7 @@ namespace MSMA_ISA {
 namespace {
 
 // Words of 8 bytes; a byte of a mask is 8 leaves of a group, or 8 points of a block.
-constexpr int kGroupWords = 8, kBlockWords = 64;
+constexpr int kGroupWords = 4, kBlockWords = 64;
 constexpr int kWordBlocks = 8 * kFan * static_cast<int>(kLeafBlocks);  // that one word of groups can list
 
 inline bool all_admissible(const TreeSearch& search) { return !search.window && !search.points.labels; }

@@ -19,12 +19,6 @@ namespace msma {
 namespace MSMA_ISA {
 namespace {
 
-#if defined(__GNUC__)
-#define MSMA_INLINE inline __attribute__((always_inline))  // GCC 12 leaves a call in the innermost loop
-#else
-#define MSMA_INLINE inline
-#endif
-
 // The keys from their terms, term(j) for j < D.
 template <Kind kind, int D, typename Term>
 MSMA_INLINE Lanes key_of(Term term) {

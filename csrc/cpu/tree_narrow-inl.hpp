@@ -18,6 +18,12 @@ namespace msma {
 namespace MSMA_ISA {
 namespace {
 
+#if defined(__GNUC__)
+#define MSMA_INLINE inline __attribute__((always_inline))  // GCC 12 leaves a call in the innermost loop
+#else
+#define MSMA_INLINE inline
+#endif
+
 // What a query asks of keys.
 struct Limits {
     double threshold;
@@ -49,6 +55,15 @@ inline Narrow gather(Narrow sum, Narrow x, Narrow y, [[maybe_unused]] int p) {
     }
 }
 
+// Two sums, whose latencies overlap.
+template <Kind kind, int D, typename Other>
+MSMA_INLINE Narrow narrow_key(const Narrow* at, Other other, int p) {
+    Narrow sum[2] = {narrow_zero(), narrow_zero()};
+#pragma GCC unroll 16
+    for (int j = 0; j < D; ++j) sum[j % 2] = gather<kind>(sum[j % 2], at[j], other(j), p);
+    return kind == Kind::chebyshev ? maximum(sum[0], sum[1]) : add(sum[0], sum[1]);
+}
+
 // near (words,): points of the blocks blocks[8 w + s] that may be within the limits, as bits 8 s + lane of near[w];
 // open (words,): those of them that may also be beyond.
 template <Kind kind, int D>
@@ -64,10 +79,8 @@ void narrow_points(const double* query, const float* points, const int32_t* bloc
         for (int s = 0; s < 8; s += 2) {
             const float* first = points + int64_t{blocks[s]} * (D * kBlock);
             const float* second = points + int64_t{blocks[s + 1]} * (D * kBlock);
-            Narrow key = narrow_zero();
-#pragma GCC unroll 16
-            for (int j = 0; j < D; ++j)
-                key = gather<kind>(key, at[j], load(first + j * kBlock, second + j * kBlock), p);
+            const Narrow key =
+                narrow_key<kind, D>(at, [&](int j) { return load(first + j * kBlock, second + j * kBlock); }, p);
             within |= static_cast<uint64_t>(not_above(key, high)) << s * 8;
             sure |= static_cast<uint64_t>(not_above(key, low)) << s * 8;
         }
@@ -90,13 +103,11 @@ void narrow_groups(const double* query, const float* boxes, const int32_t* group
         for (int s = 0; s < 8; s += 2) {
             const float* first = boxes + int64_t{groups[s]} * (D * 2 * kBlock);
             const float* second = boxes + int64_t{groups[s + 1]} * (D * 2 * kBlock);
-            Narrow key = narrow_zero();
-#pragma GCC unroll 16
-            for (int j = 0; j < D; ++j) {
+            const auto nearest = [&](int j) {
                 const int low = j * 2 * kBlock, top = low + kBlock;
-                const Narrow lowest = load(first + low, second + low), highest = load(first + top, second + top);
-                key = gather<kind>(key, at[j], clamp(at[j], lowest, highest), p);
-            }
+                return clamp(at[j], load(first + low, second + low), load(first + top, second + top));
+            };
+            const Narrow key = narrow_key<kind, D>(at, nearest, p);
             within |= static_cast<uint64_t>(not_above(key, high)) << s * 8;
         }
         near[w] = within;
