@@ -140,7 +140,10 @@ class Thresholds {
 // Calls row_hit(worker, i, j, product) for every pair that may matter to row i, by the thresholds of `policy`, and
 // column_hit likewise with the roles exchanged where the two sides are the same; then task_end(worker) after each task,
 // while the thread still owns the rows. Every ordered pair of different rows is judged exactly once.
-template <typename T, typename Policy>
+//
+// `mirrored`: what may matter to a row may as well to the column. Where the two sides are the same, pairs are then
+// judged for their rows alone, and pair_hit(worker, i, j, product) stands for both calls.
+template <bool mirrored = false, typename T, typename Policy>
 void sweep(const Screened<T>& problem, Policy& policy) {
     const Codes &x = problem.x_codes->view, &y = problem.y_codes->view;
     const ScreenBody body = best_screen_body();
@@ -152,9 +155,15 @@ void sweep(const Screened<T>& problem, Policy& policy) {
         const int64_t columns = std::min(kPanel, y.count - first_column);
         multiply_tile(problem, body, first_row, panel, products);
         Hits hits;
-        policy.thresholds.judge(first_row, first_column, products, both, {rows, columns}, hits);
+        policy.thresholds.judge(first_row, first_column, products, both && !mirrored, {rows, columns}, hits);
         for (int h = 0; h < hits.row_count; ++h) {
             const int r = hits.row[h] >> 8, c = hits.row[h] & 0xff;
+            if constexpr (mirrored) {
+                if (both) {
+                    policy.pair_hit(worker, first_row + r, first_column + c, products[r * kPanel + c]);
+                    continue;
+                }
+            }
             policy.row_hit(worker, first_row + r, first_column + c, products[r * kPanel + c]);
         }
         for (int h = 0; h < hits.column_count; ++h) {
