@@ -109,8 +109,19 @@ def check(case: Case) -> None:
         closed = np.where(np.isinf(limits), 1.0, limits)
         np.testing.assert_array_equal(case.counts(closed), (every <= closed[:, None]).sum(1))
     np.testing.assert_array_equal(case.counts(np.full(len(last), np.inf)), np.isfinite(every).sum(1))
+    check_one_threshold(case, every)
     for nothing in (-1.0, -np.inf, np.nan):
         assert not case.counts(np.full(len(last), nothing)).any()
+
+
+def check_one_threshold(case: Case, every: Array) -> None:
+    """The same for all queries: at keys that occur and just below, where float32 sums cannot tell, and at the ends."""
+    keys = np.sort(every[np.isfinite(every)])
+    shares = (0.002, 0.03, 0.5, 0.97, 1.0)
+    occurring = [keys[int(share * (len(keys) - 1))] for share in shares] if len(keys) else [1.0]
+    below = [np.nextafter(key, -np.inf) for key in occurring]
+    for one in (*occurring, *below, 0.0, 5e-324, 1e-45, 1e300):
+        np.testing.assert_array_equal(case.counts(np.full(len(case.x), one)), (every <= one).sum(1))
 
 
 def normal(n: int, d: int, dtype: Any = np.float32, seed: int = 0) -> Array:
@@ -202,6 +213,63 @@ def test_more_points_than_one_subtree() -> None:
     np.testing.assert_array_equal(counts[rows], (every <= keys[rows, -1:]).sum(1))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("d", [2, 7])
+@pytest.mark.parametrize("kind", KINDS)
+def test_counts_of_more_points_than_one_subtree(kind: str, d: int, dtype: Any) -> None:
+    """From radii of a few points to radii that whole subtrees lie within; one threshold, and one a row."""
+    x = normal(9001, d, dtype)
+    x[::3] = np.round(x[::3], 1)
+    rows = np.arange(0, len(x), 401)
+    every = oracle_keys(kind, x[rows], x)
+    every[np.arange(len(rows)), rows] = np.inf
+    for share in (0.0005, 0.02, 0.4, 0.9, 0.9999):
+        one = np.quantile(every[np.isfinite(every)], share, method="lower")
+        for threshold in (one, np.nextafter(one, 0.0)):
+            found = Case(x, kind=kind).counts(np.full(len(x), threshold))
+            np.testing.assert_array_equal(found[rows], (every <= threshold).sum(1))
+        spread = one * (1.0 + 0.5 * (np.arange(len(x)) % 7))
+        found = Case(x, kind=kind).counts(spread)
+        np.testing.assert_array_equal(found[rows], (every <= spread[rows, None]).sum(1))
+
+
+@pytest.mark.parametrize("scale", [2.0**-70, 2.0**-40, 2.0**40, 2.0**60])
+def test_counts_near_the_ends_of_float32(scale: float) -> None:
+    """Squares that are subnormal or infinite in float32, and thresholds to either side of where float32 is trusted."""
+    check(Case((normal(300, 5) * np.float32(scale)).astype(np.float32)))
+
+
+def test_float32_sums_are_too_coarse_for_these() -> None:
+    """Distances that differ by less than a float32 tells: two shells of points around the first."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2000, 6))
+    x /= np.linalg.norm(x, axis=1)[:, None]
+    x[0] = 0.0
+    x = x.astype(np.float32)
+    every = Case(x).expected()
+    for key in np.sort(every[0])[[10, 500, 1500]]:
+        for one in (key, np.nextafter(key, 0.0)):
+            np.testing.assert_array_equal(Case(x).counts(np.full(len(x), one)), (every <= one).sum(1))
+
+
+def test_thresholds_that_are_no_numbers_find_nothing_for_their_rows_alone() -> None:
+    x = normal(400, 2)
+    thresholds = np.full(400, 50.0)
+    thresholds[::5] = np.nan
+    thresholds[1::5] = -np.inf
+    every = Case(x).expected()
+    np.testing.assert_array_equal(Case(x).counts(thresholds), (every <= thresholds[:, None]).sum(1))
+
+
+def test_labels_within_a_large_radius() -> None:
+    x = normal(5000, 2)
+    groups = np.random.default_rng(1).integers(0, 40, 5000)
+    sizes = np.bincount(groups)
+    np.testing.assert_array_equal(Case(x, groups=groups).counts(np.full(5000, 1e6)), 5000 - sizes[groups])
+    wide = Case(x, window=3).counts(np.full(5000, 1e6))
+    np.testing.assert_array_equal(wide, (np.abs(np.arange(5000)[:, None] - np.arange(5000)) > 3).sum(1))
+
+
 @pytest.mark.parametrize("kind", ["sqeuclidean", "chebyshev"])
 @pytest.mark.parametrize("data", ["grid", "duplicates", "shifted", "all equal"])
 def test_groups_and_windows(kind: str, data: str) -> None:
@@ -253,7 +321,8 @@ def digest() -> str:
             for x in (normal(300, d), hard("grid", d)[:200]):
                 case = Case(x, kind=kind, groups=np.arange(len(x)) // 10, window=3)
                 found = case.knn()
-                for part in (*found, case.counts(found[0][:, -1].copy()), case.counts(np.full(len(x), 1.5))):
+                one = np.full(len(x), found[0][7, 1])
+                for part in (*found, case.counts(found[0][:, -1].copy()), case.counts(one)):
                     state.update(part.tobytes())
     return state.hexdigest()
 

@@ -54,22 +54,22 @@ void share_out(const TreeSearch& search, int threads, const Run& run) {
 // One thread's counts of pairs.
 class OwnedTally {
   public:
-    explicit OwnedTally(const TreeView& view) : counts_(static_cast<size_t>(size_of(view))) {
+    explicit OwnedTally(const TreeView& points) : counts_(static_cast<size_t>(size_of(points))) {
         int32_t* next = counts_.data();
-        this->view.points = next;
-        next += view.blocks * kBlock;
-        for (int level = 0; level < view.levels; ++level) {
-            this->view.nodes[level] = next;
-            next += int64_t{1} << view.level[level].depth;
+        view.points = next;
+        next += points.blocks * kBlock;
+        for (int level = 0; level < points.levels; ++level) {
+            view.nodes[level] = next;
+            next += int64_t{1} << points.level[level].depth;
         }
     }
 
     Tally view{};
 
   private:
-    static int64_t size_of(const TreeView& view) {
-        int64_t size = view.blocks * kBlock;
-        for (int level = 0; level < view.levels; ++level) size += int64_t{1} << view.level[level].depth;
+    static int64_t size_of(const TreeView& points) {
+        int64_t size = points.blocks * kBlock;
+        for (int level = 0; level < points.levels; ++level) size += int64_t{1} << points.level[level].depth;
         return size;
     }
 

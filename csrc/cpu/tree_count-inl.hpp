@@ -157,7 +157,7 @@ class Counter {
         uint64_t near[kGroupWords];
         for (int m = 0; m < members_; ++m) {
             const Member& member = member_[m];
-            if (view.narrow_boxes) {
+            if (member.limits.narrow) {
                 kernels_.narrow_groups(member.query.at, view.narrow_boxes, group_, words, search_.p, member.limits,
                                        near);
             } else {
@@ -211,7 +211,7 @@ class Counter {
         const TreeView& view = search_.points;
         const double* at = member.query.at;
         const double threshold = member.limits.threshold;
-        if (!view.narrow_points) {
+        if (!member.limits.narrow) {
             kernels_.points(at, view.points, block_, words, search_.p, threshold, near);
             return;
         }

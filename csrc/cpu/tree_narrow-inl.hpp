@@ -4,12 +4,11 @@
 //
 // The coordinates are exact; of a term, the difference and the p - 1 products are rounded, and d sums; 2^-149 is what a
 // step may lose where it is subnormal. The canonical key's own rounding is nothing beside that. So keys up to low =
-// threshold (1 - 2 c 2^-24) - 2^-140 are surely within the threshold and those above high = threshold (1 + 2 c 2^-24) +
-// 2^-140 surely beyond; the doubled c pays for the rounding of low and high. Points between have their canonical
-// key computed. A sum that overflows is infinite: beyond, or between where high is.
+// threshold (1 - 2 c 2^-24) are surely within the threshold and those above high = threshold (1 + 2 c 2^-24) surely
+// beyond; the doubled c pays for what subnormal steps lose, for the rounding of low and high and for the square of
+// small things. Points between have their canonical key computed. Thresholds near the ends of float32 are left to
+// float64: there nearly every point would be between.
 #pragma once
-
-#include <cfloat>
 
 #include "narrow.hpp"
 #include "tree_view.hpp"
@@ -24,18 +23,21 @@ namespace {
 #define MSMA_INLINE inline
 #endif
 
-// What a query asks of keys.
+// What a query asks of keys; low and high only where `narrow`.
 struct Limits {
     double threshold;
     float low, high;
+    bool narrow;
 };
 
 inline Limits limits_of(const TreeSearch& search, double threshold) {
-    if (!(threshold >= 0.0)) return {threshold, -1.0f, -1.0f};
-    const double share = (search.points.width + 2 * (search.p > 2 ? search.p : 2) + 2) * 0x1p-23;
-    const double low = threshold * (1.0 - share) - 0x1p-140, high = threshold * (1.0 + share) + 0x1p-140;
-    constexpr double top = FLT_MAX;
-    return {threshold, static_cast<float>(low < top ? low : top), high < top ? static_cast<float>(high) : HUGE_VALF};
+    if (!search.points.narrow_points || !(threshold >= 0x1p-100 && threshold <= 0x1p100)) {
+        return {threshold, 0.0f, 0.0f, false};
+    }
+    const int p = search.kind == Kind::minkowski ? search.p : 2;
+    const double share = (search.points.width + 2 * p + 2) * 0x1p-23;
+    return {threshold, static_cast<float>(threshold * (1.0 - share)), static_cast<float>(threshold * (1.0 + share)),
+            true};
 }
 
 template <Kind kind>
