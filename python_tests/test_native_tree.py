@@ -109,8 +109,19 @@ def check(case: Case) -> None:
         closed = np.where(np.isinf(limits), 1.0, limits)
         np.testing.assert_array_equal(case.counts(closed), (every <= closed[:, None]).sum(1))
     np.testing.assert_array_equal(case.counts(np.full(len(last), np.inf)), np.isfinite(every).sum(1))
+    check_one_threshold(case, every)
     for nothing in (-1.0, -np.inf, np.nan):
         assert not case.counts(np.full(len(last), nothing)).any()
+
+
+def check_one_threshold(case: Case, every: Array) -> None:
+    """The same for all queries: at keys that occur and just below, where float32 sums cannot tell, and at the ends."""
+    keys = np.sort(every[np.isfinite(every)])
+    shares = (0.002, 0.03, 0.5, 0.97, 1.0)
+    occurring = [keys[int(share * (len(keys) - 1))] for share in shares] if len(keys) else [1.0]
+    below = [np.nextafter(key, -np.inf) for key in occurring]
+    for one in (*occurring, *below, 0.0, 5e-324, 1e-45, 1e300):
+        np.testing.assert_array_equal(case.counts(np.full(len(case.x), one)), (every <= one).sum(1))
 
 
 def normal(n: int, d: int, dtype: Any = np.float32, seed: int = 0) -> Array:
@@ -253,7 +264,8 @@ def digest() -> str:
             for x in (normal(300, d), hard("grid", d)[:200]):
                 case = Case(x, kind=kind, groups=np.arange(len(x)) // 10, window=3)
                 found = case.knn()
-                for part in (*found, case.counts(found[0][:, -1].copy()), case.counts(np.full(len(x), 1.5))):
+                one = np.full(len(x), found[0][7, 1])
+                for part in (*found, case.counts(found[0][:, -1].copy()), case.counts(one)):
                     state.update(part.tobytes())
     return state.hexdigest()
 

@@ -116,6 +116,7 @@ template <typename T, bool product>
 class Knn {
   public:
     Thresholds<product> thresholds;
+    static constexpr bool mirrored = false;
 
     Knn(const Screened<T>& problem, int64_t k)
         : thresholds(problem.x_codes->view, problem.y_codes->view, kInfinity, kInfinity),

@@ -1,5 +1,5 @@
-// Questions put to 8 points at once, answered by a mask with one bit a point, and the smallest of 8 numbers with its
-// place; see lanes.hpp for the rules of this file.
+// Questions put to 8 points at once, answered by a mask with one bit a point, counts of 8 points, and the smallest of 8
+// numbers with its place; see lanes.hpp for the rules of this file.
 //
 // A tagged bound is a number >= +0.0 whose last three bits are replaced by its lane: the minimum of 8 tagged bounds
 // tells both, and with_tag(v, 0) of it is a number not above the original.
@@ -39,6 +39,12 @@ inline Lanes tagged(Lanes v) {
     const __m512i bits = _mm512_castpd_si512(_mm512_min_pd(v, _mm512_set1_pd(kLargest)));
     const __m512i lane = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);
     return _mm512_castsi512_pd(_mm512_or_si512(_mm512_andnot_si512(_mm512_set1_epi64(7), bits), lane));
+}
+inline void add_one(int32_t* v, Mask mask) {
+    const __m256i before = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(v));
+    const __m256i one = _mm256_set1_epi32(1);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(v),
+                        _mm256_mask_add_epi32(before, static_cast<__mmask8>(mask), before, one));
 }
 inline __m256d smaller(__m256d a, __m256d b) { return _mm256_min_pd(a, b); }
 inline __m256d smaller_half(const double* v, Mask mask) {
@@ -81,6 +87,12 @@ inline __m256d smaller_half(const double* v, Mask mask) {
     return smaller(chosen(v, mask, _mm256_setr_epi64x(1, 2, 4, 8)),
                    chosen(v + 4, mask, _mm256_setr_epi64x(16, 32, 64, 128)));
 }
+inline void add_one(int32_t* v, Mask mask) {
+    const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    const __m256i wanted = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(mask)), bit), bit);
+    auto* to = reinterpret_cast<__m256i*>(v);
+    _mm256_storeu_si256(to, _mm256_sub_epi32(_mm256_loadu_si256(to), wanted));
+}
 inline Mask signs(__m256i v) { return static_cast<Mask>(_mm256_movemask_ps(_mm256_castsi256_ps(v))); }
 inline Mask equal(const int32_t* v, int32_t wanted) {
     return signs(
@@ -115,6 +127,9 @@ inline Mask not_above(const Lanes& v, const Lanes& limit) {
 }
 inline Lanes tagged(const Lanes& v) {
     return each([&](int l) { return with_tag(v.v[l] < kLargest ? v.v[l] : kLargest, static_cast<uint64_t>(l)); });
+}
+inline void add_one(int32_t* v, Mask mask) {
+    for (int l = 0; l < kLanes; ++l) v[l] += static_cast<int32_t>(mask >> l & 1u);
 }
 inline double smallest(const double* v, Mask mask) {
     double best = HUGE_VAL;

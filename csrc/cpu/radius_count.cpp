@@ -1,5 +1,6 @@
 // How many columns have a key at most a row's threshold, by the certified screen: pairs whose bounds lie on one side of
-// the threshold are counted or left out, and only the others are given canonical keys.
+// the threshold are counted or left out, and only the others are given canonical keys. In a self-search with one
+// threshold a pair is judged, and given a key, once for both its rows.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -16,9 +17,12 @@ template <typename T, bool product>
 class Count {
   public:
     Thresholds<product> thresholds;
+    const bool mirrored;  // one radius for both rows of a pair
 
     Count(const Screened<T>& problem, const double* threshold, int64_t* counts)
         : thresholds(problem.x_codes->view, problem.y_codes->view, 0.0f, -std::numeric_limits<float>::infinity()),
+          mirrored(problem.same &&
+                   std::all_of(threshold, threshold + problem.x.count, [&](double t) { return t == threshold[0]; })),
           problem_(problem),
           x_(problem.x_codes->view),
           y_(problem.y_codes->view),
@@ -39,29 +43,23 @@ class Count {
         for (int32_t h = 0; h < hits.count; ++h) {
             const int32_t r = hits.place[h] >> 8, c = hits.place[h] & 0xff;
             const int64_t i = at.row + r, j = at.column + c;
-            const float value = thresholds.value(i, j, products[r * kPanel + c]);
-            decide(worker, i, j, value);
-            if (both) decide(worker, j, i, value);
+            const auto value = static_cast<double>(thresholds.value(i, j, products[r * kPanel + c]));
+            const double off = width(i, j);
+            const bool to_row = problem_.rules.admit(i, j), to_column = both && problem_.rules.admit(j, i);
+            if (mirrored && to_row && to_column) {
+                decide(worker, i, j, value, off, true);
+            } else {
+                if (to_row) decide(worker, i, j, value, off, false);
+                if (to_column) decide(worker, j, i, value, off, false);
+            }
         }
-    }
-    void decide(int worker, int64_t i, int64_t j, float screened) {
-        const double radius = radius_[static_cast<size_t>(i)], value = static_cast<double>(screened);
-        const double slack = std::fabs(radius) * 0x1p-30, off = width(i, j);
-        if (value - off > radius + slack || !problem_.rules.admit(i, j)) return;
-        if (value + off < radius - slack) {
-            ++counts_[i];
-            return;
-        }
-        Undecided& open = undecided_[static_cast<size_t>(worker)];
-        open.rows.push_back(i);
-        open.columns.push_back(j);
-        if (static_cast<int64_t>(open.rows.size()) >= kFlush) flush(worker);
     }
     void task_end(int worker) { flush(worker); }
 
   private:
     struct Undecided {
         std::vector<int64_t> rows, columns;
+        std::vector<char> mirrored;  // 1 where the pair counts for its column too
         std::vector<double> keys;
     };
 
@@ -88,6 +86,22 @@ class Count {
         return 2.0 * (static_cast<double>(x_.length[i]) * far + near * static_cast<double>(y_.length[j]));
     }
 
+    // An admissible pair by the radius of row i, for both rows at once where `twice`.
+    void decide(int worker, int64_t i, int64_t j, double value, double width, bool twice) {
+        const double radius = radius_[static_cast<size_t>(i)], slack = std::fabs(radius) * 0x1p-30;
+        if (value - width > radius + slack) return;
+        if (value + width < radius - slack) {
+            ++counts_[i];
+            counts_[j] += twice;
+            return;
+        }
+        Undecided& open = undecided_[static_cast<size_t>(worker)];
+        open.rows.push_back(i);
+        open.columns.push_back(j);
+        open.mirrored.push_back(twice);
+        if (static_cast<int64_t>(open.rows.size()) >= kFlush) flush(worker);
+    }
+
     void flush(int worker) {
         Undecided& open = undecided_[static_cast<size_t>(worker)];
         const size_t pairs = open.rows.size();
@@ -95,9 +109,14 @@ class Count {
         open.keys.resize(pairs);
         body_.pairs(*problem_.kernel, problem_.x, problem_.y, open.rows.data(), open.columns.data(),
                     Range{0, static_cast<int64_t>(pairs)}, scratch_.get() + worker * room_, open.keys.data());
-        for (size_t t = 0; t < pairs; ++t) counts_[open.rows[t]] += open.keys[t] <= threshold_[open.rows[t]];
+        for (size_t t = 0; t < pairs; ++t) {
+            const bool within = open.keys[t] <= threshold_[open.rows[t]];
+            counts_[open.rows[t]] += within;
+            if (open.mirrored[t]) counts_[open.columns[t]] += within;
+        }
         open.rows.clear();
         open.columns.clear();
+        open.mirrored.clear();
     }
 
     const Screened<T>& problem_;

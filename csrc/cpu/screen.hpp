@@ -171,7 +171,8 @@ struct Origin {
 
 // Calls take(worker, origin, products, hits, both) for every tile, with the pairs that may matter to their row by the
 // thresholds of `policy`, or with `both` to their column; then task_end(worker) after each task, while the thread still
-// owns the rows. Every pair of different rows is judged exactly once for each of the two.
+// owns the rows. Every pair of different rows is judged exactly once for each of the two. policy.mirrored: what may
+// matter to a row may as well to the column, and is judged for the row alone.
 template <typename T, typename Policy>
 void sweep(const Screened<T>& problem, const TileProducts<T>& tile_products, Policy& policy) {
     const Codes &x = problem.x_codes->view, &y = problem.y_codes->view;
@@ -184,7 +185,7 @@ void sweep(const Screened<T>& problem, const TileProducts<T>& tile_products, Pol
         const int64_t columns = std::min(kPanel, y.count - first_column);
         tile_products.multiply(first_row, panel, products);
         Hits hits;
-        policy.thresholds.judge(first_row, first_column, products, both, {rows, columns}, hits);
+        policy.thresholds.judge(first_row, first_column, products, both && !policy.mirrored, {rows, columns}, hits);
         policy.take(worker, Origin{first_row, first_column}, products, hits, both);
     };
     const auto block_pair = [&](int64_t a, int64_t b, int worker) {

@@ -1,43 +1,17 @@
-// Searches of the space partition, compiled once per instruction set.
+// Neighbours by the space partition, compiled once per instruction set; counts are in tree_count-inl.hpp.
 //
-// knn: depth first, the nearest box first. The k best so far are a heap, the worst on top; a node is left out
+// Depth first, the nearest box first. The k best so far are a heap, the worst on top; a node is left out
 // only where its bound is greater than the worst key, or equal with no smaller index among its points: a tie
 // may still have the smaller index. (So n equal points are found from a few leaves, not from all.)
-// count: a box with no point beyond the threshold is counted without a visit.
 #pragma once
 
-#include "tree_keys-inl.hpp"
+#include "tree_count-inl.hpp"
 
 namespace msma {
 namespace MSMA_ISA {
 namespace {
 
 constexpr int32_t kNoIndex = 0x7fffffff;
-
-struct Query {
-    double at[kTreeDimensions];
-    int64_t own;  // its position among the points, -1 for none
-    int32_t row, label;
-};
-
-Query query_at(const TreeSearch& search, int64_t position) {
-    const TreeView& from = search.queries;
-    Query query;
-    const double* block = from.points + position / kBlock * from.width * kBlock + position % kBlock;
-    for (int j = 0; j < from.width; ++j) query.at[j] = block[j * kBlock];
-    query.own = search.self ? position : -1;
-    query.row = from.index[position];
-    query.label = from.labels ? from.labels[position] : 0;
-    return query;
-}
-
-// Which of a block's 8 points are no neighbours of the query.
-inline Mask excluded(const TreeSearch& search, const Query& query, int64_t block) {
-    Mask mask = query.own / kBlock == block && query.own >= 0 ? 1u << query.own % kBlock : 0;
-    if (search.window) mask |= within(search.points.index + block * kBlock, query.row, search.window);
-    if (search.points.labels) mask |= equal(search.points.labels + block * kBlock, query.label);
-    return mask;
-}
 
 bool is_neighbor(const TreeSearch& search, const Query& query, int64_t position) {
     if (position == query.own) return false;
@@ -93,12 +67,6 @@ struct Nearest {
     }
 };
 
-// Points of a range of blocks; only the last block of all can be short.
-inline int64_t points_of(const TreeView& view, Range blocks) {
-    const int64_t end = blocks.end * kBlock;
-    return (end < view.count ? end : view.count) - blocks.begin * kBlock;
-}
-
 int64_t scan_leaf(const TreeSearch& search, const TreeKernels& kernels, const Query& query, Range blocks,
                   const Nearest& nearest) {
     const TreeView& view = search.points;
@@ -128,7 +96,7 @@ int64_t search_nearest(const TreeSearch& search, const TreeKernels& kernels, con
     const auto open = [&](int level, int32_t group) {
         Siblings& here = path[level];
         const double* boxes = view.level[level].boxes + int64_t{group} * view.width * 2 * kFan;
-        here.left = kernels.near(query.at, boxes, search.p, nearest.keys[0], here.bounds);
+        here.left = kernels.bounded(query.at, boxes, search.p, nearest.keys[0], here.bounds);
         here.left &= (1u << view.level[level].fan) - 1;
         here.group = group;
     };
@@ -166,78 +134,9 @@ void knn(const TreeSearch& search, Range positions, int64_t k, double* keys, int
     }
 }
 
-// Admissible points in a range of blocks.
-int64_t admissible(const TreeSearch& search, const Query& query, Range blocks) {
-    int64_t count = points_of(search.points, blocks);
-    if (!search.window && !search.points.labels) {
-        return count - (query.own >= blocks.begin * kBlock && query.own < blocks.end * kBlock);
-    }
-    for (int64_t b = blocks.begin; b < blocks.end; ++b) {
-        const int64_t there = points_of(search.points, Range{b, b + 1});
-        count -= population(excluded(search, query, b) & ((1u << there) - 1));
-    }
-    return count;
-}
-
-int64_t count_leaf(const TreeSearch& search, const TreeKernels& kernels, const Query& query, Range blocks,
-                   double threshold) {
-    const TreeView& view = search.points;
-    double keys[kLeafBlocks * kBlock];
-    const uint64_t near = kernels.leaf(query.at, view.points + blocks.begin * view.width * kBlock, blocks.size(),
-                                       search.p, threshold, keys);
-    int64_t count = 0;
-    for (int64_t b = 0; b < blocks.size(); ++b) {
-        const Mask mask = near >> b * kBlock & 0xff;
-        if (mask) count += population(mask & ~excluded(search, query, blocks.begin + b));
-    }
-    return count;
-}
-
-int64_t count_within(const TreeSearch& search, const TreeKernels& kernels, const Query& query, double threshold) {
-    const TreeView& view = search.points;
-    struct Parent {
-        int32_t node;
-        int level;
-    };
-    Parent stack[kTreeLevels * kFan];
-    int64_t count = 0;
-    int top = 0;
-    stack[top++] = {0, -1};
-    while (top) {
-        const Parent parent = stack[--top];
-        const int below = parent.level + 1;
-        const TreeLevel& level = view.level[below];
-        const double* boxes = level.boxes + int64_t{parent.node} * view.width * 2 * kFan;
-        double bounds[kFan];
-        Mask mask = kernels.near(query.at, boxes, search.p, threshold, bounds) & ((1u << level.fan) - 1);
-        if (!mask) continue;
-        const Mask inner = kernels.inner(query.at, boxes, search.p, threshold);
-        for (; mask; mask &= mask - 1) {
-            const int child = lowest(mask);
-            const int32_t node = parent.node * kFan + child;
-            if (inner >> child & 1u) {
-                count += admissible(search, query, view.blocks_of(below, node));
-            } else if (below == view.levels - 1) {
-                count += count_leaf(search, kernels, query, view.blocks_of(below, node), threshold);
-            } else {
-                stack[top++] = {node, below};
-            }
-        }
-    }
-    return count;
-}
-
-void count(const TreeSearch& search, Range positions, const double* thresholds, int64_t* counts) {
-    const TreeKernels kernels = kernels_of(search.kind, search.points.width);
-    for (int64_t position = positions.begin; position < positions.end; ++position) {
-        const Query query = query_at(search, position);
-        counts[query.row] = count_within(search, kernels, query, thresholds[query.row]);
-    }
-}
-
 }  // namespace
 
-TreeBody tree_body() { return {knn, count}; }
+TreeBody tree_body() { return {knn, count, count_pairs}; }
 
 }  // namespace MSMA_ISA
 }  // namespace msma

@@ -2,10 +2,12 @@
 #include "msma/tree.hpp"
 
 #include <algorithm>
+#include <vector>
 
 #include "msma/cpu.hpp"
 #include "parallel.hpp"
 #include "tree_build.hpp"
+#include "work.hpp"
 
 namespace msma {
 namespace {
@@ -21,26 +23,83 @@ TreeBody best_body() {
 constexpr int64_t kTaskQueries = 64;    // neighbours in space, which share most of their paths
 constexpr int64_t kThreadPoints = 512;  // points and queries that make a thread worth its start
 
-// Calls run(search, positions) for all queries, in tasks.
+// Calls run(search, threads) with the partitions of the problem, that of the points with float32 copies where `narrow`.
 template <typename T, typename Run>
-void search_all(const TreeProblem<T>& problem, const Run& run) {
+void with_search(const TreeProblem<T>& problem, bool narrow, const Run& run) {
     const int64_t n = problem.x.count;
     if (n == 0) return;
     const bool self = problem.y == nullptr;
     const Rows<T>& y = self ? problem.x : *problem.y;
     const int64_t work = std::max<int64_t>(1, (n + y.count) / kThreadPoints);
     const int threads = static_cast<int>(std::min<int64_t>(problem.threads, work));
-    const Tree points = build_tree(y, problem.point_groups, threads);
-    const Tree queries = self ? Tree() : build_tree(problem.x, problem.groups, threads);
+    const Tree points = build_tree(y, problem.point_groups, threads, narrow);
+    const Tree queries = self ? Tree() : build_tree(problem.x, problem.groups, threads, false);
     const TreeSearch search{points.view,
                             self ? points.view : queries.view,
                             problem.kernel.kind,
                             problem.kernel.p,
                             self,
                             static_cast<int32_t>(std::min<int64_t>(problem.window, kTreePoints))};
-    parallel_for((n + kTaskQueries - 1) / kTaskQueries, threads, [&](int64_t task, int) {
-        run(search, Range{task * kTaskQueries, std::min(n, (task + 1) * kTaskQueries)});
+    run(search, threads);
+}
+
+// Calls run(positions, worker) for all queries, in tasks.
+template <typename Run>
+void share_out(const TreeSearch& search, int threads, const Run& run) {
+    const int64_t n = search.queries.count;
+    parallel_for(ceil_div(n, kTaskQueries), threads,
+                 [&](int64_t task, int worker) { run(nth(task, kTaskQueries, n), worker); });
+}
+
+// One thread's counts of pairs.
+class OwnedTally {
+  public:
+    explicit OwnedTally(const TreeView& points) : counts_(static_cast<size_t>(size_of(points))) {
+        int32_t* next = counts_.data();
+        view.points = next;
+        next += points.blocks * kBlock;
+        for (int level = 0; level < points.levels; ++level) {
+            view.nodes[level] = next;
+            next += int64_t{1} << points.level[level].depth;
+        }
+    }
+
+    Tally view{};
+
+  private:
+    static int64_t size_of(const TreeView& points) {
+        int64_t size = points.blocks * kBlock;
+        for (int level = 0; level < points.levels; ++level) size += int64_t{1} << points.level[level].depth;
+        return size;
+    }
+
+    std::vector<int32_t> counts_;
+};
+
+void count_pairs(const TreeBody& body, const TreeSearch& search, int threads, double threshold, int64_t* counts) {
+    const TreeView& view = search.points;
+    const std::vector<OwnedTally> tallies = [&] {
+        std::vector<OwnedTally> made;
+        made.reserve(static_cast<size_t>(threads));
+        for (int worker = 0; worker < threads; ++worker) made.emplace_back(view);
+        return made;
+    }();
+    share_out(search, threads, [&](Range positions, int worker) {
+        body.count_pairs(search, positions, threshold, tallies[static_cast<size_t>(worker)].view);
     });
+    const int last = view.levels - 1;
+    for (int64_t leaf = 0; leaf < int64_t{1} << view.level[last].depth; ++leaf) {
+        int64_t common = 0;
+        for (const OwnedTally& tally : tallies) {
+            for (int level = 0; level <= last; ++level) common += tally.view.nodes[level][leaf >> 3 * (last - level)];
+        }
+        const Range blocks = view.blocks_of(last, leaf);
+        for (int64_t at = blocks.begin * kBlock; at < std::min(blocks.end * kBlock, view.count); ++at) {
+            int64_t count = common;
+            for (const OwnedTally& tally : tallies) count += tally.view.points[at];
+            counts[view.index[at]] = count;
+        }
+    }
 }
 
 }  // namespace
@@ -48,16 +107,23 @@ void search_all(const TreeProblem<T>& problem, const Run& run) {
 template <typename T>
 void tree_knn(const TreeProblem<T>& problem, int64_t k, double* keys, int64_t* indices, int64_t* candidates) {
     const TreeBody body = best_body();
-    search_all(problem, [&](const TreeSearch& search, Range positions) {
-        body.knn(search, positions, k, keys, indices, candidates);
+    with_search(problem, false, [&](const TreeSearch& search, int threads) {
+        share_out(search, threads,
+                  [&](Range positions, int) { body.knn(search, positions, k, keys, indices, candidates); });
     });
 }
 
 template <typename T>
 void tree_count(const TreeProblem<T>& problem, const double* thresholds, int64_t* counts) {
     const TreeBody body = best_body();
-    search_all(problem,
-               [&](const TreeSearch& search, Range positions) { body.count(search, positions, thresholds, counts); });
+    const int64_t n = problem.x.count;
+    with_search(problem, true, [&](const TreeSearch& search, int threads) {
+        if (search.self && std::all_of(thresholds, thresholds + n, [&](double t) { return t == thresholds[0]; })) {
+            count_pairs(body, search, threads, thresholds[0], counts);
+            return;
+        }
+        share_out(search, threads, [&](Range positions, int) { body.count(search, positions, thresholds, counts); });
+    });
 }
 
 template void tree_knn(const TreeProblem<float>&, int64_t, double*, int64_t*, int64_t*);

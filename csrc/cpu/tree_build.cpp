@@ -11,6 +11,7 @@
 #include <cstring>
 #include <limits>
 #include <numeric>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -91,7 +92,7 @@ void cut(const Rows<T>& rows, int32_t* order, int64_t size, int64_t left, uint64
 template <typename T>
 class Builder {
   public:
-    Builder(const Rows<T>& rows, const int32_t* labels, int threads)
+    Builder(const Rows<T>& rows, const int32_t* labels, int threads, bool narrow)
         : rows_(rows), labels_(labels), threads_(threads), order_(rows.count) {
         TreeView& view = tree_.view;
         view.count = rows.count;
@@ -107,12 +108,26 @@ class Builder {
             view.labels = tree_.labels.get();
         }
         plan_levels();
+        if (narrow && std::is_same_v<T, float>) {
+            const int64_t leaves = std::max(int64_t{1} << depth_, int64_t{kFan});
+            tree_.narrow_points = Buffer<float>(view.blocks * view.width * kBlock);
+            tree_.narrow_boxes = Buffer<float>(leaves * 2 * view.width);
+            view.narrow_points = tree_.narrow_points.get();
+            view.narrow_boxes = tree_.narrow_boxes.get();
+        }
     }
 
     Tree build() {
         std::iota(order_.begin(), order_.end(), 0);
         const int depth = cut_large_nodes();
         parallel_for(int64_t{1} << depth, threads_, [&](int64_t node, int) { finish_subtree(depth, node); });
+        if (tree_.view.narrow_boxes) {
+            const int64_t leaves = std::max(int64_t{1} << depth_, int64_t{kFan});
+            const double* boxes = tree_.boxes[tree_.view.levels - 1].get();
+            for (int64_t e = 0; e < leaves * 2 * tree_.view.width; ++e) {
+                tree_.narrow_boxes[e] = static_cast<float>(boxes[e]);
+            }
+        }
         for (int level = tree_.view.levels - 2; level >= 0; --level) merge_boxes(level);
         return std::move(tree_);
     }
@@ -211,6 +226,12 @@ class Builder {
             box[j * 2 * kFan] = low;
             box[j * 2 * kFan + kFan] = high;
         }
+        if (tree_.narrow_points) {
+            const int64_t begin = first * view.width;
+            for (int64_t e = begin; e < begin + slots * view.width; ++e) {
+                tree_.narrow_points[e] = static_cast<float>(tree_.points[e]);
+            }
+        }
         tree_.least[view.levels - 1][node] = indices[order[0]];
     }
 
@@ -241,11 +262,11 @@ class Builder {
 }  // namespace
 
 template <typename T>
-Tree build_tree(const Rows<T>& rows, const int32_t* labels, int threads) {
-    return Builder<T>(rows, labels, threads).build();
+Tree build_tree(const Rows<T>& rows, const int32_t* labels, int threads, bool narrow) {
+    return Builder<T>(rows, labels, threads, narrow).build();
 }
 
-template Tree build_tree(const Rows<float>&, const int32_t*, int);
-template Tree build_tree(const Rows<double>&, const int32_t*, int);
+template Tree build_tree(const Rows<float>&, const int32_t*, int, bool);
+template Tree build_tree(const Rows<double>&, const int32_t*, int, bool);
 
 }  // namespace msma

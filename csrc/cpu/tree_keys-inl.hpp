@@ -12,17 +12,12 @@
 
 #include "masks.hpp"
 #include "term-inl.hpp"
+#include "tree_narrow-inl.hpp"
 #include "tree_view.hpp"
 
 namespace msma {
 namespace MSMA_ISA {
 namespace {
-
-#if defined(__GNUC__)
-#define MSMA_INLINE inline __attribute__((always_inline))  // GCC 12 leaves a call in the innermost loop
-#else
-#define MSMA_INLINE inline
-#endif
 
 // The keys from their terms, term(j) for j < D.
 template <Kind kind, int D, typename Term>
@@ -56,48 +51,118 @@ uint64_t leaf_keys(const double* query, const double* points, int64_t count, int
     return near;
 }
 
-// bounds (8,): for each of 8 boxes the smallest key that a point in it can have, tagged (see masks.hpp); the mask of
-// those <= limit.
+// near (words,): the points with key <= limit of the blocks blocks[8 w + s], as bits 8 s + lane of near[w].
 template <Kind kind, int D>
-Mask near_boxes(const double* query, const double* boxes, int p, double limit, double* bounds) {
-    const Lanes key = key_of<kind, D>([&](int j) {
+void near_points(const double* query, const double* points, const int32_t* blocks, int words, int p, double limit,
+                 uint64_t* near) {
+    const Lanes top = broadcast(limit);
+    Lanes at[D];
+#pragma GCC unroll 16
+    for (int j = 0; j < D; ++j) at[j] = broadcast(query[j]);
+    for (int w = 0; w < words; ++w, blocks += 8) {
+        uint64_t word = 0;
+#pragma GCC unroll 1
+        for (int s = 0; s < 8; ++s) {
+            const double* block = points + int64_t{blocks[s]} * (D * kBlock);
+            const Lanes key =
+                key_of<kind, D>([&](int j) { return term<kind>(at[j], load(block + j * kBlock), p, j % 2 == 1); });
+            word |= static_cast<uint64_t>(not_above(key, top)) << s * 8;
+        }
+        near[w] = word;
+    }
+}
+
+// The smallest keys that points in each of 8 boxes can have.
+template <Kind kind, int D>
+MSMA_INLINE Lanes least_keys(const double* query, const double* boxes, int p) {
+    return key_of<kind, D>([&](int j) {
         const Lanes at = broadcast(query[j]);
         const double* box = boxes + j * 2 * kBlock;
         return term<kind>(at, clamp(at, load(box), load(box + kBlock)), p, j % 2 == 1);
     });
+}
+
+// near (words,): the boxes that may have a point of key <= limit of the groups groups[8 w + s], as bits 8 s + child
+// of near[w].
+template <Kind kind, int D>
+void near_groups(const double* query, const double* boxes, const int32_t* groups, int words, int p, double limit,
+                 uint64_t* near) {
+    const Lanes top = broadcast(limit);
+    for (int w = 0; w < words; ++w, groups += 8) {
+        uint64_t word = 0;
+#pragma GCC unroll 1
+        for (int s = 0; s < 8; ++s) {
+            const Lanes key = least_keys<kind, D>(query, boxes + int64_t{groups[s]} * (D * 2 * kBlock), p);
+            word |= static_cast<uint64_t>(not_above(key, top)) << s * 8;
+        }
+        near[w] = word;
+    }
+}
+
+// The mask of the boxes where a point of key <= limit from some point of the box [low, high] may be.
+template <Kind kind, int D>
+Mask near_boxes(const double* low, const double* high, const double* boxes, int p, double limit) {
+    const Lanes key = key_of<kind, D>([&](int j) {
+        const Lanes first = broadcast(low[j]), last = broadcast(high[j]);
+        const double* box = boxes + j * 2 * kBlock;
+        const Lanes there = clamp(first, load(box), load(box + kBlock));
+        return term<kind>(clamp(there, first, last), there, p, j % 2 == 1);
+    });
+    return not_above(key, broadcast(limit));
+}
+
+// bounds (8,): for each of 8 boxes the smallest key that a point in it can have, tagged (see masks.hpp); the mask of
+// those <= limit.
+template <Kind kind, int D>
+Mask bounded_boxes(const double* query, const double* boxes, int p, double limit, double* bounds) {
+    const Lanes key = least_keys<kind, D>(query, boxes, p);
     store(bounds, tagged(key));
     return not_above(key, broadcast(limit));
 }
 
-// The mask of the boxes with no point of key > limit.
+// The mask of the boxes with no point of key > limit from any point of the box [low, high].
 template <Kind kind, int D>
-Mask inner_boxes(const double* query, const double* boxes, int p, double limit) {
+Mask inner_boxes(const double* low, const double* high, const double* boxes, int p, double limit) {
     const Lanes key = key_of<kind, D>([&](int j) {
-        const Lanes at = broadcast(query[j]);
         const double* box = boxes + j * 2 * kBlock;
-        return maximum(term<kind>(at, load(box), p, true), term<kind>(at, load(box + kBlock), p, false));
+        return maximum(term<kind>(broadcast(high[j]), load(box), p, true),
+                       term<kind>(broadcast(low[j]), load(box + kBlock), p, false));
     });
     return not_above(key, broadcast(limit));
 }
 
 struct TreeKernels {
     uint64_t (*leaf)(const double* query, const double* points, int64_t count, int p, double limit, double* keys);
-    Mask (*near)(const double* query, const double* boxes, int p, double limit, double* bounds);
-    Mask (*inner)(const double* query, const double* boxes, int p, double limit);
+    Mask (*bounded)(const double* query, const double* boxes, int p, double limit, double* bounds);
+    void (*points)(const double* query, const double* points, const int32_t* blocks, int words, int p, double limit,
+                   uint64_t* near);
+    void (*groups)(const double* query, const double* boxes, const int32_t* groups, int words, int p, double limit,
+                   uint64_t* near);
+    void (*narrow_points)(const double* query, const float* points, const int32_t* blocks, int words, int p,
+                          const Limits& limits, uint64_t* near, uint64_t* open);
+    void (*narrow_groups)(const double* query, const float* boxes, const int32_t* groups, int words, int p,
+                          const Limits& limits, uint64_t* near);
+    Mask (*near)(const double* low, const double* high, const double* boxes, int p, double limit);
+    Mask (*inner)(const double* low, const double* high, const double* boxes, int p, double limit);
 };
+
+template <Kind kind, int D>
+constexpr TreeKernels kernels_for() {
+    return {leaf_keys<kind, D>,     bounded_boxes<kind, D>, near_points<kind, D>, near_groups<kind, D>,
+            narrow_points<kind, D>, narrow_groups<kind, D>, near_boxes<kind, D>,  inner_boxes<kind, D>};
+}
 
 template <int D>
 TreeKernels kernels_of_width(Kind kind) {
     switch (kind) {
         case Kind::manhattan:
-            return {leaf_keys<Kind::manhattan, D>, near_boxes<Kind::manhattan, D>, inner_boxes<Kind::manhattan, D>};
+            return kernels_for<Kind::manhattan, D>();
         case Kind::chebyshev:
-            return {leaf_keys<Kind::chebyshev, D>, near_boxes<Kind::chebyshev, D>, inner_boxes<Kind::chebyshev, D>};
+            return kernels_for<Kind::chebyshev, D>();
         case Kind::minkowski:
-            return {leaf_keys<Kind::minkowski, D>, near_boxes<Kind::minkowski, D>, inner_boxes<Kind::minkowski, D>};
+            return kernels_for<Kind::minkowski, D>();
         default:
-            return {leaf_keys<Kind::sqeuclidean, D>, near_boxes<Kind::sqeuclidean, D>,
-                    inner_boxes<Kind::sqeuclidean, D>};
+            return kernels_for<Kind::sqeuclidean, D>();
     }
 }
 

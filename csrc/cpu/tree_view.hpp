@@ -37,6 +37,8 @@ struct TreeView {
     const double* points;   // (blocks, width, 8)
     const int32_t* index;   // (blocks, 8): the point's row
     const int32_t* labels;  // (blocks, 8), null for none
+    // Points and the last level's boxes as float32, null where that is not exact or not asked for.
+    const float *narrow_points, *narrow_boxes;
 
     Range blocks_of(int level_number, int64_t node) const {
         const int depth = level[level_number].depth;
@@ -54,10 +56,18 @@ struct TreeSearch {
     int32_t window;
 };
 
+// Counts of the points of a self-search while each pair is looked at once.
+struct Tally {
+    int32_t* points;              // (blocks, 8)
+    int32_t* nodes[kTreeLevels];  // (nodes of the level,): what all points of a node have in common
+};
+
 struct TreeBody {
     // Rows of keys and indices (k values) and of candidates for the queries at `positions`.
     void (*knn)(const TreeSearch&, Range positions, int64_t k, double* keys, int64_t* indices, int64_t* candidates);
     void (*count)(const TreeSearch&, Range positions, const double* thresholds, int64_t* counts);
+    // The pairs of each query and a point behind it, of a self-search with one threshold, added for both.
+    void (*count_pairs)(const TreeSearch&, Range positions, double threshold, const Tally&);
 };
 
 namespace scalar {

@@ -29,6 +29,10 @@ from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
 # which loses by far on correlated ones (14 / 69 at d = 8); against every key 1125 / 1085 at d = 16 and 44 correlated.
 _PARTITIONED = 8
 _PARTITIONED_UNSCREENED = native_tree.LARGEST_DIMENSION
+# The same for counts among float32 rows at one radius, where the partition looks at each pair once. n = 20,000, the radius
+# of some 20 neighbours, one thread of an AMD Zen 5, partition / screen: independent coordinates 25 / 45 (d = 8), 40 / 46
+# (d = 9), 50 / 50 (d = 10), 63 / 53 (d = 11); correlated ones 8 / 45 (d = 10). Float64 rows 41 / 52 (d = 8), 71 / 51 (d = 9).
+_PARTITIONED_COUNTS = 10
 
 _SAMPLE = 128  # rows of the sample whose coordinate-wise median is the shift
 _TOP = 2.0**29  # the largest |z_j|: squares of whole rows stay far inside float32
@@ -225,9 +229,9 @@ def _screened(kernel: Kernel, x: Rows, y: Rows, both: Sides, admissible: Admissi
     )
 
 
-def _partitioned(kernel: Kernel, x: Rows, y: Rows, admissible: Admissible) -> bool:
-    """Whether the space partition serves, and wins."""
-    limit = _PARTITIONED if screens.screenable(kernel) else _PARTITIONED_UNSCREENED
+def _partitioned(kernel: Kernel, x: Rows, y: Rows, admissible: Admissible, screened: int = _PARTITIONED) -> bool:
+    """Whether the space partition serves, and wins: up to `screened` coordinates where the screen is the other way."""
+    limit = screened if screens.screenable(kernel) else _PARTITIONED_UNSCREENED
     # In a self-search it leaves out the row itself; it knows no other columns of rows.
     knows_own = (x is y) == (admissible.own is not None)
     return native_tree.serves(kernel, x) and x.values.shape[1] <= limit and knows_own
@@ -261,7 +265,8 @@ def search(wanted: torch_knn.Search) -> torch_knn.Found:
 
 def count(kernel: Kernel, x: Rows, y: Rows, threshold: Tensor, admissible: Admissible) -> Tensor:
     """(n,) int64: admissible rows of y whose key is at most threshold (n,) float64."""
-    if _partitioned(kernel, x, y, admissible) and _finite(x, y):
+    pairs = x is y and x.values.dtype == torch.float32 and bool((threshold == threshold[:1]).all())
+    if _partitioned(kernel, x, y, admissible, _PARTITIONED_COUNTS if pairs else _PARTITIONED) and _finite(x, y):
         labels = _labels(admissible.groups), _labels(admissible.point_groups), admissible.window
         return native_tree.tree_count(kernel, x, y, threshold, *labels)
     both = sides(kernel, x, y)

@@ -55,6 +55,12 @@ def number_at(order: Tensor) -> Tensor:
     return torch.where(order >= 0, order, torch.iinfo(torch.int64).min - order).view(torch.float64)
 
 
+def place_of(number: Tensor) -> Tensor:
+    """The place (int64) of a float64 in that order: number_at of it is the number."""
+    bits = number.view(torch.int64)
+    return torch.where(bits >= 0, bits, torch.iinfo(torch.int64).min - bits)
+
+
 def between(low: Tensor, high: Tensor) -> Tensor:
     """The place halfway, rounded down; low + high itself would overflow."""
     return (low >> 1) + (high >> 1) + (low & high & 1)

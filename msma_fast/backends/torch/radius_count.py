@@ -15,7 +15,7 @@ from torch import Tensor
 
 from msma_fast.backends.torch import screen as screens
 from msma_fast.backends.torch.admissible import Admissible
-from msma_fast.backends.torch.exact import between, number_at, sqrt
+from msma_fast.backends.torch.exact import between, number_at, place_of, sqrt
 from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
 from msma_fast.backends.torch.prepare import distances_of, key_of_distance
 
@@ -41,20 +41,54 @@ def inside(
 
 
 _INFINITE = 0x7FF0000000000000  # the bits of float64 infinity
+_NEAR = 32  # float64 numbers to either side of the guessed threshold: its rounding errors and those of root or power
+# Radii that stand for many equal ones: torch takes powers of whole vectors by another function than of single numbers,
+# and returned distances are nearly all of the first kind.
+_FEW = 32
 
 
 def key_threshold(
     radius: Tensor, metric: str, p: float, closed: bool, root: Callable[[Tensor], Tensor] = sqrt
 ) -> Tensor:
     """(n,) float64: the largest key whose distance is inside the radius, -inf where none is. By bisection over the bits,
-    because `inside` is monotone in the key; only inner_product has keys below zero."""
-    low = torch.full_like(radius, -_INFINITE - 1 if metric == "inner_product" else -1, dtype=torch.int64)
-    none, high = low, torch.full_like(low, _INFINITE + 1)
-    for _ in range(64):
+    because `inside` is monotone in the key: between the neighbours of a guess, and over all keys where the threshold is
+    not between them (of no distance, of infinite or subnormal ones). One threshold where all radii are the same."""
+    if radius.numel() > _FEW and bool(radius.amin() == radius.amax()):
+        return key_threshold(radius[:_FEW], metric, p, closed, root)[:1].expand(radius.shape)
+
+    def hit(place: Tensor, rows: Tensor) -> Tensor:
+        return (place > none) & inside(number_at(place), rows, metric, p, closed, root)
+
+    none = -_INFINITE - 1 if metric == "inner_product" else -1  # only inner_product has keys below zero
+    guess = place_of(key_of_distance(_edge(radius, closed), metric, p))
+    low, high = (guess - _NEAR).clamp_min(none), (guess + _NEAR).clamp_max(_INFINITE + 1)
+    found = ((low == none) | hit(low, radius)) & ~hit(high, radius)
+    place = _bisected(low, high, lambda middle: hit(middle, radius), 2 * _NEAR)
+    rows = (~found).nonzero().squeeze(1)
+    if rows.numel():
+        lost = radius[rows]
+        low = torch.full_like(lost, none, dtype=torch.int64)
+        high = torch.full_like(low, _INFINITE + 1)
+        place[rows] = _bisected(low, high, lambda middle: hit(middle, lost), 2**64)
+    return torch.where(place == none, -math.inf, number_at(place))
+
+
+def _edge(radius: Tensor, closed: bool) -> Tensor:
+    """(n,) float64: about where distances begin to be rounded to beyond the radius (to it, where not closed)."""
+    wide = radius.to(torch.float64)
+    if radius.dtype == torch.float64:
+        return wide
+    beyond = torch.full_like(radius, math.inf if closed else -math.inf)
+    return 0.5 * (wide + torch.nextafter(radius, beyond).to(torch.float64))
+
+
+def _bisected(low: Tensor, high: Tensor, hit: Callable[[Tensor], Tensor], width: int) -> Tensor:
+    """(n,) the last place that hits, of [low, high) with high - low <= width, where `low` hits and `high` does not."""
+    for _ in range((width - 1).bit_length()):
         middle = between(low, high)
-        hit = (middle > none) & inside(number_at(middle), radius, metric, p, closed, root)
-        low, high = torch.where(hit, middle, low), torch.where(hit, high, middle)
-    return torch.where(low == none, -math.inf, number_at(low))
+        reached = hit(middle)
+        low, high = torch.where(reached, middle, low), torch.where(reached, high, middle)
+    return low
 
 
 def radius_count(
