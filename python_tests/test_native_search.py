@@ -168,6 +168,28 @@ def test_rows_with_too_many_candidates_get_every_key() -> None:
     np.testing.assert_allclose(found.distances[rows], np.sort(np.sqrt(keys), 1)[:, :3], rtol=1e-6)
 
 
+def test_rows_that_had_no_room_are_screened_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tight clusters and many neighbours: the reservoirs ask for more memory than there is."""
+    rng = np.random.default_rng(0)
+    centres = rng.choice([-1.0, 1.0], (8, 32))
+    x = (centres[rng.integers(0, 8, 9000)] + 0.03 * rng.standard_normal((9000, 32))).astype(np.float32)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        found, stats = mf.knn(x, 600, backend="native", return_stats=True)
+        monkeypatch.setattr(native_search, "_FEW", len(x))
+        once, once_stats = mf.knn(x, 600, backend="native", return_stats=True)
+    finally:
+        torch.set_num_threads(threads)
+    assert 0 < (stats.widened > 0).sum() < (once_stats.widened > 0).sum()
+    np.testing.assert_array_equal(found.indices, once.indices)
+    np.testing.assert_array_equal(found.distances, once.distances)
+    rows = np.arange(0, 9000, 500)
+    others = rows[:, None] != np.arange(9000)
+    expected = oracles.nearest(oracles.canonical_keys(x[rows], x, "euclidean"), others, 600)
+    np.testing.assert_array_equal(found.indices[rows], expected.indices)
+
+
 def test_most_rows_of_real_shape_are_certified() -> None:
     _, stats = mf.knn(cloud(2000, 96), 10, backend="native", return_stats=True)
     assert np.median(stats.candidates) < 100

@@ -292,7 +292,7 @@ class Knn {
         if (uppers_.kept()) tighten(i, uppers_.with(i, pair.upper, body_));
         if (++row.count < row.capacity) return;
         thin_out(worker, i);
-        if (4 * row.count > 3 * row.capacity && !reservoirs_.grow(i)) give_up(i);
+        if (8 * row.count > 7 * row.capacity && !reservoirs_.grow(i)) give_up(i);
     }
 
     bool lost(int64_t i) const { return !reservoirs_.of(i).entries; }

@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
 #include <vector>
 
 #include "best_body.hpp"
@@ -31,13 +30,13 @@ struct OwnedCodes {
     Buffer<float> floats;
 };
 
-// Panels of one block: its codes stay in the second-level cache, and every thread finds many blocks.
+// Panels of one block: what the rows of two blocks keep stays in the second-level cache, and every thread finds many
+// blocks.
 inline int64_t panels_of_block(const Codes& codes, int threads) {
-    constexpr int64_t words = 96 * 1024;
-    const int64_t fitting = words / (codes.groups * kPanel);
+    constexpr int64_t words = 96 * 1024, kept = 48;  // words of a block; words of a row beside its codes
+    const int64_t fitting = words / ((codes.groups + kept) * kPanel);
     const int64_t most_blocks = codes.panels() / 2048;  // the list of their pairs stays within 50 MB
-    static const int64_t most = std::getenv("BL") ? atoi(std::getenv("BL")) : 12;
-    return std::max(most_blocks, std::clamp<int64_t>(std::min(fitting, codes.panels() / (6 * threads)), 1, most));
+    return std::max(most_blocks, std::clamp<int64_t>(std::min(fitting, codes.panels() / (6 * threads)), 1, 32));
 }
 
 // Moves the products of a tile as the adversary says; see Adversary. Slow: every pair gets a key.

@@ -37,6 +37,7 @@ _PARTITIONED_COUNTS = 10
 _SAMPLE = 128  # rows of the sample whose coordinate-wise median is the shift
 _TOP = 2.0**29  # the largest |z_j|: squares of whole rows stay far inside float32
 _LARGEST_DIMENSION = 100_000  # beyond it the integer products could overflow
+_FEW = 32  # lost rows that are given every key at once
 _UNDERFLOW = 2.0**-80  # what canonical products may lose to underflow, in the screen's units
 
 
@@ -213,17 +214,20 @@ def _rules(admissible: Admissible, rows: Tensor | None = None) -> Any:
     )
 
 
-def _screened(kernel: Kernel, x: Rows, y: Rows, both: Sides, admissible: Admissible) -> tuple[Any, ...]:
-    """The arguments of both screened searches."""
+def _screened(
+    kernel: Kernel, x: Rows, y: Rows, both: Sides, admissible: Admissible, rows: Tensor | None = None
+) -> tuple[Any, ...]:
+    """The arguments of both screened searches, for all queries or for x as those in `rows`."""
     move = adversary or Adversary(0.0)
+    pivot = move.pivot if move.pivot is None or rows is None else move.pivot[rows]
     return (
         _problem(kernel, x, y),
         both.x,
         both.y,
         both.factor,
         None if both.offset is None else both.offset.numpy(),
-        _rules(admissible),
-        None if move.pivot is None else move.pivot.numpy(),
+        _rules(admissible, rows),
+        None if pivot is None else pivot.numpy(),
         move.strength,
         move.seed,
     )
@@ -255,6 +259,14 @@ def search(wanted: torch_knn.Search) -> torch_knn.Found:
     keys, indices, candidates = map(torch.from_numpy, compiled().screened_knn(*arguments, k))
     level = torch.zeros(n, dtype=torch.int64)
     rows = (candidates < 0).nonzero().squeeze(1)
+    if _FEW < rows.numel() <= n // 2:
+        # Some had no room left by the others: alone they have.
+        left = x.take(rows)
+        again = sides(kernel, left, y)
+        if again is not None:
+            arguments = _screened(kernel, left, y, again, admissible, rows)
+            keys[rows], indices[rows], candidates[rows] = map(torch.from_numpy, compiled().screened_knn(*arguments, k))
+            rows = rows[candidates[rows] < 0]
     if rows.numel():
         lost = _problem(kernel, x.take(rows), y)
         keys[rows], indices[rows] = map(torch.from_numpy, compiled().direct_knn(lost, _rules(admissible, rows), k))
