@@ -33,10 +33,12 @@ bool agree(Kind kind, int64_t n, int64_t d, bool ties, bool labelled, int64_t wi
 
     const int64_t k = std::min<int64_t>(n, 6);
     std::vector<double> keys(static_cast<size_t>(n * k)), every(static_cast<size_t>(n * n));
-    std::vector<int64_t> indices(keys.size()), candidates(labels.size()), counts(labels.size());
+    std::vector<int64_t> indices(keys.size()), candidates(labels.size()), counts(labels.size()), own(labels.size());
     tree_knn(problem, k, keys.data(), indices.data(), candidates.data());
-    const std::vector<double> thresholds(labels.size(), 1.5);
+    std::vector<double> thresholds(labels.size(), 1.5);
     tree_count(problem, thresholds.data(), counts.data());
+    for (size_t i = 0; i < thresholds.size(); ++i) thresholds[i] = static_cast<double>(i % 5);
+    tree_count(problem, thresholds.data(), own.data());
     block_keys(kernel, rows, rows, 1, every.data());
     for (int64_t i = 0; i < n; ++i) {
         std::vector<Pair> found;
@@ -45,8 +47,10 @@ bool agree(Kind kind, int64_t n, int64_t d, bool ties, bool labelled, int64_t wi
             if (!excluded) found.emplace_back(every[i * n + j], j);
         }
         std::sort(found.begin(), found.end());
-        const auto inside = [](const Pair& pair) { return pair.first <= 1.5; };
-        if (counts[i] != std::count_if(found.begin(), found.end(), inside)) return false;
+        const auto within = [&](double limit) {
+            return std::count_if(found.begin(), found.end(), [&](const Pair& pair) { return pair.first <= limit; });
+        };
+        if (counts[i] != within(1.5) || own[i] != within(thresholds[i])) return false;
         found.resize(static_cast<size_t>(k), Pair{std::numeric_limits<double>::infinity(), -1});
         for (int64_t r = 0; r < k; ++r) {
             if (Pair{keys[i * k + r], indices[i * k + r]} != found[r]) return false;
