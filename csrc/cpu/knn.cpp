@@ -22,9 +22,7 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 struct Entry {
     float lower;
     int32_t column;
-    bool operator<(const Entry& other) const {
-        return lower < other.lower || (lower == other.lower && column < other.column);
-    }
+    bool operator<(const Entry& other) const { return lower < other.lower; }
 };
 
 // Reservoirs start small; rows with many candidates get more room, up to a share of the columns and of the memory.
@@ -95,6 +93,8 @@ class Uppers {
     }
 
     bool kept() const { return lines_ > 0; }
+    // The k-th smallest upper bound of row i.
+    float largest(int64_t i) const { return values_[i * lines_ * kLine + k_]; }
     void fetch(int64_t i) const { __builtin_prefetch(values_.get() + i * lines_ * kLine, 1); }
     // The k-th smallest upper bound of row i, this one counted.
     float with(int64_t i, float upper, const ScreenBody& body) const {
@@ -159,7 +159,7 @@ class Knn {
     void seed(const TileProducts<T>& tile_products) {
         if constexpr (product) return;
         const int64_t bins = ceil_div(2 * k_, kPanel), panels = y_.panels();
-        const int64_t sample = std::max<int64_t>({panels / 24, 8, 4 * bins});
+        const int64_t sample = std::max<int64_t>({panels / 48, 4, 4 * bins});
         if (3 * sample > panels) return;
         const Buffer<float> room(problem_.threads * kPanel * kPanel * bins);
         parallel_for(x_.panels(), problem_.threads, [&](int64_t panel, int worker) {
@@ -233,6 +233,7 @@ class Knn {
     };
     struct Workspace {
         std::vector<float> uppers;
+        std::vector<Entry> others;
         Pairs first, rest;
         std::vector<Neighbor> found;
     };
@@ -352,22 +353,38 @@ class Knn {
         return std::sqrt(problem_.factor * key) * scale * (1.0 + 0x1p-30) + static_cast<double>(x_.spread[i]);
     }
 
-    // Puts the entries that are given keys at once to the front of row i and returns their number: the k smallest lower
-    // bounds, whose keys spare the others theirs, or all of them where there are hardly more.
+    // Puts the entries that are given keys at once to the front of row i and returns their number: at least k, whose keys
+    // spare the others theirs, or all of them where there are hardly more.
     int64_t nearest_first(int worker, int64_t i) {
         thin_out(worker, i);
-        Entry* entries = reservoirs_.of(i).entries;
-        const int32_t count = reservoirs_.of(i).count;
-        if (count <= k_ + kSpared) return count;
-        std::nth_element(entries, entries + k_ - 1, entries + count);
-        return k_;
+        const Reservoirs::Row& row = reservoirs_.of(i);
+        if (row.count <= k_ + kSpared) return row.count;
+        if (!uppers_.kept()) {
+            std::nth_element(row.entries, row.entries + k_ - 1, row.entries + row.count);
+            return k_;
+        }
+        // Those whose upper bounds are the k smallest, give or take a rounding.
+        const float top = raised(uppers_.largest(i));
+        std::vector<Entry>& others = workspace_[static_cast<size_t>(worker)].others;
+        others.resize(static_cast<size_t>(row.count));
+        int64_t chosen = 0, left = 0;
+        for (int32_t e = 0; e < row.count; ++e) {
+            const Entry entry = row.entries[e];
+            const bool near = entry.lower + 2.0f * width(i, entry.column) <= top;
+            row.entries[chosen] = entry;
+            others[static_cast<size_t>(left)] = entry;
+            chosen += near;
+            left += !near;
+        }
+        std::copy_n(others.data(), left, row.entries + chosen);
+        return chosen;
     }
 
     // Drops what cannot be among the k nearest of row i, given the keys of its first `done` entries; the entries left.
     int64_t leave_out(int64_t i, const double* keys, int64_t done) {
         Entry* entries = reservoirs_.of(i).entries;
         const int64_t count = reservoirs_.of(i).count;
-        if (done == count) return count;
+        if (done < k_ || done == count) return count;
         const double top = screened_key(*std::max_element(keys, keys + done), i);
         const auto above = [top](const Entry& entry) { return static_cast<double>(entry.lower) > top; };
         return std::remove_if(entries + done, entries + count, above) - entries;
