@@ -353,8 +353,8 @@ class Knn {
         return std::sqrt(problem_.factor * key) * scale * (1.0 + 0x1p-30) + static_cast<double>(x_.spread[i]);
     }
 
-    // Puts the entries that are given keys at once to the front of row i and returns their number: at least k, whose keys
-    // spare the others theirs, or all of them where there are hardly more.
+    // Puts the entries that are given keys at once to the front of row i and returns their number: at least k, whose
+    // keys spare the others theirs, or all of them where there are hardly more.
     int64_t nearest_first(int worker, int64_t i) {
         thin_out(worker, i);
         const Reservoirs::Row& row = reservoirs_.of(i);

@@ -107,7 +107,7 @@ void count_pairs(const TreeBody& body, const TreeSearch& search, int threads, do
 template <typename T>
 void tree_knn(const TreeProblem<T>& problem, int64_t k, double* keys, int64_t* indices, int64_t* candidates) {
     const TreeBody body = best_body();
-    with_search(problem, false, [&](const TreeSearch& search, int threads) {
+    with_search(problem, true, [&](const TreeSearch& search, int threads) {
         share_out(search, threads,
                   [&](Range positions, int) { body.knn(search, positions, k, keys, indices, candidates); });
     });

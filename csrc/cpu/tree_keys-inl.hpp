@@ -99,25 +99,44 @@ void near_groups(const double* query, const double* boxes, const int32_t* groups
     }
 }
 
-// The mask of the boxes where a point of key <= limit from some point of the box [low, high] may be.
+// The smallest keys from any point of the box [low, high] to points in each of 8 boxes.
 template <Kind kind, int D>
-Mask near_boxes(const double* low, const double* high, const double* boxes, int p, double limit) {
-    const Lanes key = key_of<kind, D>([&](int j) {
+MSMA_INLINE Lanes least_keys_between(const double* low, const double* high, const double* boxes, int p) {
+    return key_of<kind, D>([&](int j) {
         const Lanes first = broadcast(low[j]), last = broadcast(high[j]);
         const double* box = boxes + j * 2 * kBlock;
         const Lanes there = clamp(first, load(box), load(box + kBlock));
         return term<kind>(clamp(there, first, last), there, p, j % 2 == 1);
     });
+}
+
+// The mask of the boxes where a point of key <= limit from some point of the box [low, high] may be.
+template <Kind kind, int D>
+Mask near_boxes(const double* low, const double* high, const double* boxes, int p, double limit) {
+    return not_above(least_keys_between<kind, D>(low, high, boxes, p), broadcast(limit));
+}
+
+// The same, and bounds (8,): those smallest keys, tagged (see masks.hpp).
+template <Kind kind, int D>
+Mask bounded_boxes(const double* low, const double* high, const double* boxes, int p, double limit, double* bounds) {
+    const Lanes key = least_keys_between<kind, D>(low, high, boxes, p);
+    store(bounds, tagged(key));
     return not_above(key, broadcast(limit));
 }
 
-// bounds (8,): for each of 8 boxes the smallest key that a point in it can have, tagged (see masks.hpp); the mask of
-// those <= limit.
+// Which of 8 queries (D, 8) may have a neighbour in the box of one child of a group, whose smallest index is `least`:
+// one before the last they have, (worst, index) (8,) each.
 template <Kind kind, int D>
-Mask bounded_boxes(const double* query, const double* boxes, int p, double limit, double* bounds) {
-    const Lanes key = least_keys<kind, D>(query, boxes, p);
-    store(bounds, tagged(key));
-    return not_above(key, broadcast(limit));
+Mask needed_by(const double* queries, const double* boxes, int child, int p, const double* worst, const double* index,
+               double least) {
+    const Lanes key = key_of<kind, D>([&](int j) {
+        const Lanes at = load(queries + j * kBlock);
+        const double* box = boxes + j * 2 * kBlock + child;
+        return term<kind>(at, clamp(at, broadcast(box[0]), broadcast(box[kBlock])), p, j % 2 == 1);
+    });
+    const Lanes last = load(worst);
+    const Mask within = not_above(key, last), reached = not_above(last, key);
+    return within & (~reached | not_above(broadcast(least + 1.0), load(index)));
 }
 
 // The mask of the boxes with no point of key > limit from any point of the box [low, high].
@@ -133,7 +152,10 @@ Mask inner_boxes(const double* low, const double* high, const double* boxes, int
 
 struct TreeKernels {
     uint64_t (*leaf)(const double* query, const double* points, int64_t count, int p, double limit, double* keys);
-    Mask (*bounded)(const double* query, const double* boxes, int p, double limit, double* bounds);
+    uint64_t (*narrow_leaf)(const float* query, const float* points, int64_t count, int p, float high);
+    Mask (*bounded)(const double* low, const double* high, const double* boxes, int p, double limit, double* bounds);
+    Mask (*needed_by)(const double* queries, const double* boxes, int child, int p, const double* worst,
+                      const double* index, double least);
     void (*points)(const double* query, const double* points, const int32_t* blocks, int words, int p, double limit,
                    uint64_t* near);
     void (*groups)(const double* query, const double* boxes, const int32_t* groups, int words, int p, double limit,
@@ -148,8 +170,9 @@ struct TreeKernels {
 
 template <Kind kind, int D>
 constexpr TreeKernels kernels_for() {
-    return {leaf_keys<kind, D>,     bounded_boxes<kind, D>, near_points<kind, D>, near_groups<kind, D>,
-            narrow_points<kind, D>, narrow_groups<kind, D>, near_boxes<kind, D>,  inner_boxes<kind, D>};
+    return {leaf_keys<kind, D>,   narrow_leaf<kind, D>, bounded_boxes<kind, D>, needed_by<kind, D>,
+            near_points<kind, D>, near_groups<kind, D>, narrow_points<kind, D>, narrow_groups<kind, D>,
+            near_boxes<kind, D>,  inner_boxes<kind, D>};
 }
 
 template <int D>

@@ -66,6 +66,24 @@ MSMA_INLINE Narrow narrow_key(const Narrow* at, Other other, int p) {
     return kind == Kind::chebyshev ? maximum(sum[0], sum[1]) : add(sum[0], sum[1]);
 }
 
+// The points of `count` <= 8 blocks in a row that may have a key of at most `high`, as bits 8 b + lane.
+template <Kind kind, int D>
+uint64_t narrow_leaf(const float* query, const float* points, int64_t count, int p, float high) {
+    const Narrow top = narrow_all(high);
+    Narrow at[D];
+#pragma GCC unroll 16
+    for (int j = 0; j < D; ++j) at[j] = narrow_all(query[j]);
+    uint64_t near = 0;
+    for (int64_t b = 0; b < count; b += 2) {
+        const float* first = points + b * (D * kBlock);
+        const float* second = b + 1 < count ? first + D * kBlock : first;  // its bits are cleared below
+        const Narrow key =
+            narrow_key<kind, D>(at, [&](int j) { return load(first + j * kBlock, second + j * kBlock); }, p);
+        near |= static_cast<uint64_t>(not_above(key, top)) << b * 8;
+    }
+    return count < 8 ? near & ((uint64_t{1} << count * 8) - 1) : near;
+}
+
 // near (words,): points of the blocks blocks[8 w + s] that may be within the limits, as bits 8 s + lane of near[w];
 // open (words,): those of them that may also be beyond.
 template <Kind kind, int D>

@@ -9,7 +9,8 @@ namespace {
 
 struct Query {
     double at[kTreeDimensions];
-    int64_t own;  // its position among the points, -1 for none
+    float narrow[kTreeDimensions];  // the same, where the points are float32
+    int64_t own;                    // its position among the points, -1 for none
     int32_t row, label;
 };
 
@@ -18,6 +19,7 @@ Query query_at(const TreeSearch& search, int64_t position) {
     Query query;
     const double* block = from.points + position / kBlock * from.width * kBlock + position % kBlock;
     for (int j = 0; j < from.width; ++j) query.at[j] = block[j * kBlock];
+    for (int j = 0; j < from.width; ++j) query.narrow[j] = static_cast<float>(query.at[j]);
     query.own = search.self ? position : -1;
     query.row = from.index[position];
     query.label = from.labels ? from.labels[position] : 0;

@@ -15,7 +15,7 @@
 namespace msma {
 
 constexpr int64_t kBlock = 8;
-constexpr int64_t kLeafBlocks = 4;  // at most; at least half of it, but for the very smallest trees
+constexpr int64_t kLeafBlocks = 8;  // at most; at least half of it, but for the very smallest trees
 constexpr int kTreeLevels = 11;     // 2^31 points are 2^28 blocks: 28 depths in threes, and a root
 constexpr int kFan = 8;
 
