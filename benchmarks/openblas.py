@@ -2,7 +2,7 @@
 
 The OpenBLAS inside faiss is older than some processors and falls back to kernels of 2009 on one it does not know: four
 times slower than it need be. So each family of kernels is timed once, in a process of its own, and everybody runs under
-the winner; numpy and scipy, whose OpenBLAS is newer, choose the same kernels by themselves.
+the winner. numpy and scipy bring a newer OpenBLAS of their own, which obeys the same variable; results.json keeps it.
 """
 
 from __future__ import annotations

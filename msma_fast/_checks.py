@@ -27,7 +27,7 @@ def points(name: str, value: Any, *, ndims: tuple[int, ...] | None = (2, 3), che
         raise ValueError(f"{name}: expected an array of shape {wanted}, got shape {tuple(tensor.shape)}")
     if tensor.numel() == 0:
         raise ValueError(f"{name}: expected at least one row and one column, got an empty array {tuple(tensor.shape)}")
-    if check_finite and not registry.run("all_finite", tensor.device, "", tensor):
+    if check_finite and not registry.all_finite(tensor):
         bad = int((~torch.isfinite(tensor)).sum())
         kind = "NaN" if bool(torch.isnan(tensor).any()) else "inf"
         raise ValueError(

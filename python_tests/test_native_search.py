@@ -168,6 +168,18 @@ def test_rows_with_too_many_candidates_get_every_key() -> None:
     np.testing.assert_allclose(found.distances[rows], np.sort(np.sqrt(keys), 1)[:, :3], rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_equal_rows_of_short_numbers_are_found(dtype: type) -> None:
+    """Their bits lie at the top of a float64."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(-100, 100, (5000, 16)).astype(dtype)
+    units = native_search.find_units(torch.from_numpy(np.concatenate([x, x])), None)
+    assert units is not None
+    assert len(np.unique(x, axis=0)) == 5000
+    np.testing.assert_array_equal(units.first.numpy(), np.arange(5000))
+    np.testing.assert_array_equal(units.size.numpy(), 2)
+
+
 def test_rows_that_had_no_room_are_screened_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tight clusters and many neighbours: the reservoirs ask for more memory than there is."""
     rng = np.random.default_rng(0)

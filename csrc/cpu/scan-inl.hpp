@@ -21,6 +21,10 @@ inline uint64_t size_bits(double v) {
     return bits & 0x7fffffffffffffffu;
 }
 
+// Short numbers have their bits at the top of a float64, where a product modulo 2^64 would lose them.
+inline uint64_t folded(uint32_t bits) { return bits; }
+inline uint64_t folded(uint64_t bits) { return bits ^ (bits >> 32); }
+
 template <typename T>
 inline T smaller(T a, T b) {
     return a < b ? a : b;
@@ -72,7 +76,7 @@ void hash(const Rows<T>& rows, const uint64_t* weights, uint64_t* hashes) {
             const T value = x[j] + T{0};
             Bits bits;
             __builtin_memcpy(&bits, &value, sizeof bits);
-            total += weights[j] * bits;
+            total += weights[j] * folded(bits);
         }
         hashes[i] = total;
     }

@@ -13,7 +13,7 @@ struct ScanBody {
     void (*ranges)(const Rows<T>& rows, T* low, T* high, T* poison);
     // Whether all values are finite.
     bool (*finite)(const T* values, int64_t count);
-    // hashes[i] = sum of weights[j] times the bits of x_j, -0.0 taken as 0.0: equal rows have equal hashes.
+    // hashes[i] = sum of weights[j] times the folded bits of x_j, -0.0 taken as 0.0: equal rows have equal hashes.
     void (*hash)(const Rows<T>& rows, const uint64_t* weights, uint64_t* hashes);
 };
 

@@ -35,7 +35,7 @@ struct OwnedCodes {
 inline int64_t panels_of_block(const Codes& codes, int threads) {
     constexpr int64_t words = 96 * 1024, kept = 48;  // words of a block; words of a row beside its codes
     const int64_t fitting = words / ((codes.groups + kept) * kPanel);
-    const int64_t most_blocks = codes.panels() / 2048;  // the list of their pairs stays within 50 MB
+    const int64_t most_blocks = ceil_div(codes.panels(), 2048);  // the list of their pairs stays within 50 MB
     return std::max(most_blocks, std::clamp<int64_t>(std::min(fitting, codes.panels() / (6 * threads)), 1, 32));
 }
 

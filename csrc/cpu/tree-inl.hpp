@@ -195,7 +195,7 @@ class Searcher {
     int count_;
     Query query_[kBlock];
     Nearest nearest_[kBlock];
-    int64_t* candidates_[kBlock];  // points whose key was computed
+    int64_t* candidates_[kBlock];  // points that were compared
     double low_[kTreeDimensions], high_[kTreeDimensions];
     alignas(64) double worst_[kBlock], index_[kBlock];
     double greatest_;

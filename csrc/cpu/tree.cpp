@@ -23,16 +23,16 @@ TreeBody best_body() {
 constexpr int64_t kTaskQueries = 64;    // neighbours in space, which share most of their paths
 constexpr int64_t kThreadPoints = 512;  // points and queries that make a thread worth its start
 
-// Calls run(search, threads) with the partitions of the problem, that of the points with float32 copies where `narrow`.
+// Calls run(search, threads) with the partitions of the problem.
 template <typename T, typename Run>
-void with_search(const TreeProblem<T>& problem, bool narrow, const Run& run) {
+void with_search(const TreeProblem<T>& problem, const Run& run) {
     const int64_t n = problem.x.count;
     if (n == 0) return;
     const bool self = problem.y == nullptr;
     const Rows<T>& y = self ? problem.x : *problem.y;
     const int64_t work = std::max<int64_t>(1, (n + y.count) / kThreadPoints);
     const int threads = static_cast<int>(std::min<int64_t>(problem.threads, work));
-    const Tree points = build_tree(y, problem.point_groups, threads, narrow);
+    const Tree points = build_tree(y, problem.point_groups, threads, true);
     const Tree queries = self ? Tree() : build_tree(problem.x, problem.groups, threads, false);
     const TreeSearch search{points.view,
                             self ? points.view : queries.view,
@@ -107,7 +107,7 @@ void count_pairs(const TreeBody& body, const TreeSearch& search, int threads, do
 template <typename T>
 void tree_knn(const TreeProblem<T>& problem, int64_t k, double* keys, int64_t* indices, int64_t* candidates) {
     const TreeBody body = best_body();
-    with_search(problem, true, [&](const TreeSearch& search, int threads) {
+    with_search(problem, [&](const TreeSearch& search, int threads) {
         share_out(search, threads,
                   [&](Range positions, int) { body.knn(search, positions, k, keys, indices, candidates); });
     });
@@ -117,7 +117,7 @@ template <typename T>
 void tree_count(const TreeProblem<T>& problem, const double* thresholds, int64_t* counts) {
     const TreeBody body = best_body();
     const int64_t n = problem.x.count;
-    with_search(problem, true, [&](const TreeSearch& search, int threads) {
+    with_search(problem, [&](const TreeSearch& search, int threads) {
         if (search.self && std::all_of(thresholds, thresholds + n, [&](double t) { return t == thresholds[0]; })) {
             count_pairs(body, search, threads, thresholds[0], counts);
             return;

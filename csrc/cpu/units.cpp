@@ -39,14 +39,17 @@ Buffer<uint64_t> hash_rows(const Rows<T>& rows, const int32_t* labels, int threa
 class FirstOf {
   public:
     explicit FirstOf(int64_t rows) {
-        while (size_ < 2 * rows) size_ *= 2;
+        while (size_ < 2 * rows) {
+            size_ *= 2;
+            --shift_;
+        }
         slots_.assign(static_cast<size_t>(size_), -1);
     }
 
     // The row that came with this hash before, or row i itself, which then stands for it.
     int64_t find(const uint64_t* hashes, int64_t i) {
-        // High bits of the product depend on every bit of the hash.
-        auto slot = static_cast<int64_t>((hashes[i] * 0x9E3779B97F4A7C15u) >> 32) & (size_ - 1);
+        // Only the highest bits of the product depend on every bit of the hash.
+        auto slot = static_cast<int64_t>((hashes[i] * 0x9E3779B97F4A7C15u) >> shift_);
         for (;; slot = (slot + 1) & (size_ - 1)) {
             int64_t& head = slots_[static_cast<size_t>(slot)];
             if (head < 0) return head = i;
@@ -56,6 +59,7 @@ class FirstOf {
 
   private:
     int64_t size_ = 64;
+    int shift_ = 64 - 6;
     std::vector<int64_t> slots_;
 };
 

@@ -121,6 +121,17 @@ def status(name: str) -> dict[str, str]:
     return told
 
 
+def all_finite(values: torch.Tensor) -> bool:
+    """Whether a tensor of floats holds neither NaN nor inf. A check of arguments, not an op: it serves whatever backend the
+    caller asks for, and the compiled scan is only the quicker way."""
+    name = "native" if _forced.get() != "torch" and verdict("native", "all_finite", values.device)[0] else "torch"
+    try:
+        finite: bool = _ops(name)["all_finite"](values.detach())
+    except ValueError:  # MSMA_FAST_CPU holds an unknown value: an op that needs it will say so
+        finite = _ops("torch")["all_finite"](values.detach())
+    return finite
+
+
 def run(op: str, device: torch.device, backend: str, *args: Any) -> Any:
     """Calls the op, outside autograd and autocast (half-precision products would void the certificate)."""
     name = choose(op, device, backend or None)
