@@ -24,8 +24,8 @@ class Neighbors(NamedTuple):
 class KnnStats(NamedTuple):
     """What the certified screen did, so that nobody can call a brute force a screen.
 
-    candidates (n,) int64: exact keys computed for the row; widened (n,) int64: the screen that certified it:
-    0 bf16, 1 float64, 2 none (every key of the row was computed).
+    candidates (n,) int64: exact keys computed for the row (in few dimensions: points in the leaves it visited); widened
+    (n,) int64: the screen that certified it: 0 bf16 or int8, 1 float64, 2 none (every key of the row was computed).
     """
 
     candidates: Array

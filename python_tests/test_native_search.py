@@ -172,7 +172,7 @@ def test_rows_with_too_many_candidates_get_every_key() -> None:
 def test_equal_rows_of_short_numbers_are_found(dtype: type) -> None:
     """Their bits lie at the top of a float64."""
     rng = np.random.default_rng(0)
-    x = rng.integers(-100, 100, (5000, 16)).astype(dtype)
+    x: Array = rng.integers(-100, 100, (5000, 16)).astype(dtype)
     units = native_search.find_units(torch.from_numpy(np.concatenate([x, x])), None)
     assert units is not None
     assert len(np.unique(x, axis=0)) == 5000

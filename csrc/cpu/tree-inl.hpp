@@ -195,7 +195,7 @@ class Searcher {
     int count_;
     Query query_[kBlock];
     Nearest nearest_[kBlock];
-    int64_t* candidates_[kBlock];  // points that were compared
+    int64_t* candidates_[kBlock];  // points of the leaves visited
     double low_[kTreeDimensions], high_[kTreeDimensions];
     alignas(64) double worst_[kBlock], index_[kBlock];
     double greatest_;

@@ -32,7 +32,7 @@ def tree_knn(
     """The k nearest admissible rows of y for each row of x, ascending by (key, index); a self-search where x is y.
 
     groups (n,), point_groups (m,): int32 labels, equal ones are no neighbours. window (self-search only): nor are rows at
-    most so many places apart. inf and -1 where fewer than k are admissible. candidates: points whose key was computed.
+    most so many places apart. inf and -1 where fewer than k are admissible. candidates: points of the leaves visited.
     Raises ValueError where shapes or dtypes do not fit.
     """
     problem = _problem(kernel, x, y)

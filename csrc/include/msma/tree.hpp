@@ -29,7 +29,7 @@ struct TreeProblem {
 };
 
 // keys and indices (x.count, k), rows ascending by (key, index), inf and -1 where fewer than k points are
-// admissible; candidates (x.count,): points whose key was computed.
+// admissible; candidates (x.count,): points of the leaves visited.
 template <typename T>
 void tree_knn(const TreeProblem<T>& problem, int64_t k, double* keys, int64_t* indices, int64_t* candidates);
 
