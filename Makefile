@@ -70,6 +70,7 @@ sanitize: setup
 	build/sanitize/reductions_driver
 	build/sanitize/pairwise_distances_driver
 	build/sanitize/tree_driver
+	build/sanitize/direct_driver
 	$(BIN)/cmake -S . -B build/sanitize-tiles -DMSMA_SANITIZE=address,undefined -DMSMA_EMULATED_TILES=ON
 	$(BIN)/cmake --build build/sanitize-tiles
 	for set in scalar avx2 avx512 amx; do MSMA_FAST_CPU=$$set build/sanitize-tiles/screen_driver; done

@@ -20,8 +20,6 @@ inline constexpr std::pair<const char*, Kind> kKinds[] = {
     {"mahalanobis", Kind::mahalanobis},
 };
 
-inline constexpr int kLargestPower = 16;
-
 inline Kind kind_of(const std::string& name) {
     std::string known;
     for (const auto& [text, kind] : kKinds) {

@@ -250,42 +250,55 @@ py::array_t<int64_t> count_of(const Parts& parts, const PyCodes& x_codes, const 
     return counts;
 }
 
+// The arguments of both direct searches, checked.
 template <typename T>
-Direct<T> direct_problem(const Parts& parts, const Kernel& kernel, const RuleArrays& rules) {
-    const Rows<T> x = parts.left<T>(), y = parts.right<T>();
-    const bool same = x.values == y.values && x.count == y.count && kernel.kind != Kind::inner_product;
-    return {&kernel, x, y, same, rules.of(x.count, y.count), parts.threads};
-}
+struct DirectProblem {
+    PaddedKernel padded;
+    Adversary adversary;
+    Direct<T> direct{};
+
+    DirectProblem(const DirectProblem&) = delete;
+    DirectProblem(const Parts& parts, const RuleArrays& rules, const OptionalArray& pivot, double strength,
+                  uint64_t seed)
+        : padded(parts.kernel(), parts.x.shape(1)), adversary{strength, seed, nullptr} {
+        const Rows<T> x = parts.left<T>(), y = parts.right<T>();
+        const Kernel& kernel = padded.get();
+        const bool same = x.values == y.values && x.count == y.count && kernel.kind != Kind::inner_product;
+        if (pivot) adversary.pivot = vector_of<double>("pivot", *pivot, x.count, "float64");
+        direct = {&kernel,      x, y, same, rules.of(x.count, y.count), strength > 0.0 ? &adversary : nullptr,
+                  parts.threads};
+    }
+};
 
 template <typename T>
-py::tuple direct_knn_of(const Parts& parts, const RuleArrays& rules, int64_t k) {
-    const PaddedKernel kernel(parts.kernel(), parts.x.shape(1));
-    const Direct<T> problem = direct_problem<T>(parts, kernel.get(), rules);
-    if (k < 1 || k > problem.y.count) {
-        throw py::value_error("k: expected 1 <= k <= " + std::to_string(problem.y.count) + ", got " +
-                              std::to_string(k));
+py::tuple direct_knn_of(const Parts& parts, const RuleArrays& rules, const OptionalArray& pivot, double strength,
+                        uint64_t seed, int64_t k) {
+    const DirectProblem<T> problem(parts, rules, pivot, strength, seed);
+    const int64_t n = problem.direct.x.count, m = problem.direct.y.count;
+    if (k < 1 || k > m) {
+        throw py::value_error("k: expected 1 <= k <= " + std::to_string(m) + ", got " + std::to_string(k));
     }
-    py::array_t<double> keys({problem.x.count, k});
-    py::array_t<int64_t> indices({problem.x.count, k});
+    py::array_t<double> keys({n, k});
+    py::array_t<int64_t> indices({n, k}), candidates(n);
     double* key = keys.mutable_data();
-    int64_t* index = indices.mutable_data();
+    int64_t *index = indices.mutable_data(), *candidate = candidates.mutable_data();
     {
         const py::gil_scoped_release unlocked;
-        direct_knn(problem, k, key, index);
+        direct_knn(problem.direct, k, key, index, candidate);
     }
-    return py::make_tuple(keys, indices);
+    return py::make_tuple(keys, indices, candidates);
 }
 
 template <typename T>
-py::array_t<int64_t> direct_count_of(const Parts& parts, const RuleArrays& rules, const py::array& threshold) {
-    const PaddedKernel kernel(parts.kernel(), parts.x.shape(1));
-    const Direct<T> problem = direct_problem<T>(parts, kernel.get(), rules);
-    const double* limits = vector_of<double>("threshold", threshold, problem.x.count, "float64");
-    py::array_t<int64_t> counts(problem.x.count);
+py::array_t<int64_t> direct_count_of(const Parts& parts, const RuleArrays& rules, const OptionalArray& pivot,
+                                     double strength, uint64_t seed, const py::array& threshold) {
+    const DirectProblem<T> problem(parts, rules, pivot, strength, seed);
+    const double* limits = vector_of<double>("threshold", threshold, problem.direct.x.count, "float64");
+    py::array_t<int64_t> counts(problem.direct.x.count);
     int64_t* out = counts.mutable_data();
     {
         const py::gil_scoped_release unlocked;
-        direct_count(problem, limits, out);
+        direct_count(problem.direct, limits, out);
     }
     return counts;
 }
@@ -312,17 +325,21 @@ void bind_screen(py::module_& m) {
     m.def("roots", &roots_of, py::arg("values").noconvert(), "threads"_a, "Square roots, correctly rounded.");
     m.def(
         "direct_knn",
-        [](const Parts& parts, const RuleArrays& rules, int64_t k) {
-            return (parts.wide ? direct_knn_of<double> : direct_knn_of<float>)(parts, rules, k);
+        [](const Parts& parts, const RuleArrays& rules, const OptionalArray& pivot, double strength, uint64_t seed,
+           int64_t k) {
+            return (parts.wide ? direct_knn_of<double> : direct_knn_of<float>)(parts, rules, pivot, strength, seed, k);
         },
-        "problem"_a, "rules"_a, "k"_a, "(keys (n, k), indices (n, k)); every pair is given a key.");
+        "problem"_a, "rules"_a, py::arg("pivot").noconvert().none(true), "strength"_a, "seed"_a, "k"_a,
+        "(keys (n, k), indices (n, k), candidates (n,)); candidates is -1 where every pair was given a key.");
     m.def(
         "direct_count",
-        [](const Parts& parts, const RuleArrays& rules, const py::array& threshold) {
-            return (parts.wide ? direct_count_of<double> : direct_count_of<float>)(parts, rules, threshold);
+        [](const Parts& parts, const RuleArrays& rules, const OptionalArray& pivot, double strength, uint64_t seed,
+           const py::array& threshold) {
+            return (parts.wide ? direct_count_of<double> : direct_count_of<float>)(parts, rules, pivot, strength, seed,
+                                                                                   threshold);
         },
-        "problem"_a, "rules"_a, py::arg("threshold").noconvert(),
-        "counts (n,) of admissible columns with a key of at most threshold[row]; every pair is given a key.");
+        "problem"_a, "rules"_a, py::arg("pivot").noconvert().none(true), "strength"_a, "seed"_a,
+        py::arg("threshold").noconvert(), "counts (n,) of admissible columns with a key of at most threshold[row].");
     m.def(
         "screened_knn",
         [](const Parts& parts, const PyCodes& x_codes, const PyCodes& y_codes, double factor,

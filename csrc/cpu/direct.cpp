@@ -1,62 +1,18 @@
-// Keys of a tile are computed as in block_keys and looked at while they are in the cache.
+// Every key, where the screen of sketch.hpp does not serve: keys of a tile are computed as in block_keys and looked at
+// while they are in the cache.
 #include "msma/direct.hpp"
 
 #include <algorithm>
-#include <limits>
-#include <vector>
 
 #include "best_body.hpp"
 #include "block_pairs.hpp"
 #include "buffer.hpp"
-#include "neighbor.hpp"
+#include "nearest.hpp"
+#include "sketch_search.hpp"
 #include "work.hpp"
 
 namespace msma {
 namespace {
-
-constexpr double kInfinite = std::numeric_limits<double>::infinity();
-
-// The k nearest seen so far of each of some rows, and a radius that no later neighbour can exceed.
-class Nearest {
-  public:
-    std::vector<double> radius;
-
-    Nearest(int64_t rows, int64_t k)
-        : radius(static_cast<size_t>(rows), kInfinite),
-          k_(k),
-          capacity_(2 * k + 32),
-          entries_(rows * capacity_),
-          count_(static_cast<size_t>(rows), 0) {}
-
-    void add(int64_t row, double key, int64_t column) {
-        int64_t& count = count_[static_cast<size_t>(row)];
-        entries_[row * capacity_ + count++] = {key, column};
-        if (count == capacity_) thin_out(row);
-    }
-
-    // The row's neighbours in order, after which it is empty.
-    void take(int64_t row, double* keys, int64_t* indices) {
-        Neighbor* begin = entries_.get() + row * capacity_;
-        int64_t& count = count_[static_cast<size_t>(row)];
-        if (count > k_) thin_out(row);
-        write_nearest(begin, count, k_, keys, indices);
-        count = 0;
-        radius[static_cast<size_t>(row)] = kInfinite;
-    }
-
-  private:
-    void thin_out(int64_t row) {
-        Neighbor* begin = entries_.get() + row * capacity_;
-        int64_t& count = count_[static_cast<size_t>(row)];
-        std::nth_element(begin, begin + k_ - 1, begin + count);
-        count = k_;
-        radius[static_cast<size_t>(row)] = begin[k_ - 1].key;
-    }
-
-    int64_t k_, capacity_;
-    Buffer<Neighbor> entries_;
-    std::vector<int64_t> count_;
-};
 
 // Rows and columns of a tile: the promoted columns and the keys stay in the second-level cache.
 constexpr int64_t kRowsOfTile = 64;
@@ -126,7 +82,9 @@ void for_tiles(const Direct<T>& problem, const Use& use, const End& end) {
 }  // namespace
 
 template <typename T>
-void direct_knn(const Direct<T>& given, int64_t k, double* keys, int64_t* indices) {
+void direct_knn(const Direct<T>& given, int64_t k, double* keys, int64_t* indices, int64_t* candidates) {
+    if (sketched_knn(given, k, keys, indices, candidates)) return;
+    std::fill_n(candidates, given.x.count, -1);
     Direct<T> problem = given;
     // Reservoirs of all rows at once pay where k is small; else a block of rows is finished before the next.
     problem.same = problem.same && 8 * k <= problem.y.count;
@@ -165,6 +123,7 @@ void direct_knn(const Direct<T>& given, int64_t k, double* keys, int64_t* indice
 
 template <typename T>
 void direct_count(const Direct<T>& problem, const double* threshold, int64_t* counts) {
+    if (sketched_count(problem, threshold, counts)) return;
     std::fill(counts, counts + problem.x.count, 0);
     const Rules& rules = problem.rules;
     for_tiles(
@@ -176,19 +135,17 @@ void direct_count(const Direct<T>& problem, const double* threshold, int64_t* co
                 const double limit = threshold[i];
                 for (int64_t c = 0; c < width; ++c) {
                     const int64_t j = columns.begin + c;
-                    const bool to_row = row[c] <= limit, to_column = both && row[c] <= threshold[j];
-                    if (to_row || to_column) {
-                        counts[i] += to_row && rules.admit(i, j);
-                        counts[j] += to_column && rules.admit(j, i);
-                    }
+                    if (row[c] <= limit) counts[i] += rules.admit(i, j);
+                    // Only here does the thread own the row j, or has it to exist.
+                    if (both && row[c] <= threshold[j]) counts[j] += rules.admit(j, i);
                 }
             }
         },
         [](int, Range) {});
 }
 
-template void direct_knn(const Direct<float>&, int64_t, double*, int64_t*);
-template void direct_knn(const Direct<double>&, int64_t, double*, int64_t*);
+template void direct_knn(const Direct<float>&, int64_t, double*, int64_t*, int64_t*);
+template void direct_knn(const Direct<double>&, int64_t, double*, int64_t*, int64_t*);
 template void direct_count(const Direct<float>&, const double*, int64_t*);
 template void direct_count(const Direct<double>&, const double*, int64_t*);
 

@@ -1,4 +1,5 @@
-// Floats: float32 values of one vector register, and what the distance kernel does with them.
+// Floats: float32 values of one vector register, and what the kernels do with them. not_above: bit l says that a is not
+// greater than the limit there, NaN included.
 //
 // The including file defines MSMA_ISA and one of MSMA_LANES_AVX512, MSMA_LANES_AVX2, MSMA_LANES_SCALAR. Only intrinsics
 // and plain loops here, as in lanes.hpp.
@@ -23,6 +24,11 @@ inline Floats zero_floats() { return _mm512_setzero_ps(); }
 inline Floats load_floats(const float* p) { return _mm512_load_ps(p); }
 inline void store(float* p, Floats v) { _mm512_store_ps(p, v); }
 inline Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
+inline Floats multiply(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
+inline Floats absolute(Floats a) { return _mm512_abs_ps(a); }
+inline Floats larger_of(Floats a, Floats b) { return _mm512_max_ps(a, b); }
+inline Floats fill_floats(float v) { return _mm512_set1_ps(v); }
+inline unsigned not_above(Floats a, Floats limit) { return _mm512_cmp_ps_mask(a, limit, _CMP_NGT_UQ); }
 // a - *b in every place. As part of the subtraction the broadcast is a load and nothing else; on its own it takes a
 // turn of the arithmetic units (AMD Zen 4: 0.39 ns a step of subtract, multiply-add against 0.27), and compilers prefer
 // it on its own where b has several uses.
@@ -54,6 +60,13 @@ inline Floats zero_floats() { return _mm256_setzero_ps(); }
 inline Floats load_floats(const float* p) { return _mm256_load_ps(p); }
 inline void store(float* p, Floats v) { _mm256_store_ps(p, v); }
 inline Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
+inline Floats multiply(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
+inline Floats absolute(Floats a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+inline Floats larger_of(Floats a, Floats b) { return _mm256_max_ps(a, b); }
+inline Floats fill_floats(float v) { return _mm256_set1_ps(v); }
+inline unsigned not_above(Floats a, Floats limit) {
+    return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, limit, _CMP_NGT_UQ)));
+}
 inline Floats subtract_all(Floats a, const float* b) { return _mm256_sub_ps(a, _mm256_broadcast_ss(b)); }
 inline Floats add_square(Floats sum, Floats a) { return _mm256_fmadd_ps(a, a, sum); }
 inline Floats root(Floats a) { return _mm256_sqrt_ps(a); }
@@ -92,6 +105,23 @@ inline void store(float* p, const Floats& a) {
 }
 inline Floats add(const Floats& a, const Floats& b) {
     return each_float([&](int l) { return a.v[l] + b.v[l]; });
+}
+inline Floats multiply(const Floats& a, const Floats& b) {
+    return each_float([&](int l) { return a.v[l] * b.v[l]; });
+}
+inline Floats absolute(const Floats& a) {
+    return each_float([&](int l) { return std::fabs(a.v[l]); });
+}
+inline Floats larger_of(const Floats& a, const Floats& b) {
+    return each_float([&](int l) { return a.v[l] > b.v[l] ? a.v[l] : b.v[l]; });
+}
+inline Floats fill_floats(float v) {
+    return each_float([&](int) { return v; });
+}
+inline unsigned not_above(const Floats& a, const Floats& limit) {
+    unsigned mask = 0;
+    for (int l = 0; l < kFloats; ++l) mask |= static_cast<unsigned>(!(a.v[l] > limit.v[l])) << l;
+    return mask;
 }
 inline Floats subtract_all(const Floats& a, const float* b) {
     return each_float([&](int l) { return a.v[l] - *b; });

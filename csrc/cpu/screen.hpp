@@ -49,11 +49,9 @@ void disturb(const Screened<T>& problem, Range rows, Range columns, int32_t* pro
         for (int64_t j = columns.begin; j < columns.end; ++j) {
             double key = 0.0;
             body.pairs(*problem.kernel, problem.x, problem.y, &i, &j, Range{0, 1}, scratch.get(), &key);
-            uint64_t mixed = (problem.adversary->seed + static_cast<uint64_t>(i * y.count + j)) * 0x9E3779B97F4A7C15u;
-            mixed ^= mixed >> 31;
             const double* pivot = problem.adversary->pivot;
             const bool near_one = pivot && (key <= pivot[i] || (problem.same && key <= pivot[j]));
-            const bool away = pivot ? near_one : (mixed >> 7) & 1;
+            const bool away = pivot ? near_one : problem.adversary->draw(i * y.count + j);
             const double shift = away ? problem.adversary->strength : -problem.adversary->strength;
             const double step = 2.0 * static_cast<double>(x.step[i]) * static_cast<double>(y.step[j]);
             const double near = static_cast<double>(x.spread[i]), far = static_cast<double>(y.spread[j]);

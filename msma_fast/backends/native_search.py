@@ -1,6 +1,6 @@
 """Searches by the compiled module, with the same answers as the torch backend's: the certified screen over rows rounded
-to eight bits (csrc/cpu/codes.hpp has the inequalities), a space partition in few dimensions, and every key of a pair
-where neither applies.
+to eight bits (csrc/cpu/codes.hpp has the inequalities, csrc/cpu/sketch.hpp those of manhattan, chebyshev and
+minkowski), a space partition in few dimensions, and every key of a pair where none applies.
 
 search(Search) -> Found                                       k nearest, as torch/knn.search_all
 count(kernel, x, y, threshold, admissible) -> (n,) int64      keys within a threshold
@@ -233,6 +233,36 @@ def _screened(
     )
 
 
+def _direct(kernel: Kernel, x: Rows, y: Rows, admissible: Admissible, rows: Tensor | None = None) -> tuple[Any, ...]:
+    """The arguments of both direct searches, of all rows of x or of those in `rows`."""
+    move = adversary or Adversary(0.0)
+    pivot = move.pivot
+    if rows is not None:
+        x, pivot = x.take(rows), None if pivot is None else pivot[rows]
+    moves = None if pivot is None else pivot.numpy(), move.strength, move.seed
+    return _problem(kernel, x, y), _rules(admissible, rows), *moves
+
+
+def direct_search(
+    kernel: Kernel, x: Rows, y: Rows, admissible: Admissible, k: int, rows: Tensor | None = None
+) -> torch_knn.Found:
+    """The neighbours of all rows of x, or of those in `rows`, without a screen of products: manhattan, chebyshev and
+    minkowski have one of their own, elsewhere every pair gets a key."""
+    arguments = _direct(kernel, x, y, admissible, rows)
+    keys, indices, candidates = map(torch.from_numpy, compiled().direct_knn(*arguments, k))
+    most = admissible.counts(x.values.shape[0], y.values.shape[0])
+    if rows is not None:
+        most = most[rows]
+    every = (candidates < 0) | (candidates >= most)
+    return torch_knn.Found(keys, indices, torch.where(every, most, candidates), torch_knn.ALL_KEYS * every.long())
+
+
+def direct_count(kernel: Kernel, x: Rows, y: Rows, threshold: Tensor, admissible: Admissible) -> Tensor:
+    """As count, without a screen of products."""
+    arguments = _direct(kernel, x, y, admissible)
+    return torch.from_numpy(compiled().direct_count(*arguments, threshold.contiguous().numpy()))
+
+
 def _partitioned(kernel: Kernel, x: Rows, y: Rows, admissible: Admissible, screened: int = _PARTITIONED) -> bool:
     """Whether the space partition serves, and wins: up to `screened` coordinates where the screen is the other way."""
     limit = screened if screens.screenable(kernel) else _PARTITIONED_UNSCREENED
@@ -252,9 +282,7 @@ def search(wanted: torch_knn.Search) -> torch_knn.Found:
         return torch_knn.Found(keys, indices, compared, torch.zeros(n, dtype=torch.int64))
     both = sides(kernel, x, y) if 4 * k <= m else None
     if both is None:
-        keys, indices = map(torch.from_numpy, compiled().direct_knn(_problem(kernel, x, y), _rules(admissible), k))
-        level = torch.full((n,), torch_knn.ALL_KEYS, dtype=torch.int64)
-        return torch_knn.Found(keys, indices, admissible.counts(n, m), level)
+        return direct_search(kernel, x, y, admissible, k)
     arguments = _screened(kernel, x, y, both, admissible)
     keys, indices, candidates = map(torch.from_numpy, compiled().screened_knn(*arguments, k))
     level = torch.zeros(n, dtype=torch.int64)
@@ -268,10 +296,8 @@ def search(wanted: torch_knn.Search) -> torch_knn.Found:
             keys[rows], indices[rows], candidates[rows] = map(torch.from_numpy, compiled().screened_knn(*arguments, k))
             rows = rows[candidates[rows] < 0]
     if rows.numel():
-        lost = _problem(kernel, x.take(rows), y)
-        keys[rows], indices[rows] = map(torch.from_numpy, compiled().direct_knn(lost, _rules(admissible, rows), k))
-        level[rows] = torch_knn.ALL_KEYS
-        candidates[rows] = admissible.counts(n, m)[rows]
+        lost = direct_search(kernel, x, y, admissible, k, rows)
+        keys[rows], indices[rows], candidates[rows], level[rows] = lost
     return torch_knn.Found(keys, indices, candidates, level)
 
 
@@ -282,9 +308,9 @@ def count(kernel: Kernel, x: Rows, y: Rows, threshold: Tensor, admissible: Admis
         labels = _labels(admissible.groups), _labels(admissible.point_groups), admissible.window
         return native_tree.tree_count(kernel, x, y, threshold, *labels)
     both = sides(kernel, x, y)
-    limits = threshold.contiguous().numpy()
     if both is None:
-        return torch.from_numpy(compiled().direct_count(_problem(kernel, x, y), _rules(admissible), limits))
+        return direct_count(kernel, x, y, threshold, admissible)
+    limits = threshold.contiguous().numpy()
     return torch.from_numpy(compiled().screened_count(*_screened(kernel, x, y, both, admissible), limits))
 
 

@@ -17,6 +17,8 @@
 
 namespace msma {
 
+constexpr int kLargestPower = 16;  // of minkowski
+
 enum class Kind { sqeuclidean, manhattan, chebyshev, minkowski, inner_product, cosine, mahalanobis };
 
 struct Kernel {

@@ -58,6 +58,12 @@ struct Adversary {
     double strength;
     uint64_t seed;
     const double* pivot;  // (n,) canonical keys, or null
+
+    // A sign for a pair.
+    bool draw(int64_t pair) const {
+        const uint64_t mixed = (seed + static_cast<uint64_t>(pair)) * 0x9E3779B97F4A7C15u;
+        return (mixed ^ mixed >> 31) >> 7 & 1;
+    }
 };
 
 // Keys come from x and y; their codes from pictures of the same rows. With `same` the two sides are one row set under a
