@@ -25,7 +25,8 @@ class KnnStats(NamedTuple):
     """What the certified screen did, so that nobody can call a brute force a screen.
 
     candidates (n,) int64: exact keys computed for the row (in few dimensions: points in the leaves it visited); widened
-    (n,) int64: the screen that certified it: 0 in low precision, 1 float64, 2 none (every key of the row was computed).
+    (n,) int64: the screen that certified it: 0 in low precision, 1 a finer one (float64, or
+    integers of sixteen bits), 2 none (every key of the row was computed).
     """
 
     candidates: Array

@@ -193,7 +193,8 @@ def test_rows_that_had_no_room_are_screened_again(monkeypatch: pytest.MonkeyPatc
         once, once_stats = mf.knn(x, 600, backend="native", return_stats=True)
     finally:
         torch.set_num_threads(threads)
-    assert 0 < (stats.widened > 0).sum() < (once_stats.widened > 0).sum()
+    assert (stats.widened == native_search.FINE).sum() > 0
+    assert (stats.widened == 2).sum() < (once_stats.widened == 2).sum()
     np.testing.assert_array_equal(found.indices, once.indices)
     np.testing.assert_array_equal(found.distances, once.distances)
     rows = np.arange(0, 9000, 500)

@@ -1,16 +1,20 @@
-// Rows rounded to eight bits for the certified screen, and what a compiled screen body offers.
+// Rows rounded to eight or sixteen bits for the certified screen, and what a compiled screen body offers.
 //
 // A row z of the picture (the metric is |z_i - z_j| in some picture of the rows) is shifted, rotated and rounded:
 //
-//     z ~ b = step q,   q integers of at most 127      one step a row
+//     z ~ b = step q,   q integers of at most 127 (fine: 32639)      one step a row
 //     | |z_i - z_j| - |b_i - b_j| | <= spread_i + spread_j
 //     |b_i - b_j|^2 = square_i + square_j - 2 step_i step_j (q_i . q_j)
 //
 // The integer product is exact: the same on every instruction set. The rotation (a fixed
 // pattern of signs, then Hadamard transforms on windows) keeps distances and spreads the few large coordinates of a
 // language model's residual stream over many: without it one of them sets the step of a whole row. `spread` holds
-// every loss: rounding to eight bits, the rotation in float32, the float32 arithmetic of the comparison itself, and
+// every loss: rounding to codes, the rotation in float32, the float32 arithmetic of the comparison itself, and
 // the rounding of the canonical key.
+//
+// Fine codes are two planes of eight bits, q = 256 high + low, and their product four of bytes. It is kept in 32 bits
+// as (q_i . q_j) / 2^shift, rounded; `step` is then that of one code times 2^(shift / 2). The rounding moves a squared
+// distance by at most step_i step_j, hence a distance by (step_i + step_j) / 2.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +25,7 @@ namespace msma {
 
 constexpr int64_t kPanel = 48;       // rows of one packed panel: three zmm of int32
 constexpr int64_t kEncodeRows = 16;  // rows rounded together, one a lane; divides kPanel
-constexpr int kLargestCode = 127;
+constexpr int kLargestCode = 127, kLargestFineCode = 127 * 256 + 127;
 constexpr int kMostTileRows = 16;
 
 // One side of the screen. Codes lie as (panels, groups, kPanel) words of four bytes: four int8 or two int16
@@ -29,15 +33,18 @@ constexpr int kMostTileRows = 16;
 struct Codes {
     int64_t count, groups;
     int32_t* packed;
-    int32_t* sum;   // sum of the codes of a row
-    float* step;    // 0 for a row of zeros
-    float* square;  // |b|^2
-    float* spread;  // upper bound, > 0; inf where the row cannot be screened
-    float* inner;   // spread^2 - square
-    float* length;  // upper bound of |z| and |b|
+    int32_t* sum;            // sum of the codes of a row
+    int32_t *low, *low_sum;  // the same for the low plane of fine codes, else null
+    int shift;               // even; 0 without a low plane
+    float* step;             // 0 for a row of zeros
+    float* square;           // |b|^2
+    float* spread;           // upper bound, > 0; inf where the row cannot be screened
+    float* inner;            // spread^2 - square
+    float* length;           // upper bound of |z| and |b|
 
     int64_t panels() const { return (count + kPanel - 1) / kPanel; }
     const int32_t* panel(int64_t p) const { return packed + p * groups * kPanel; }
+    const int32_t* low_panel(int64_t p) const { return low + p * groups * kPanel; }
 };
 
 // How rows become z: z_j = (x_j / norm - shift_j) scale sign_j, rotated; the same for both sides of a search.

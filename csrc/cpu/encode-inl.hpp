@@ -1,4 +1,4 @@
-// Rounding rows to eight bits, sixteen rows at a time with one row a lane: plain loops over lanes that every compiler
+// Rounding rows to codes, sixteen rows at a time with one row a lane: plain loops over lanes that every compiler
 // turns into vectors of its instruction set. The formulas are in codes.hpp.
 //
 // The including file defines MSMA_ISA and MSMA_CODES_PER_WORD. No library templates here, see lanes.hpp.
@@ -68,11 +68,28 @@ void shift_rows(const Picture& picture, const Rows<T>& rows, int64_t first, int6
 // Adding and taking away 1.5 2^23 rounds a small float32 to the nearest integer.
 constexpr float kRounder = 12582912.0f;
 
-template <typename T>
-void encode(const Picture& picture, const Rows<T>& rows, const double* extra, Range panels, float* z,
-            const Codes& codes) {
+// Codes of sixteen rows as the products read them.
+struct Words {
+    int32_t word[kEncodeRows] = {}, low[kEncodeRows] = {};
+
+    // The code of row l, at place `part` of its word.
+    void put(int64_t l, int64_t part, int32_t code) { word[l] |= at(part, code); }
+    void put_low(int64_t l, int64_t part, int32_t code) { low[l] |= at(part, code); }
+
+  private:
+    static int32_t at(int64_t part, int32_t code) {
+        constexpr int64_t bits = 32 / MSMA_CODES_PER_WORD;
+        return static_cast<int32_t>(static_cast<uint32_t>(code & ((1 << bits) - 1)) << (part * bits));
+    }
+};
+
+template <typename T, bool fine>
+void encode_as(const Picture& picture, const Rows<T>& rows, const double* extra, Range panels, float* z,
+               const Codes& codes) {
     constexpr int64_t L = kEncodeRows;
     constexpr int64_t G = MSMA_CODES_PER_WORD;
+    constexpr int largest_code = fine ? kLargestFineCode : kLargestCode;
+    const float widening = static_cast<float>(int64_t{1} << codes.shift / 2);
     const int64_t d = picture.dimension;
     // What float32 loses in z: the conversion, the levels of the rotation, q step and z - q step.
     int64_t levels = 8;
@@ -84,7 +101,8 @@ void encode(const Picture& picture, const Rows<T>& rows, const double* extra, Ra
         shift_rows(picture, rows, first, left < 0 ? 0 : left < L ? left : L, z);
         rotate(picture, z);
         float largest[L] = {}, inverse[L], step[L], lost[L] = {};
-        int32_t sum[L] = {}, squares[L] = {};
+        int32_t sum[L] = {}, low_sum[L] = {}, squares[L] = {};
+        double fine_squares[L] = {};  // exact below 2^53, and rounded by no more than `growth` beyond
         for (int64_t j = 0; j < d; ++j) {
             for (int64_t l = 0; l < L; ++l) {
                 const float size = __builtin_fabsf(z[j * L + l]);
@@ -93,34 +111,46 @@ void encode(const Picture& picture, const Rows<T>& rows, const double* extra, Ra
         }
         for (int64_t l = 0; l < L; ++l) {
             const bool screened = largest[l] > 0x1p-60f;
-            step[l] = screened ? largest[l] * (1.0f / kLargestCode) : 0.0f;
+            step[l] = screened ? largest[l] * (1.0f / largest_code) : 0.0f;
             inverse[l] = screened ? 1.0f / step[l] : 0.0f;
         }
-        int32_t* words = codes.packed + (first / kPanel) * codes.groups * kPanel + first % kPanel;
-        for (int64_t g = 0; g < codes.groups; ++g, words += kPanel) {
-            int32_t word[L] = {};
+        const int64_t place = (first / kPanel) * codes.groups * kPanel + first % kPanel;
+        for (int64_t g = 0; g < codes.groups; ++g) {
+            Words words;
             for (int64_t part = 0; part < G; ++part) {
                 const int64_t j = g * G + part;
                 if (j >= d) break;
                 for (int64_t l = 0; l < L; ++l) {
                     const float value = z[j * L + l];
                     float q = (value * inverse[l] + kRounder) - kRounder;
-                    q = q > kLargestCode ? kLargestCode : q < -kLargestCode ? -kLargestCode : q;
+                    q = q > largest_code ? largest_code : q < -largest_code ? -largest_code : q;
                     const float missed = value - q * step[l];
                     lost[l] += missed * missed;
                     const int32_t code = static_cast<int32_t>(q);
-                    sum[l] += code;
-                    squares[l] += code * code;
-                    word[l] |=
-                        static_cast<int32_t>(static_cast<uint32_t>(code & ((1 << (32 / G)) - 1)) << (part * (32 / G)));
+                    if constexpr (fine) {
+                        const int32_t high = (code + 128) >> 8, low = code - 256 * high;
+                        sum[l] += high;
+                        low_sum[l] += low;
+                        fine_squares[l] += static_cast<double>(q) * static_cast<double>(q);
+                        words.put(l, part, high);
+                        words.put_low(l, part, low);
+                    } else {
+                        sum[l] += code;
+                        squares[l] += code * code;
+                        words.put(l, part, code);
+                    }
                 }
             }
-            for (int64_t l = 0; l < L; ++l) words[l] = word[l];
+            for (int64_t l = 0; l < L; ++l) codes.packed[place + g * kPanel + l] = words.word[l];
+            if constexpr (fine) {
+                for (int64_t l = 0; l < L; ++l) codes.low[place + g * kPanel + l] = words.low[l];
+            }
         }
         for (int64_t l = 0; l < L; ++l) {
             const int64_t i = first + l;
-            const float square = static_cast<float>(static_cast<double>(step[l]) * step[l] * squares[l]);
-            const float residual = root_up(lost[l]) * growth;
+            const float square =
+                static_cast<float>(static_cast<double>(step[l]) * step[l] * (fine ? fine_squares[l] : squares[l]));
+            const float residual = root_up(lost[l]) * growth + (fine ? 0.5f * widening * step[l] : 0.0f);
             const float length = root_up(square) + residual;
             const double own = extra && i < codes.count ? extra[i] * picture.scale : 0.0;
             // The floor keeps squares of spreads away from the subnormal range.
@@ -128,13 +158,20 @@ void encode(const Picture& picture, const Rows<T>& rows, const double* extra, Ra
                 (residual + length * rounding + static_cast<float>(own * (1.0 + 0x1p-20))) * (1.0f + 0x1p-18f);
             spread = spread < 0x1p-40f ? 0x1p-40f : spread;
             codes.sum[i] = sum[l];
-            codes.step[i] = step[l];
+            if constexpr (fine) codes.low_sum[i] = low_sum[l];
+            codes.step[i] = step[l] * widening;
             codes.square[i] = square;
             codes.spread[i] = spread;
             codes.inner[i] = spread * spread - square;
             codes.length[i] = length * (1.0f + 0x1p-18f) + 0x1p-40f;
         }
     }
+}
+
+template <typename T>
+void encode(const Picture& picture, const Rows<T>& rows, const double* extra, Range panels, float* z,
+            const Codes& codes) {
+    (codes.low ? encode_as<T, true> : encode_as<T, false>)(picture, rows, extra, panels, z, codes);
 }
 
 }  // namespace

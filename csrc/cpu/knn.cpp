@@ -66,10 +66,34 @@ class Knn {
         const int64_t bins = ceil_div(2 * k_, kPanel), panels = y_.panels();
         const int64_t sample = std::max<int64_t>({panels / 48, 4, 4 * bins});
         if (3 * sample > panels) return;
+        seeded_ = true;
         const Buffer<float> room(problem_.threads * kPanel * kPanel * bins);
         parallel_for(x_.panels(), problem_.threads, [&](int64_t panel, int worker) {
             seed_panel(tile_products, panel, sample, bins, room.get() + worker * kPanel * kPanel * bins);
         });
+    }
+
+    // Whether codes this coarse can hardly leave anything out: most pairs of a sample matter by the first radii.
+    bool hopeless(const TileProducts<T>& tile_products) const {
+        if (x_.low || !seeded_) return false;
+        constexpr int64_t strips = 16, panels = 8;
+        alignas(64) int32_t products[kMostTileRows * kPanel];
+        const TileUnit unit(tile_products.body);
+        int64_t looked_at = 0, open = 0;
+        for (int64_t s = 0; s < strips; ++s) {
+            const int64_t row = s * (x_.count / strips) / body_.tile_rows * body_.tile_rows;
+            for (int64_t p = 0; p < panels; ++p) {
+                const int64_t panel = p * y_.panels() / panels;
+                const TileSize size{std::min<int64_t>(body_.tile_rows, x_.count - row),
+                                    std::min(kPanel, y_.count - panel * kPanel)};
+                Hits hits;
+                tile_products.multiply(row, panel, products);
+                thresholds.judge(row, panel * kPanel, products, false, size, hits);
+                looked_at += size.rows * size.columns;
+                open += hits.count;
+            }
+        }
+        return 2 * open > looked_at;
     }
 
     // Canonical keys of what is left; see screened_knn. Some rows at once: their pairs make long lists.
@@ -300,6 +324,7 @@ class Knn {
     const Screened<T>& problem_;
     const Codes &x_, &y_;
     int64_t k_;
+    bool seeded_ = false;
     ScreenBody body_;
     Reservoirs reservoirs_;
     Uppers uppers_;
@@ -314,6 +339,10 @@ void screened_knn(const Screened<T>& problem, int64_t k, double* keys, int64_t* 
     const auto run = [&](auto policy) {
         const TileProducts<T> tile_products(problem);
         policy->seed(tile_products);
+        if (policy->hopeless(tile_products)) {
+            std::fill_n(candidates, problem.x.count, -1);
+            return;
+        }
         sweep(problem, tile_products, *policy);
         policy->finish(keys, indices, candidates);
     };

@@ -51,7 +51,7 @@ struct Planted {
 
 std::string fault_of(const ScreenBody& body, int64_t dimension) {
     const Planted left(body, dimension, 1), right(body, dimension, 2);
-    const Strips strips(body, left.codes, 1);
+    const Strips strips(body, left.codes, left.codes.packed, 1);
     const TileUnit unit(body);
     for (int64_t row = 0; row < kPanel; row += body.tile_rows) {
         alignas(64) int32_t products[kMostTileRows * kPanel];

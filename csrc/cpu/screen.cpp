@@ -10,8 +10,9 @@ ScreenBody best_screen_body() {
     if (at_least(InstructionSet::amx)) return amx::screen_body();
 #endif
 #ifdef MSMA_X86_BODIES
+    static const bool vnni = cpu_features().avx512_vnni;
     if (at_least(InstructionSet::avx512)) {
-        return cpu_features().avx512_vnni ? avx512_vnni::screen_body() : avx512::screen_body();
+        return vnni ? avx512_vnni::screen_body() : avx512::screen_body();
     }
     if (at_least(InstructionSet::avx2)) return avx2::screen_body();
 #endif
@@ -61,7 +62,7 @@ const Encoder<double>& encoder_of(const ScreenBody& body) {
 }  // namespace
 
 template <typename T>
-CodesPointer encode(const Rows<T>& rows, const PictureOf& of, int threads) {
+CodesPointer encode(const Rows<T>& rows, const PictureOf& of, bool fine, int threads) {
     const ScreenBody body = best_screen_body();
     const int64_t d = rows.dimension;
     auto owned = std::make_shared<OwnedCodes>();
@@ -70,10 +71,16 @@ CodesPointer encode(const Rows<T>& rows, const PictureOf& of, int threads) {
     codes.groups = body.groups(d);
     const int64_t padded_rows = codes.panels() * kPanel;
     owned->scale = of.scale;
-    owned->words = Buffer<int32_t>(padded_rows * (codes.groups + 1));
+    const int64_t plane = padded_rows * (codes.groups + 1);
+    owned->words = Buffer<int32_t>(fine ? 2 * plane : plane);
     owned->floats = Buffer<float>(padded_rows * 5);
     codes.packed = owned->words.get();
     codes.sum = codes.packed + padded_rows * codes.groups;
+    codes.low = fine ? codes.packed + plane : nullptr;
+    codes.low_sum = fine ? codes.sum + plane : nullptr;
+    codes.shift = 0;
+    // |q_i . q_j| <= d kLargestFineCode^2 < d 2^30 stays below 2^31.
+    while (fine && d >> codes.shift > 1) codes.shift += 2;
     float* next = owned->floats.get();
     for (float** array : {&codes.step, &codes.square, &codes.spread, &codes.inner, &codes.length}) {
         *array = next;
@@ -102,7 +109,7 @@ CodesPointer encode(const Rows<T>& rows, const PictureOf& of, int threads) {
     return owned;
 }
 
-template CodesPointer encode(const Rows<float>&, const PictureOf&, int);
-template CodesPointer encode(const Rows<double>&, const PictureOf&, int);
+template CodesPointer encode(const Rows<float>&, const PictureOf&, bool, int);
+template CodesPointer encode(const Rows<double>&, const PictureOf&, bool, int);
 
 }  // namespace msma

@@ -34,7 +34,9 @@ struct OwnedCodes {
 // blocks.
 inline int64_t panels_of_block(const Codes& codes, int threads) {
     constexpr int64_t words = 96 * 1024, kept = 48;  // words of a block; words of a row beside its codes
-    const int64_t fitting = words / ((codes.groups + kept) * kPanel);
+    const int64_t planes = codes.low ? 2 : 1;
+    // However long rows are, some panels share what is read of the other block.
+    const int64_t fitting = std::max<int64_t>(words / ((planes * codes.groups + kept) * kPanel), 8);
     const int64_t most_blocks = ceil_div(codes.panels(), 2048);  // the list of their pairs stays within 50 MB
     return std::max(most_blocks, std::clamp<int64_t>(std::min(fitting, codes.panels() / (6 * threads)), 1, 32));
 }
@@ -80,7 +82,10 @@ template <typename T>
 class TileProducts {
   public:
     explicit TileProducts(const Screened<T>& problem)
-        : body(best_screen_body()), problem_(problem), strips_(body, problem.x_codes->view, problem.threads) {}
+        : body(best_screen_body()),
+          problem_(problem),
+          strips_(body, problem.x_codes->view, problem.x_codes->view.packed, problem.threads),
+          low_strips_(body, problem.x_codes->view, problem.x_codes->view.low, problem.threads) {}
 
     const ScreenBody body;
 
@@ -88,6 +93,7 @@ class TileProducts {
     void multiply(int64_t first_row, int64_t panel, int32_t* products) const {
         const Codes &x = problem_.x_codes->view, &y = problem_.y_codes->view;
         body.multiply(strips_.from(first_row), y.panel(panel), y.groups, x.sum + first_row, products);
+        if (x.low) refine(first_row, panel, products);
         if (problem_.adversary) {
             const Range rows{first_row, std::min(first_row + body.tile_rows, x.count)};
             disturb(problem_, rows, {panel * kPanel, std::min((panel + 1) * kPanel, y.count)}, products);
@@ -95,8 +101,25 @@ class TileProducts {
     }
 
   private:
+    // From the products of the high planes to those of fine codes.
+    void refine(int64_t first_row, int64_t panel, int32_t* products) const {
+        const Codes &x = problem_.x_codes->view, &y = problem_.y_codes->view;
+        alignas(64) int32_t high_low[kMostTileRows * kPanel], low_high[kMostTileRows * kPanel];
+        alignas(64) int32_t low_low[kMostTileRows * kPanel];
+        const int32_t *high = strips_.from(first_row), *low = low_strips_.from(first_row);
+        body.multiply(high, y.low_panel(panel), y.groups, x.sum + first_row, high_low);
+        body.multiply(low, y.panel(panel), y.groups, x.low_sum + first_row, low_high);
+        body.multiply(low, y.low_panel(panel), y.groups, x.low_sum + first_row, low_low);
+        const int64_t half = (int64_t{1} << x.shift) / 2;
+        for (int64_t t = 0; t < body.tile_rows * kPanel; ++t) {
+            const int64_t middle = int64_t{high_low[t]} + low_high[t];
+            const int64_t whole = int64_t{products[t]} * 65536 + middle * 256 + low_low[t];
+            products[t] = static_cast<int32_t>((whole + half) >> x.shift);
+        }
+    }
+
     const Screened<T>& problem_;
-    Strips strips_;
+    Strips strips_, low_strips_;
 };
 
 // The root of a float32 value, 0 of a negative one. Written without a branch, which would be guessed wrong.

@@ -15,14 +15,15 @@ namespace msma {
 
 class Strips {
   public:
-    Strips(const ScreenBody& body, const Codes& codes, int threads)
-        : first_(codes.packed), panel_words_(codes.groups * kPanel), row_words_(1) {
-        if (!body.arrange) return;
+    // packed: Codes::packed or Codes::low.
+    Strips(const ScreenBody& body, const Codes& codes, const int32_t* packed, int threads)
+        : first_(packed), panel_words_(codes.groups * kPanel), row_words_(1) {
+        if (!body.arrange || !packed) return;
         arranged_ = Buffer<int32_t>(codes.panels() * panel_words_);
         first_ = arranged_.get();
         row_words_ = codes.groups;
         parallel_for(codes.panels(), threads, [&](int64_t panel, int) {
-            body.arrange(codes.panel(panel), codes.groups, arranged_.get() + panel * panel_words_);
+            body.arrange(packed + panel * panel_words_, codes.groups, arranged_.get() + panel * panel_words_);
         });
     }
 

@@ -1,6 +1,7 @@
 """Searches by the compiled module, with the same answers as the torch backend's: the certified screen over rows rounded
-to eight bits (csrc/cpu/codes.hpp has the inequalities, csrc/cpu/sketch.hpp those of manhattan, chebyshev and
-minkowski), a space partition in few dimensions, and every key of a pair where none applies.
+to eight bits, and to sixteen where these leave too much undecided (csrc/cpu/codes.hpp has the inequalities,
+csrc/cpu/sketch.hpp those of manhattan, chebyshev and minkowski), a space partition in few dimensions, and every key of a
+pair where none applies.
 
 search(Search) -> Found                                       k nearest, as torch/knn.search_all
 count(kernel, x, y, threshold, admissible) -> (n,) int64      keys within a threshold
@@ -38,6 +39,7 @@ _SAMPLE = 128  # rows of the sample whose coordinate-wise median is the shift
 _TOP = 2.0**29  # the largest |z_j|: squares of whole rows stay far inside float32
 _LARGEST_DIMENSION = 100_000  # beyond it the integer products could overflow
 _FEW = 32  # lost rows that are given every key at once
+FINE = 1  # level of a row certified by fine codes
 _UNDERFLOW = 2.0**-80  # what canonical products may lose to underflow, in the screen's units
 
 
@@ -98,7 +100,9 @@ def root(values: Tensor) -> Tensor:
     return torch.from_numpy(compiled().roots(values.contiguous().numpy(), torch.get_num_threads()))
 
 
-def _encode(rows: Rows, shift: Tensor, scale: float, loss: float, absolute: float, extra: Tensor | None) -> Any:
+def _encode(
+    rows: Rows, shift: Tensor, scale: float, loss: float, absolute: float, extra: Tensor | None, fine: bool
+) -> Any:
     return compiled().encode(
         rows.values.numpy(),
         None if rows.norms is None else rows.norms.numpy(),
@@ -107,6 +111,7 @@ def _encode(rows: Rows, shift: Tensor, scale: float, loss: float, absolute: floa
         loss,
         absolute,
         None if extra is None else extra.numpy(),
+        fine,
         torch.get_num_threads(),
     )
 
@@ -142,15 +147,15 @@ def _subnormal_norms(rows: Rows) -> Tensor | None:
     return torch.zeros_like(rows.norms).masked_fill_(rows.norms < screens.SMALL_NORM, math.inf)
 
 
-def sides(kernel: Kernel, x: Rows, y: Rows) -> Sides | None:
-    """Both sides rounded, or None where the screen does not apply."""
+def sides(kernel: Kernel, x: Rows, y: Rows, fine: bool = False) -> Sides | None:
+    """Both sides rounded, to sixteen bits where `fine`, or None where the screen does not apply."""
     d = x.values.shape[1]
     if not screens.screenable(kernel) or d > _LARGEST_DIMENSION:
         return None
     loss = math.sqrt((d + 16) * 2.0**-50)  # of canonical keys, relative; see torch/screen.py
     lost = math.sqrt(d + 16) * 2.0**-537  # where their terms are subnormal
     if kernel.kind == "inner_product":
-        return _product_sides(x, y)
+        return _product_sides(x, y, fine)
     absolute_x = absolute_y = lost
     extra_x, extra_y, factor = _subnormal_norms(x), _subnormal_norms(y), 1.0
     if kernel.kind == "cosine":
@@ -163,12 +168,12 @@ def sides(kernel: Kernel, x: Rows, y: Rows) -> Sides | None:
         reach = max(reach, _reach(x, middle))
     if not math.isfinite(reach):
         return None
-    right = _encode(y, middle, _scale(reach), loss, absolute_y, extra_y)
-    left = right if x is y else _encode(x, middle, _scale(reach), loss, absolute_x, extra_x)
+    right = _encode(y, middle, _scale(reach), loss, absolute_y, extra_y, fine)
+    left = right if x is y else _encode(x, middle, _scale(reach), loss, absolute_x, extra_x, fine)
     return Sides(left, right, factor, None)
 
 
-def _product_sides(x: Rows, y: Rows) -> Sides | None:
+def _product_sides(x: Rows, y: Rows, fine: bool) -> Sides | None:
     d = x.values.shape[1]
     middle = _middle(y)
     zero = torch.zeros_like(middle)
@@ -181,8 +186,8 @@ def _product_sides(x: Rows, y: Rows) -> Sides | None:
     wide_y = y.values.to(torch.float64)
     # Rounding of the canonical product, of x.middle and of the shift, relative to |x|.
     size = math.sqrt(d) * (wide_y.abs().amax(1) + middle.abs().amax())  # squares could underflow
-    left = _encode(x, zero, scale_x, 0.0, 0.0, None)
-    right = _encode(y, middle, scale_y, 0.0, 0.0, (d + 16) * 2.0**-50 * size)
+    left = _encode(x, zero, scale_x, 0.0, 0.0, None, fine)
+    right = _encode(y, middle, scale_y, 0.0, 0.0, (d + 16) * 2.0**-50 * size, fine)
     return Sides(left, right, 1.0, 2.0 * (x.values.to(torch.float64) @ middle))
 
 
@@ -287,18 +292,38 @@ def search(wanted: torch_knn.Search) -> torch_knn.Found:
     keys, indices, candidates = map(torch.from_numpy, compiled().screened_knn(*arguments, k))
     level = torch.zeros(n, dtype=torch.int64)
     rows = (candidates < 0).nonzero().squeeze(1)
-    if _FEW < rows.numel() <= n // 2:
-        # Some had no room left by the others: alone they have.
-        left = x.take(rows)
-        again = sides(kernel, left, y)
-        if again is not None:
-            arguments = _screened(kernel, left, y, again, admissible, rows)
-            keys[rows], indices[rows], candidates[rows] = map(torch.from_numpy, compiled().screened_knn(*arguments, k))
-            rows = rows[candidates[rows] < 0]
+    found = torch_knn.Found(keys, indices, candidates, level)
+    if rows.numel() > _FEW:
+        rows = _screen_finely(wanted, rows, found)
     if rows.numel():
-        lost = direct_search(kernel, x, y, admissible, k, rows)
-        keys[rows], indices[rows], candidates[rows], level[rows] = lost
-    return torch_knn.Found(keys, indices, candidates, level)
+        _store(found, rows, direct_search(kernel, x, y, admissible, k, rows))
+    return found
+
+
+def _store(found: torch_knn.Found, rows: Tensor, part: torch_knn.Found) -> None:
+    for field, values in zip(found, part, strict=True):
+        field[rows] = values
+
+
+def _screen_finely(wanted: torch_knn.Search, rows: Tensor, found: torch_knn.Found) -> Tensor:
+    """Screens `rows` with fine codes and writes what it certifies to `found`; the rows that remain. Most rows together
+    with the others, which a symmetric search does in half the products."""
+    kernel, x, y, admissible, k = wanted[1:]
+    every = 2 * rows.numel() > x.values.shape[0]
+    left, of = (x, None) if every else (x.take(rows), rows)
+    both = sides(kernel, left, y, fine=True)
+    if both is None:
+        return rows
+    arguments = _screened(kernel, left, y, both, admissible, of)
+    part = tuple(torch.from_numpy(field) for field in compiled().screened_knn(*arguments, k))
+    if every:
+        part = tuple(field[rows] for field in part)
+    done = part[2] >= 0
+    certified = rows[done]
+    level = torch.full_like(certified, FINE)
+    keys, indices, candidates = (field[done] for field in part)
+    _store(found, certified, torch_knn.Found(keys, indices, candidates, level))
+    return rows[~done]
 
 
 def count(kernel: Kernel, x: Rows, y: Rows, threshold: Tensor, admissible: Admissible) -> Tensor:

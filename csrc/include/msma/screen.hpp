@@ -1,5 +1,6 @@
-// The certified screen on CPUs: rows rounded to eight bits, and searches that use them to leave out what cannot matter.
-// Raw pointers and sizes, no Python and no torch. The inequalities are in csrc/cpu/codes.hpp.
+// The certified screen on CPUs: rows rounded to eight bits, or sixteen where `fine`, and searches that use them to
+// leave out what cannot matter. Raw pointers and sizes, no Python and no torch. The inequalities are in
+// csrc/cpu/codes.hpp.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +26,7 @@ using CodesPointer = std::shared_ptr<const OwnedCodes>;
 constexpr int64_t kLargestScreened = 100000;
 
 template <typename T>
-CodesPointer encode(const Rows<T>& rows, const PictureOf& picture, int threads);
+CodesPointer encode(const Rows<T>& rows, const PictureOf& picture, bool fine, int threads);
 
 // Which pairs count: not the row's own column, not equal labels, not within the window. Null pointers: no such rule.
 struct Rules {
