@@ -21,10 +21,10 @@ from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
 def ksg_cmi(keys: Keys, kernel: Kernel, x: Rows, y: Rows, z: Rows, ks: list[int], admissible: Admissible) -> Tensor:
     """(n, K) local terms."""
     by = _by_searches if joint.searchable(keys, kernel) else _by_blocks
-    n_xz, n_yz, n_z = by(keys, kernel, x, y, z, ks, admissible)
+    n_xz, n_yz, n_z = (count.to(torch.float64) for count in by(keys, kernel, x, y, z, ks, admissible))
     digamma = torch.special.digamma
     psi_k = digamma(torch.tensor(ks, dtype=torch.float64, device=n_z.device))
-    return psi_k - digamma(n_xz + 1.0) - digamma(n_yz + 1.0) + digamma(n_z + 1.0)
+    return psi_k - digamma(n_xz + 1) - digamma(n_yz + 1) + digamma(n_z + 1)
 
 
 def _by_searches(

@@ -25,11 +25,12 @@ def mixed_mi(keys: Keys, kernel: Kernel, x: Rows, y: Rows, k: int, admissible: A
     """(n,) local terms."""
     n = x.values.shape[0]
     by = _by_searches if joint.searchable(keys, kernel) else _by_blocks
-    at_zero, repeats, n_x, n_y = by(keys, kernel, x, y, k, admissible)
+    at_zero, *counts = by(keys, kernel, x, y, k, admissible)
+    repeats, n_x, n_y = (count.to(torch.float64) for count in counts)
     digamma = torch.special.digamma
-    k_i = torch.where(at_zero, repeats + 1.0, float(k))
+    k_i = torch.where(at_zero, repeats + 1, float(k))
     neighbors = (1 + admissible.counts(n, n)).to(torch.float64)
-    return digamma(k_i) + torch.log(neighbors) - digamma(n_x + 1.0) - digamma(n_y + 1.0)
+    return digamma(k_i) + torch.log(neighbors) - digamma(n_x + 1) - digamma(n_y + 1)
 
 
 def _limit(radius: Tensor) -> Tensor:
