@@ -94,14 +94,14 @@ def test_kinds_and_dtypes_of_input(backend: str) -> None:
     x, y, z = (s[:, 0] for s in triple(90))
     wanted = oracles.ksg_cmi(x, y.astype(np.float32), z, 3)
     assert mf.ksg_cmi(x[:, None], y.astype(np.float32), z, backend=backend) == pytest.approx(wanted, abs=1e-12)
-    tensors = [torch.from_numpy(s) for s in (x, y, z)]
-    found = mf.ksg_cmi(*tensors, [3, 4], backend=backend)
+    a, b, c = (torch.from_numpy(s) for s in (x, y, z))
+    found = mf.ksg_cmi(a, b, c, [3, 4], backend=backend)
     assert isinstance(found, torch.Tensor)
     assert found.dtype == torch.float64
     assert found.tolist() == mf.ksg_cmi(x, y, z, [3, 4], backend=backend).tolist()
-    halves = [s.to(torch.bfloat16) for s in tensors]
-    wanted = oracles.ksg_cmi(*(s.double().numpy() for s in halves), 3)
-    assert mf.ksg_cmi(*halves, backend=backend) == pytest.approx(wanted, abs=1e-12)
+    a, b, c = (s.to(torch.bfloat16) for s in (a, b, c))
+    wanted = oracles.ksg_cmi(a.double().numpy(), b.double().numpy(), c.double().numpy(), 3)
+    assert mf.ksg_cmi(a, b, c, backend=backend) == pytest.approx(wanted, abs=1e-12)
 
 
 def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
-"""mixed_mi: the brute-force estimate on every backend and by either way; its two limits, KSG1 and the plug-in value."""
+"""mixed_mi: the brute-force estimate on every backend and by either way; its limits, KSG1, the plug-in value and
+the label estimator, which is compared with its peers here too."""
 
 from __future__ import annotations
 
@@ -117,3 +118,41 @@ def test_a_constant_tells_nothing(backend: str) -> None:
     found = mf.mixed_mi(x, np.zeros(90), backend=backend)
     assert found == pytest.approx(oracles.mixed_mi(x, np.zeros(90)), abs=1e-12)
     assert mf.mixed_mi(np.ones(90), np.zeros(90), backend=backend) == pytest.approx(np.log(90) - digamma(90), abs=1e-12)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_with_labels_far_apart_it_is_ross_with_log_n(k: int, backend: str) -> None:
+    """No neighbour of another label then comes near, and m_x is the number of rows of the label."""
+    rng = np.random.default_rng(4)
+    labels = rng.integers(0, 4, 300)
+    y = labels + rng.uniform(0, 2, 300)
+    found = mf.mixed_mi(100.0 * labels, y, k, backend=backend)
+    assert found == pytest.approx(oracles.ross_mi(y, labels, k, "chebyshev") + np.log(300) - digamma(300), abs=1e-12)
+
+
+@pytest.mark.parametrize("rare", [False, True])
+def test_label_information_is_that_of_scikit_learn(rare: bool, backend: str) -> None:
+    """Ross 2014, with rare labels as scikit-learn has them. Its distances are roots of squares, exact for integers, and the
+    public function would rescale them and add noise."""
+    from sklearn.feature_selection._mutual_info import _compute_mi_cd
+
+    rng = np.random.default_rng(5)
+    labels = np.array([0] * 60 + [1] * 40 + [2] * 3 + [3] * 2 + [4, 5]) if rare else rng.integers(0, 3, 200)
+    x = np.round(1e6 * (rng.standard_normal(len(labels)) + labels))
+    assert len(np.unique(x)) == len(x)
+    for k in (1, 4):
+        found = mf.ross_mi(x, labels, k, backend=backend)
+        assert found == pytest.approx(_compute_mi_cd(x, labels, k), abs=1e-12)
+
+
+def test_label_information_is_that_of_ennemi(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same definition. Its digamma is an expansion good to 1e-6, so it gets scipy's for the comparison."""
+    import ennemi
+    from ennemi import _entropy_estimators
+
+    monkeypatch.setattr(_entropy_estimators, "_psi", digamma)
+    rng = np.random.default_rng(6)
+    labels = rng.integers(0, 3, 200)
+    x = rng.standard_normal(200) + labels
+    theirs = ennemi.estimate_mi(labels, x, k=3, discrete_y=True, preprocess=False).item()
+    assert mf.ross_mi(x, labels, 3, backend=backend) == pytest.approx(theirs, abs=1e-10)
