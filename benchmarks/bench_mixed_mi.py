@@ -1,4 +1,4 @@
-"""mixed_mi: a rectified sample, half of it exactly zero, against a noisy copy. The peer is the same estimate by scipy's trees."""
+"""mixed_mi: a rectified sample, half of it exactly zero, against a noisy copy; the peer does the same by scipy's trees."""
 
 from __future__ import annotations
 
