@@ -7,8 +7,7 @@ Where rho_i = 0 (row i is repeated at least k times), k_i = 1 + #{j: joint key 0
 N_i = 1 + admissible neighbours. x (n, dx), y (n, dy) -> (n,) float64 local terms in nats.
 
 Source: Gao, Kannan, Oh, Viswanath, NeurIPS 2017, in the form that the authors' own program computes. Their paper prints
-log(n_x + 1) with closed counts that leave out the row itself, which differs by O(1 / n_x) and is further off where X and Y
-determine each other.
+log(n_x + 1) with closed counts that leave out the row itself, which is biased low where the counts are small.
 """
 
 from __future__ import annotations
