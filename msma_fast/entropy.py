@@ -108,7 +108,8 @@ def knn_kl_divergence(
 
     Raises ValueError / TypeError for NaN or inf, empty, integer or complex data, different d, k > n - 1 or k > m, a row of x
     that is repeated k times or more, and for any row of x that equals a row of y: two independent samples of densities share
-    no point, and shared rows would pull the estimate down.
+    no point, and shared rows would pull the estimate down. (In one float32 column of 10,000 rows a few may be equal by
+    rounding: add noise of that size.)
     When not to use it: where y hardly reaches the places of x, the estimate is far too low (it cannot exceed what distances
     between the samples show); in more than some ten dimensions its bias is large. `mmd` tells samples apart more surely.
     """
