@@ -2,7 +2,8 @@
 
 import msma_fast as mf
     mf.pairwise_distances, mf.knn, mf.radius_count, mf.knn_graph, mf.radius_graph      distances and neighbours
-    mf.ksg_mi, mf.ksg_mi_matrix, mf.ross_mi, mf.mi_permutation_test                    mutual information, in nats
+    mf.ksg_mi, mf.ksg_mi_matrix, mf.ross_mi, mf.mixed_mi, mf.mi_permutation_test       mutual information, in nats
+    mf.ksg_cmi, mf.knn_entropy, mf.knn_kl_divergence                                   conditional; entropy, divergence
     mf.intrinsic_dimension, mf.neighborhood_overlap, mf.distance_correlation, mf.cka   geometry of layers
     mf.distance_histogram, mf.correlation_integral, mf.stress                          distances summed up, never stored
     mf.gaussian_kernel_sums, mf.mmd, mf.cauchy_schwarz_divergence                      kernel distances of distributions
@@ -16,14 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 from msma_fast._version import __version__
 from msma_fast.backends.registry import BackendInfo, backends, use_backend
+from msma_fast.conditional_information import ksg_cmi
 from msma_fast.dimension import intrinsic_dimension
 from msma_fast.distance_counts import correlation_integral, distance_histogram
 from msma_fast.distances import pairwise_distances
 from msma_fast.distortion import stress
+from msma_fast.entropy import knn_entropy, knn_kl_divergence
 from msma_fast.explain import explain_backend
 from msma_fast.graph import NeighborGraph, knn_graph, radius_graph
 from msma_fast.information import ksg_mi, ksg_mi_matrix, ross_mi
 from msma_fast.kernel_sums import cauchy_schwarz_divergence, gaussian_kernel_sums, mmd
+from msma_fast.mixed_information import mixed_mi
 from msma_fast.neighbors import knn, radius_count
 from msma_fast.permutation import mi_permutation_test
 from msma_fast.results import DimensionResult, KnnStats, MIResult, Neighbors, PermutationResult
@@ -54,10 +58,14 @@ __all__ = [
     "gaussian_kernel_sums",
     "intrinsic_dimension",
     "knn",
+    "knn_entropy",
     "knn_graph",
+    "knn_kl_divergence",
+    "ksg_cmi",
     "ksg_mi",
     "ksg_mi_matrix",
     "mi_permutation_test",
+    "mixed_mi",
     "mmd",
     "neighborhood_overlap",
     "pairwise_distances",

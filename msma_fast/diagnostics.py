@@ -44,11 +44,11 @@ def reasons_against(
     return tuple(reasons)
 
 
-def fewest_neighbors(groups: Tensor | None, window: int, n: int) -> int:
-    """The fewest admissible neighbours a row has."""
+def neighbor_counts(groups: Tensor | None, window: int, n: int) -> Tensor:
+    """(n,) int64: the admissible neighbours of each row."""
     device = torch.device("cpu") if groups is None else groups.device
-    fewest: int = registry.run("fewest_neighbors", device, "", n, groups, window)
-    return fewest
+    counts: Tensor = registry.run("neighbor_counts", device, "", n, groups, window)
+    return counts
 
 
 def halves_of(x: Tensor, groups: Tensor | None, window: int, k: int) -> list[Tensor]:
@@ -60,7 +60,7 @@ def halves_of(x: Tensor, groups: Tensor | None, window: int, k: int) -> list[Ten
     order = torch.arange(n) if window else torch.randperm(n, generator=torch.Generator().manual_seed(0))
     halves = [half.sort().values.to(x.device) for half in (order[: n // 2], order[n // 2 :])]
     for half in halves:
-        if fewest_neighbors(None if groups is None else groups[half], window, half.shape[0]) < k:
+        if int(neighbor_counts(None if groups is None else groups[half], window, half.shape[0]).min()) < k:
             return []
     return halves
 

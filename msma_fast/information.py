@@ -22,11 +22,11 @@ from msma_fast import _checks
 from msma_fast._arrays import wrapper_like
 from msma_fast.backends import registry
 from msma_fast.backends.registry import check_name
-from msma_fast.diagnostics import diagnose, fewest_neighbors, halves_of
+from msma_fast.diagnostics import diagnose, halves_of, neighbor_counts
 from msma_fast.results import Array
 
 _METHODS = ("ksg1", "ksg2")
-_METRICS = ("chebyshev", "euclidean")
+METRICS = ("chebyshev", "euclidean")
 
 
 def sample(name: str, value: Any, check_finite: bool = True) -> Tensor:
@@ -57,7 +57,7 @@ def check_neighbors(groups: Tensor | None, window: int, n: int, k: int) -> None:
     """Every row needs k admissible neighbours."""
     if groups is None and not window:
         return
-    fewest = fewest_neighbors(groups, window, n)
+    fewest = int(neighbor_counts(groups, window, n).min())
     if fewest < k:
         raise ValueError(
             f"k: expected at most {fewest}, the fewest neighbours a row has left after groups and window, got {k}"
@@ -107,7 +107,7 @@ def ksg_mi(
     n = a.shape[-2]
     ks, single = _checks.neighbor_counts(k, n)
     _checks.choice("method", method, _METHODS)
-    _checks.choice("metric", metric, _METRICS)
+    _checks.choice("metric", metric, METRICS)
     window = _checks.window(window, n, self_search=True)
     labels = labels32("groups", groups, n, a.device)
     check_neighbors(labels, window, n, max(ks))
@@ -189,7 +189,7 @@ def ksg_mi_matrix(
     n, device = parts[0].shape[0], parts[0].device
     ks, single = _checks.neighbor_counts(k, n)
     _checks.choice("method", method, _METHODS)
-    _checks.choice("metric", metric, _METRICS)
+    _checks.choice("metric", metric, METRICS)
     window = _checks.window(window, n, self_search=True)
     labels = labels32("groups", groups, n, device)
     check_neighbors(labels, window, n, max(ks))
@@ -223,7 +223,7 @@ def ross_mi(
         raise ValueError(f"x: expected shape (n,) or (n, d), got {tuple(a.shape)}")
     n = a.shape[0]
     k = _checks.neighbor_count("k", k, n, self_search=True)
-    _checks.choice("metric", metric, _METRICS)
+    _checks.choice("metric", metric, METRICS)
     classes = _checks.labels("labels", labels, (n,), a.device)
     window = _checks.window(window, n, self_search=True)
     excluded = labels32("groups", groups, n, a.device)

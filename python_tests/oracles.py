@@ -317,6 +317,63 @@ def ross_mi(x: Array, labels: Array, k: int, metric: str) -> float:
     return float(terms.mean())
 
 
+def ksg_cmi(
+    x: Array, y: Array, z: Array, k: int = 3, metric: str = "chebyshev", groups: Any = None, window: int = 0
+) -> float:
+    """psi(k) - <psi(n_xz + 1) + psi(n_yz + 1) - psi(n_z + 1)>, strict counts below the k-th joint distance."""
+    keys_x, keys_y, keys_z = (canonical_keys(s, s, metric) for s in (_columns(x), _columns(y), _columns(z)))
+    allowed = admissible(len(x), groups=groups, window=window)
+    xz, yz = np.maximum(keys_x, keys_z), np.maximum(keys_y, keys_z)
+    eps = nearest(np.maximum(xz, keys_y), allowed, k).keys[:, -1:]
+    n_xz, n_yz, n_z = (((keys < eps) & allowed).sum(1) for keys in (xz, yz, keys_z))
+    terms = digamma(k) - digamma(n_xz + 1) - digamma(n_yz + 1) + digamma(n_z + 1)
+    return math.fsum(terms) / len(x)
+
+
+def mixed_mi(x: Array, y: Array, k: int = 3, metric: str = "chebyshev", groups: Any = None, window: int = 0) -> float:
+    """<psi(k_i) + log N_i - psi(m_x) - psi(m_y)>, each row counted among its own neighbours: strictly below the k-th joint
+    distance with k_i = k, or, where that is zero, at distance zero with k_i the rows that equal row i in both."""
+    keys_x, keys_y = (canonical_keys(s, s, metric) for s in (_columns(x), _columns(y)))
+    allowed = admissible(len(x), groups=groups, window=window)
+    joint = np.maximum(keys_x, keys_y)
+    total = []
+    for i, radius in enumerate(nearest(joint, allowed, k).keys[:, -1]):
+        others = allowed[i]
+        a, b, both = keys_x[i][others], keys_y[i][others], joint[i][others]
+        if radius > 0:
+            k_i, m_x, m_y = k, 1 + (a < radius).sum(), 1 + (b < radius).sum()
+        else:
+            k_i, m_x, m_y = 1 + (both == 0).sum(), 1 + (a == 0).sum(), 1 + (b == 0).sum()
+        total.append(digamma(k_i) + math.log(1 + others.sum()) - digamma(m_x) - digamma(m_y))
+    return math.fsum(total) / len(total)
+
+
+def knn_entropy(x: Array, k: int = 3, metric: str = "chebyshev", groups: Any = None, window: int = 0) -> float:
+    """<psi(N_i)> - psi(k) + <log volume of the ball to the k-th neighbour>."""
+    x = _columns(x)
+    d, allowed = x.shape[1], admissible(len(x), groups=groups, window=window)
+    radius = to_distance(nearest(canonical_keys(x, x, metric), allowed, k).keys[:, -1], metric)
+    log_unit = d * math.log(2) if metric == "chebyshev" else d / 2 * math.log(math.pi) - math.lgamma(1 + d / 2)
+    terms = digamma(1 + allowed.sum(1)) - digamma(k) + log_unit + d * np.log(radius)
+    return math.fsum(terms) / len(x)
+
+
+def knn_kl_divergence(
+    x: Array, y: Array, k: int = 5, metric: str = "euclidean", groups: Any = None, window: int = 0
+) -> float:
+    """Mean log ratio of the densities k / (neighbours volume(r_i)) and k / (m volume(s_i)) at the rows of x."""
+    x, y = _columns(x), _columns(y)
+    allowed = admissible(len(x), groups=groups, window=window)
+    r = to_distance(nearest(canonical_keys(x, x, metric), allowed, k).keys[:, -1], metric)
+    s = to_distance(nearest(canonical_keys(x, y, metric), admissible(len(x), len(y)), k).keys[:, -1], metric)
+    terms = x.shape[1] * (np.log(s) - np.log(r)) + np.log(len(y)) - np.log(allowed.sum(1))
+    return math.fsum(terms) / len(x)
+
+
+def _columns(x: Array) -> Array:
+    return np.asarray(x, dtype=np.float64).reshape(len(x), -1)
+
+
 # ---- dimension and similarity ----------------------------------------------------------------------------
 
 

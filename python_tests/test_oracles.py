@@ -173,6 +173,47 @@ def test_ksg_of_a_variable_with_itself_is_the_ceiling(rng: np.random.Generator) 
     assert result.mi == pytest.approx(result.ceiling, abs=1e-13)
 
 
+def _inside(z: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    """Rows strictly nearer than radius (n,), the row itself included, by a tree; chebyshev."""
+    return cKDTree(z).query_ball_point(z, np.nextafter(radius, 0), p=np.inf, return_length=True)
+
+
+@pytest.mark.parametrize("k", [1, 4])
+def test_conditional_information_agrees_with_trees(k: int, rng: np.random.Generator) -> None:
+    x, y, z = (rng.standard_normal((150, d)) for d in (2, 1, 3))
+    y[:, 0] += x[:, 0] + z[:, 0]
+    joint = np.hstack([x, y, z])
+    radius = cKDTree(joint).query(joint, k + 1, p=np.inf)[0][:, -1]
+    n_xz, n_yz, n_z = (_inside(s, radius) for s in (np.hstack([x, z]), np.hstack([y, z]), z))
+    wanted = digamma(k) - (digamma(n_xz) + digamma(n_yz) - digamma(n_z)).mean()
+    assert oracles.ksg_cmi(x, y, z, k) == pytest.approx(wanted, abs=1e-12)
+
+
+def test_mixed_information_agrees_with_trees(rng: np.random.Generator) -> None:
+    """Where the k-th distance is zero everything within 1e-15 counts, as in the program of Gao et al.; their margin of
+    1e-15 below other radii is one rounding here."""
+    x = np.where(rng.random(200) < 0.5, rng.integers(0, 2, 200), rng.standard_normal(200))[:, None]
+    y = np.where(rng.random((200, 1)) < 0.5, np.round(x), x + rng.standard_normal((200, 1)))
+    joint = np.hstack([x, y])
+    radius = cKDTree(joint).query(joint, 4, p=np.inf)[0][:, -1]
+    reach = np.where(radius == 0, 1e-15, np.nextafter(radius, 0))
+    assert 0 < (radius == 0).sum() < 200
+    m_xy, m_x, m_y = (cKDTree(s).query_ball_point(s, reach, p=np.inf, return_length=True) for s in (joint, x, y))
+    total = digamma(np.where(radius == 0, m_xy, 3)) + np.log(200) - digamma(m_x) - digamma(m_y)
+    assert oracles.mixed_mi(x, y, 3) == pytest.approx(total.mean(), abs=1e-12)
+
+
+@pytest.mark.parametrize(("metric", "p", "unit"), [("chebyshev", np.inf, 8.0), ("euclidean", 2, 4 / 3 * math.pi)])
+def test_entropy_and_divergence_agree_with_trees(metric: str, p: float, unit: float, rng: np.random.Generator) -> None:
+    x, y = rng.standard_normal((120, 3)), rng.standard_normal((90, 3)) + 1
+    radius, reach = cKDTree(x).query(x, 5, p=p)[0][:, -1], cKDTree(y).query(x, 4, p=p)[0][:, -1]
+    wanted = digamma(120) - digamma(4) + np.log(unit * radius**3).mean()
+    assert oracles.knn_entropy(x, 4, metric) == pytest.approx(wanted, abs=1e-12)
+    density_x, density_y = 4 / (119 * unit * radius**3), 4 / (90 * unit * reach**3)
+    wanted = np.log(density_x / density_y).mean()
+    assert oracles.knn_kl_divergence(x, y, 4, metric) == pytest.approx(wanted, abs=1e-12)
+
+
 @pytest.mark.parametrize("rare", [False, True])
 def test_label_information_agrees_with_scikit_learn(rare: bool, rng: np.random.Generator) -> None:
     from sklearn.feature_selection import mutual_info_classif

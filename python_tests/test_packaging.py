@@ -16,7 +16,7 @@ import pytest
 import msma_fast
 
 ROOT = Path(__file__).resolve().parents[1]
-TREES = ("benchmarks", "csrc", "msma_fast", "python_tests", "triton_kernels")
+TREES = ("benchmarks", "csrc", "examples", "msma_fast", "python_tests", "triton_kernels")
 FILES = ("CMakeLists.txt", "LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py")
 WARNING = "WARNING: msma_fast._native was not built"
 PIP_INSTALL = ["-m", "pip", "install", "--no-index", "--no-build-isolation", "--no-deps"]
@@ -142,7 +142,9 @@ def test_the_source_distribution_is_complete_and_builds_elsewhere(checkout: Path
     with zipfile.ZipFile(wheel) as archive_of_wheel:
         names = archive_of_wheel.namelist()
     assert any(name.startswith("msma_fast/_native") for name in names)
-    assert not [name for name in names if name.startswith(("benchmarks", "python_tests", "triton_kernels", "csrc"))]
+    assert not [
+        name for name in names if name.startswith(("benchmarks", "examples", "python_tests", "triton_kernels", "csrc"))
+    ]
     python(*PIP_INSTALL, "--target", str(site), str(wheel), cwd=tmp_path)
     neighbors, native = report(site)
     assert neighbors == NEIGHBORS

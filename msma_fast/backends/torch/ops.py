@@ -23,6 +23,8 @@ from msma_fast.backends.torch.exact import sqrt
 from msma_fast.backends.torch.gaussian_kernel_sums import gaussian_gradients, gaussian_sums
 from msma_fast.backends.torch.gradients import knn_backward, pairwise_distances_backward
 from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
+from msma_fast.backends.torch.ksg_cmi import ksg_cmi as conditional
+from msma_fast.backends.torch.mixed_mi import mixed_mi as mixture
 from msma_fast.backends.torch.pairwise_distances import pairwise_distances as all_pairs
 from msma_fast.backends.torch.prepare import column_ranges, distances_of, kernel_of, may_overflow, prepare
 from msma_fast.backends.torch.radius_count import radius_count as count_within
@@ -214,6 +216,27 @@ def ksg_permutations(
     return ksg_module.ksg_permutations(left.keys, left.kernel, left.x, right.x, k, method, admissible, permutations)
 
 
+def ksg_cmi(
+    keys: Keys, x: Tensor, y: Tensor, z: Tensor, ks: list[int], metric: str, groups: Tensor | None, window: int
+) -> Tensor:
+    """(n, K) float64 local terms."""
+    sides = [problem_of(keys, s, None, metric, 2.0, None, (name, name)) for name, s in (("x", x), ("y", y), ("z", z))]
+    admissible = _self_admissible(x.shape[0], groups, window, x.device)
+    for side in sides:
+        check_overflow(side, admissible, metric)
+    a, b, c = (side.x for side in sides)
+    return conditional(sides[0].keys, sides[0].kernel, a, b, c, ks, admissible)
+
+
+def mixed_mi(keys: Keys, x: Tensor, y: Tensor, k: int, metric: str, groups: Tensor | None, window: int) -> Tensor:
+    """(n,) float64 local terms."""
+    left, right = (problem_of(keys, z, None, metric, 2.0, None, (name, name)) for name, z in (("x", x), ("y", y)))
+    admissible = _self_admissible(x.shape[0], groups, window, x.device)
+    for side in (left, right):
+        check_overflow(side, admissible, metric)
+    return mixture(left.keys, left.kernel, left.x, right.x, k, admissible)
+
+
 def ross(keys: Keys, x: Tensor, labels: Tensor, k: int, metric: str, groups: Tensor | None, window: int) -> Tensor:
     """(n,) float64 local terms, NaN for rows alone with their label."""
     problem = problem_of(keys, x, None, metric, 2.0, None, ("x", "x"))
@@ -222,10 +245,10 @@ def ross(keys: Keys, x: Tensor, labels: Tensor, k: int, metric: str, groups: Ten
     return ksg_module.ross(problem.keys, problem.kernel, problem.x, labels, k, admissible)
 
 
-def fewest_neighbors(n: int, groups: Tensor | None, window: int) -> int:
-    """The fewest admissible neighbours a row of a self-search has."""
+def neighbor_counts(n: int, groups: Tensor | None, window: int) -> Tensor:
+    """(n,) int64: the admissible neighbours of each row of a self-search."""
     device = torch.device("cpu") if groups is None else groups.device
-    return int(_self_admissible(n, groups, window, device).counts(n, n).min())
+    return _self_admissible(n, groups, window, device).counts(n, n)
 
 
 def distance_counts(
@@ -274,12 +297,13 @@ def stress(
 
 def ops(keys: Keys, reductions: Reductions = TORCH_REDUCTIONS) -> dict[str, Callable[..., Any]]:
     """Every op of the engine, with canonical keys from `keys` and sums over pairs from `reductions`."""
-    keyed = (pairwise_distances, knn, radius_count, radius_neighbors, ksg, ksg_matrix, ksg_permutations, ross)
-    bound: dict[str, Callable[..., Any]] = {op.__name__: partial(op, keys) for op in keyed}
+    searches = (pairwise_distances, knn, radius_count, radius_neighbors)
+    information = (ksg, ksg_matrix, ksg_permutations, ksg_cmi, mixed_mi, ross)
+    bound: dict[str, Callable[..., Any]] = {op.__name__: partial(op, keys) for op in searches + information}
     for reduced in (distance_counts, gaussian_kernel_sums, stress):
         bound[reduced.__name__] = partial(reduced, keys, reductions)
     bound["gaussian_kernel_sums_backward"] = partial(gaussian_kernel_sums_backward, reductions)
     for measure in (similarity.distance_correlation, similarity.cka):
         bound[measure.__name__] = partial(measure, reductions.centered_products)
-    plain = (all_finite, fewest_neighbors, pairwise_distances_backward, knn_backward, similarity.cka_matrix)
+    plain = (all_finite, neighbor_counts, pairwise_distances_backward, knn_backward, similarity.cka_matrix)
     return bound | {op.__name__: op for op in plain}
