@@ -56,6 +56,18 @@ class KsgCounter {
         }
     }
 
+    // KSG1 with a k-th joint value that is known, of sides whose columns need not be in the same order: whether the
+    // values alone tell the counts. `tied` then says only that it may be so.
+    bool certain(const float* x, const float* y, float reach, KsgCounts& counts) const {
+        const KsgBand band = keys_.band(reach);
+        const KsgTally in_x = body_.tally(x, size_, band.low, band.high);
+        const KsgTally in_y = body_.tally(y, size_, band.low, band.high);
+        // One value alone in the band is that of the k-th neighbour on the side where its key is the joint key.
+        const bool alone = in_x.upto - in_x.below + in_y.upto - in_y.below == 1;
+        counts = {in_x.below, in_y.below, !alone};
+        return alone || keys_.is_key(reach);
+    }
+
   private:
     // values_: the smallest joint values, ascending, as many as the largest k at least.
     int64_t smallest(const KsgSide& x, const KsgSide& y) {
@@ -74,12 +86,15 @@ class KsgCounter {
 
     KsgCounts first(const KsgSide& x, const KsgSide& y, int k, float reach) {
         const bool same = x.values == y.values;
+        KsgCounts known;
         const KsgBand band = keys_.band(reach);
+        if (!same && certain(x.values, y.values, reach, known)) {
+            known.tied = known.tied && body_.list(x.values, y.values, size_, -1.0f, band.high, near_.get()) > k;
+            return known;
+        }
         const KsgTally in_x = body_.tally(x.values, size_, band.low, band.high);
+        if (same && in_x.upto - in_x.below == 1) return {in_x.below, in_x.below, false};
         const KsgTally in_y = same ? in_x : body_.tally(y.values, size_, band.low, band.high);
-        // One value alone in the band is that of the k-th neighbour on the side where its key is the joint key.
-        const int64_t open = in_x.upto - in_x.below + (same ? 0 : in_y.upto - in_y.below);
-        if (open == 1) return {in_x.below, in_y.below, false};
         const Joint joint = resolve(x, y, k, band);
         const auto below = [&joint](double key) { return key < joint.reach; };
         const int64_t n_x = in_x.below + judged(x, in_x, band, below);
@@ -165,6 +180,10 @@ class KsgCounter {
         keys_of_.assign(static_cast<size_t>(count), 0.0);
         double* const out = keys_of_.data();
         if (band.high == 0.0f && keys_.zero_is_zero()) return out;
+        if (keys_.is_key(band.low)) {
+            for (int64_t t = 0; t < count; ++t) out[t] = static_cast<double>(side.values[columns[t]]);
+            return out;
+        }
         const auto at = static_cast<size_t>(side.sample);
         const auto source = [&](int64_t t) {
             return static_cast<int64_t>(side.columns ? side.columns[columns[t]] : columns[t]);

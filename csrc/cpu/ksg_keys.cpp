@@ -32,6 +32,15 @@ struct Extent {
     }
 };
 
+float rounded_down(double v) {
+    const auto near = static_cast<float>(v);
+    return static_cast<double>(near) > v ? std::nextafterf(near, -HUGE_VALF) : near;
+}
+float rounded_up(double v) {
+    const auto near = static_cast<float>(v);
+    return static_cast<double>(near) < v ? std::nextafterf(near, HUGE_VALF) : near;
+}
+
 // The median of a few rows, coordinate by coordinate: float64 rows are rounded after it has been taken away. Any shift
 // is right; one of the size of the data keeps the rounding small.
 template <typename T>
@@ -82,6 +91,43 @@ Extent pack_group(Kind kind, const Rows<T>& rows, Range group, int64_t width, co
     return extent;
 }
 
+// The largest span of the columns whose differences may be rounded in float32.
+float inexact_span(const float* packed, int64_t n, int64_t d, int64_t width, int threads) {
+    constexpr float kShift = 0x1p23f;  // from here on all float32 numbers are integers, and adding it rounds to one
+    std::vector<float> spans(static_cast<size_t>(d), 0.0f);
+    parallel_for(d, worth_starting(n, d, threads), [&](int64_t k, int) {
+        float least = HUGE_VALF, most = -HUGE_VALF;
+        const auto each_group = [&](const auto& take) {
+            for (int64_t g = 0; g * width < n; ++g) {
+                take(packed + (g * d + k) * width, std::min(width, n - g * width));
+            }
+        };
+        each_group([&](const float* values, int64_t count) {
+            for (int64_t r = 0; r < count; ++r) {
+                least = std::min(least, values[r]);
+                most = std::max(most, values[r]);
+            }
+        });
+        const double span = static_cast<double>(most) - static_cast<double>(least);
+        if (span == 0.0) return;
+        const double step = std::ldexp(1.0, std::ilogb(span) - 23);
+        const auto inverse = static_cast<float>(1.0 / step);
+        bool exact = step >= 0x1p-100 && step <= 0x1p100;
+        if (exact) {
+            each_group([&](const float* values, int64_t count) {
+                int broken = 0;
+                for (int64_t r = 0; r < count; ++r) {
+                    const float steps = std::fabs(values[r] * inverse);
+                    broken |= steps < kShift && (steps + kShift) - kShift != steps;
+                }
+                exact = exact && !broken;
+            });
+        }
+        if (!exact) spans[static_cast<size_t>(k)] = rounded_up(span);
+    });
+    return *std::max_element(spans.begin(), spans.end());
+}
+
 // The root of a typical key.
 template <typename T>
 double typical_root(Kind kind, const KeyBody<T>& body, const Rows<T>& rows) {
@@ -108,15 +154,6 @@ float code_of(double key) {
     float code;
     std::memcpy(&code, &upper, sizeof code);
     return code;
-}
-
-float rounded_down(double v) {
-    const auto near = static_cast<float>(v);
-    return static_cast<double>(near) > v ? std::nextafterf(near, -HUGE_VALF) : near;
-}
-float rounded_up(double v) {
-    const auto near = static_cast<float>(v);
-    return static_cast<double>(near) < v ? std::nextafterf(near, HUGE_VALF) : near;
 }
 
 }  // namespace
@@ -157,13 +194,20 @@ bool KsgKeys<T>::prepare_direct(int threads) {
         reach_ = std::max(reach_, reach);
         widest = std::max(widest, d);
     }
+    if (!squared && reach_ == 0.0) {
+        inexact_ = 0.0f;
+        for (size_t s = 0; s < samples_.size(); ++s) {
+            const float span = inexact_span(packed_[s].get(), n(), samples_[s].dimension, width, threads);
+            inexact_ = std::max(inexact_, span);
+        }
+    }
     relative_ = (squared ? kSumError : kMaximumError) + static_cast<double>(widest + 8) * 0x1p-53;
     return relative_ < 0x1p-18;
 }
 
 template <typename T>
 KsgBand KsgKeys<T>::band(float value) const {
-    if (!direct_ || (value == 0.0f && reach_ == 0.0)) return {value, value};
+    if (!direct_ || (reach_ == 0.0 && (value == 0.0f || kind_ == Kind::chebyshev))) return {value, value};
     const auto v = static_cast<double>(value);
     const bool squared = kind_ == Kind::sqeuclidean;
     const double root = squared ? std::sqrt(v) : v;

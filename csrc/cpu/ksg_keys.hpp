@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "best_body.hpp"
@@ -31,6 +32,12 @@ struct KsgBand {
 // (r + reach) / (1 - relative)]: that many values, and no fewer, are on either side of it. `band` widens this once more
 // by what a single value may be off.
 //
+// Where nothing was lost of the rows, a chebyshev value is the canonical key rounded once, and its band is the value
+// itself: a difference of float32 numbers is a float64 number unless one is beyond 2^28 times the other, and then both
+// roundings give the larger one. Moreover, differences within a column whose values are multiples of q and span less
+// than 2^24 q are exact: a value above the spans of all other columns is the canonical key. Activations in bfloat16 are
+// so, and have many such ties.
+//
 // Codes: where that cannot serve (coordinates that leave the range of float32 squares, rows that would lose too much),
 // the upper half of the bits of the canonical keys themselves, as float32 numbers of the same order; the band is then
 // the code itself. All samples of a call are values of the same kind, so that they compare with one another.
@@ -46,6 +53,8 @@ class KsgKeys {
     // Whether a value of zero says that the canonical key is zero.
     bool zero_is_zero() const { return direct_ && reach_ == 0.0; }
     KsgBand band(float value) const;
+    // Whether every pair with this value has it as its canonical key.
+    bool is_key(float value) const { return value > inexact_; }
 
     // Scratch of one worker.
     struct Scratch {
@@ -69,6 +78,7 @@ class KsgKeys {
     KeyBody<T> key_body_;
     bool direct_ = false;
     double relative_ = 0.0, reach_ = 0.0;
+    float inexact_ = std::numeric_limits<float>::infinity();
     std::vector<Buffer<float>> packed_;  // groups of body_.right_width rows; see DistanceBody
 };
 

@@ -128,6 +128,22 @@ int64_t nearest(const float* a, const float* b, int64_t size, int k, float* out)
     return found;
 }
 
+#if defined(MSMA_LANES_AVX512)
+
+KsgTally tally(const float* a, int64_t size, float low, float high) {
+    const Floats least = fill_floats(low), most = fill_floats(high);
+    const __m512i one = _mm512_set1_epi32(1);
+    __m512i lower = _mm512_setzero_si512(), upper = lower;
+    for (int64_t j = 0; j < size; j += 16) {
+        const Floats v = load_floats(a + j);
+        lower = _mm512_mask_add_epi32(lower, _mm512_cmp_ps_mask(v, least, _CMP_LT_OQ), lower, one);
+        upper = _mm512_mask_add_epi32(upper, _mm512_cmp_ps_mask(v, most, _CMP_LE_OQ), upper, one);
+    }
+    return {_mm512_reduce_add_epi32(lower), _mm512_reduce_add_epi32(upper)};
+}
+
+#else
+
 KsgTally tally(const float* a, int64_t size, float low, float high) {
     const Floats least = fill_floats(low), most = fill_floats(high);
     int64_t under = 0, upto = 0;
@@ -141,6 +157,8 @@ KsgTally tally(const float* a, int64_t size, float low, float high) {
     }
     return {under, upto};
 }
+
+#endif
 
 int64_t list(const float* a, const float* b, int64_t size, float low, float high, int32_t* out) {
     const Floats least = fill_floats(low), most = fill_floats(high);

@@ -13,6 +13,7 @@
 #include "ksg_blocks.hpp"
 #include "ksg_counter.hpp"
 #include "ksg_keys.hpp"
+#include "ksg_scan.hpp"
 #include "parallel.hpp"
 
 namespace msma {
@@ -142,17 +143,25 @@ int64_t ksg_permutation_sums(Kind kind, const Rows<T>* samples, const int32_t* g
     const KsgKeys<T> keys(kind, samples, 2, options.threads);
     const int64_t n = keys.n();
     KsgBlocks<T> blocks(keys, options.threads, n);
-    for_rows(blocks, keys, {groups, nullptr, 0}, 1, options.threads, [](int64_t, int) {}, [](Range) {});
+    const int64_t stride = blocks.stride();
     const KsgRowsBody body = best_ksg_rows_body();
     const Texts texts(groups, n);
-    std::vector<int32_t> places(texts ? static_cast<size_t>(permutation_count * n) : 0);  // of each row of y
-    for (int64_t t = 0; texts && t < permutation_count; ++t) {
+    const int k = options.ks[0];
+    // Labels leave other columns out for every permutation, and KSG2 asks for the neighbours themselves.
+    const bool scanned = !texts && !options.second && k <= kKsgBins;
+    KsgScan scan(scanned ? n : 0, k, stride);
+    const Buffer<int32_t> near(stride * options.threads);
+    const auto keep = [&](int64_t i, int worker) {
+        for (int64_t s = 0; scanned && s < 2; ++s) scan.keep(s, i, blocks.row(s, i), near.get() + worker * stride);
+    };
+    for_rows(blocks, keys, {groups, nullptr, 0}, 1, options.threads, keep, [](Range) {});
+    std::vector<int32_t> places(static_cast<size_t>(permutation_count * n));  // of each row of y
+    for (int64_t t = 0; t < permutation_count; ++t) {
         for (int64_t i = 0; i < n; ++i) {
             places[static_cast<size_t>(t * n + permutations[t * n + i])] = static_cast<int32_t>(i);
         }
     }
-    auto workers = counters(keys, options, blocks.stride());
-    const int64_t stride = blocks.stride();
+    auto workers = counters(keys, options, stride);
     const Buffer<float> rows(2 * stride * options.threads);
     constexpr int64_t kRows = 96;
     const Buffer<double> found(kRows * permutation_count);
@@ -171,6 +180,16 @@ int64_t ksg_permutation_sums(Kind kind, const Rows<T>* samples, const int32_t* g
                 const int32_t* const order = permutations + t * n;
                 const int64_t partner = order[i];
                 const float* values = blocks.row(0, i);
+                double& term = found[r * permutation_count + t];
+                if (scanned) {
+                    const float* const partners = blocks.row(1, partner);
+                    const float reach = scan.reach(i, values, partners, order, places.data() + t * n);
+                    KsgCounts counts;
+                    if (reach < HUGE_VALF && workers[at].certain(values, partners, reach, counts)) {
+                        term = term_of(terms, false, 0, n, counts);
+                        continue;
+                    }
+                }
                 body.gather(blocks.row(1, partner), order, n, of_y);
                 int64_t neighbors = n - 1;
                 if (texts) {
