@@ -123,7 +123,7 @@ def test_matrix(name: str, metric: str, method: str) -> None:
 def test_many_blocks(n: int) -> None:
     """64 layers of 700 rows are cut into blocks of 96 rows, with what waits for later blocks; 2101 keep nothing."""
     rng = np.random.default_rng(n)
-    layers = rng.standard_normal((64, n, 3)).astype(np.float32)
+    layers = rng.standard_normal((64, n, 128)).astype(np.float32)
     layers[5, ::7] = layers[5, 3]
     matrix = mf.ksg_mi_matrix(layers, 3, backend="native")
     np.testing.assert_array_equal(matrix, matrix.T)

@@ -50,6 +50,12 @@ class KsgKeys {
     int64_t count() const { return static_cast<int64_t>(samples_.size()); }
     const Rows<T>& sample(int64_t s) const { return samples_[static_cast<size_t>(s)]; }
     Kind kind() const { return kind_; }
+    // The dimension of the shortest rows.
+    int64_t narrowest() const {
+        int64_t d = samples_[0].dimension;
+        for (const Rows<T>& rows : samples_) d = std::min(d, rows.dimension);
+        return d;
+    }
     // Whether a value of zero says that the canonical key is zero.
     bool zero_is_zero() const { return direct_ && reach_ == 0.0; }
     KsgBand band(float value) const;

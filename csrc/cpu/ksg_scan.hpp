@@ -24,7 +24,7 @@ class KsgScan {
     KsgScan(int64_t n, int k, int64_t stride)
         : k_(k),
           stride_(stride),
-          room_(std::min<int64_t>(n, 8 * static_cast<int64_t>(std::sqrt(static_cast<double>(k * n))))),
+          room_(std::min<int64_t>(n, 4 * static_cast<int64_t>(std::sqrt(static_cast<double>(k * n))))),
           body_(best_ksg_rows_body()),
           values_(2 * n * room_),
           columns_(2 * n * room_),
@@ -33,10 +33,10 @@ class KsgScan {
 
     // Keeps the near columns of a row; `places` has room for a row.
     void keep(int64_t s, int64_t row, const float* values, int32_t* places) {
-        // A threshold from every 16th value: some 3 sqrt(k n) columns, at most the room.
+        // A threshold from every 16th value: some 2 sqrt(k n) columns, at most the room.
         std::vector<float> sample;
         for (int64_t j = 0; j < n_; j += 16) sample.push_back(values[j]);
-        const auto rank = static_cast<int64_t>(sample.size()) * room_ * 3 / (8 * n_);
+        const auto rank = static_cast<int64_t>(sample.size()) * room_ / (2 * n_);
         const auto at = sample.begin() + std::min<int64_t>(rank, static_cast<int64_t>(sample.size()) - 1);
         std::nth_element(sample.begin(), at, sample.end());
         const float limit = *at;

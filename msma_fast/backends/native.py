@@ -98,8 +98,8 @@ def serves(device: torch.device) -> tuple[bool, str]:
 def operations() -> dict[str, Callable[..., Any]]:
     """op name -> function: the torch backend's ops over the compiled keys and searches, and those with kernels of their
     own."""
-    from msma_fast.backends import native_pairwise_distances as own
     from msma_fast.backends import native_ksg_dense as dense
+    from msma_fast.backends import native_pairwise_distances as own
     from msma_fast.backends import native_search
     from msma_fast.backends.native_reductions import REDUCTIONS
     from msma_fast.backends.torch.ops import ops as bind
