@@ -57,6 +57,9 @@ def mi_permutation_test(
     are exchanged, rows in their order (for dependent rows). within (n,) labels: rows are exchanged only among equal
     labels (the null "same token identity"): the excess is information beyond the label.
 
+    Memory on a CPU: the distances of both samples, 8 n^2 bytes, 64 n sqrt(k n) for their near columns and 16 n for each
+    permutation, to n = 5792 (34 + 10 + 7 MB for n = 2048, k = 3, 200 permutations); beyond, blocks of rows, more slowly.
+
     Returns PermutationResult(mi, null, p_value, z, excess), nats. Raises ValueError / TypeError as `ksg_mi`, for texts of
     unequal length, and when both exchange and within are given.
     """

@@ -26,6 +26,7 @@ LAYERS = {
     "msma_fast.backends": "backends",
     "msma_fast.backends.registry": "registry",
     **{f"msma_fast.backends.{name}": f"backends.{name}" for name in ("torch", "native", "cuda", "triton")},
+    "msma_fast.backends.native_ksg_dense": "backends.native",
     "msma_fast.backends.native_pairwise_distances": "backends.native",
     "msma_fast.backends.native_search": "backends.native",
     "msma_fast.backends.native_tree": "backends.native",

@@ -1,9 +1,10 @@
 """KSG estimators of mutual information elsewhere, and of their family. scikit-learn takes one-dimensional variables, and
-ennemi too, but for the condition and for entropy."""
+ennemi too, but for the condition and for entropy; NPEET+ takes many, with chebyshev distances alone."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from benchmarks.case import Contender
 
@@ -99,3 +100,59 @@ def scipy_mixed(k: int) -> Contender:
         return float(terms.mean() + np.log(len(x)))
 
     return Contender("scipy trees", run, needs="scipy")
+
+
+def npeet_matrix(k: int, pairs: int = 3) -> Contender:
+    """The first pairs of layers, one after the other; their time stands for all L (L - 1) / 2 that have two layers."""
+
+    def run(layers: np.ndarray) -> list[float]:
+        import npeet_plus
+
+        return [float(npeet_plus.mi(layers[t], layers[t + 1], k=k, base=np.e)) for t in range(pairs)]
+
+    return Contender("npeet-plus, 3 pairs scaled to 465", run, needs="npeet_plus", repeat=465 / pairs)
+
+
+def torch_matrix(k: int, metric: str) -> Contender:
+    """Plain float32 torch: each layer's distances once, then every pair by a maximum, topk and two comparisons."""
+    p = 2.0 if metric == "euclidean" else float("inf")
+
+    def run(layers: np.ndarray) -> np.ndarray:
+        count, n = layers.shape[:2]
+        psi = torch.special.digamma(torch.arange(n + 2, dtype=torch.float64))
+        marginals = []
+        for layer in torch.from_numpy(layers):
+            marginals.append(torch.cdist(layer, layer, p=p).fill_diagonal_(float("inf")))
+        out = torch.empty(count, count, dtype=torch.float64)
+        for a in range(count):
+            for b in range(a, count):
+                x, y = marginals[a], marginals[b]
+                eps = torch.maximum(x, y).topk(k, dim=1, largest=False).values[:, -1:]
+                inside = psi[(x < eps).sum(1) + 1] + psi[(y < eps).sum(1) + 1]
+                out[a, b] = out[b, a] = psi[k] + psi[n] - inside.mean()
+        return out.numpy()
+
+    return Contender("plain torch", run)
+
+
+def torch_permutations(k: int, metric: str, permutations: int) -> Contender:
+    """Plain float32 torch: both distance matrices once, y's re-indexed by every permutation of seed 0; the last estimate."""
+    p = 2.0 if metric == "euclidean" else float("inf")
+
+    def run(x: np.ndarray, y: np.ndarray) -> float:
+        n = len(x)
+        psi = torch.special.digamma(torch.arange(n + 2, dtype=torch.float64))
+        a, b = (
+            torch.cdist(points, points, p=p).fill_diagonal_(float("inf"))
+            for points in (torch.from_numpy(x), torch.from_numpy(y))
+        )
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(permutations):
+            order = torch.randperm(n, generator=generator)
+            shuffled = b[order][:, order]
+            eps = torch.maximum(a, shuffled).topk(k, dim=1, largest=False).values[:, -1:]
+            inside = psi[(a < eps).sum(1) + 1] + psi[(shuffled < eps).sum(1) + 1]
+            estimate = psi[k] + psi[n] - inside.mean()
+        return float(estimate)
+
+    return Contender("plain torch", run)

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "msma/cpu.hpp"
+#include "ksg_rows.hpp"
 #include "problem.hpp"
 #include "tree.hpp"
 
@@ -112,6 +113,7 @@ PYBIND11_MODULE(_native, m) {
     msma::bind_problem(m);
     msma::bind_screen(m);
     msma::bind_tree(m);
+    msma::bind_ksg_rows(m);
     m.def(
         "instruction_set", [] { return msma::name_of(msma::instruction_set()); },
         "The instruction set in use: scalar, avx2, avx512 or amx.");

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "msma/cpu.hpp"
+
 namespace msma {
 
 // Rows of x, and of y, in one square of sums. A multiple of every body's tile and of a cache line of floats.
@@ -36,5 +38,13 @@ namespace avx512 {
 DistanceBody distance_body();
 }
 #endif
+
+inline DistanceBody best_distance_body() {
+#ifdef MSMA_X86_BODIES
+    if (at_least(InstructionSet::avx512)) return avx512::distance_body();
+    if (at_least(InstructionSet::avx2)) return avx2::distance_body();
+#endif
+    return scalar::distance_body();
+}
 
 }  // namespace msma

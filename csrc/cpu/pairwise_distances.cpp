@@ -20,14 +20,6 @@
 namespace msma {
 namespace {
 
-DistanceBody best_distance_body() {
-#ifdef MSMA_X86_BODIES
-    if (at_least(InstructionSet::avx512)) return avx512::distance_body();
-    if (at_least(InstructionSet::avx2)) return avx2::distance_body();
-#endif
-    return scalar::distance_body();
-}
-
 int64_t round_up(int64_t value, int64_t step) { return ceil_div(value, step) * step; }
 
 // Fresh memory costs a page fault for every 4 KiB it is first written at, a tenth of the time of a large result; pages

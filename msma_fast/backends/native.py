@@ -98,6 +98,7 @@ def serves(device: torch.device) -> tuple[bool, str]:
 def operations() -> dict[str, Callable[..., Any]]:
     """op name -> function: the torch backend's ops over the compiled keys and searches, and those with kernels of their
     own."""
+    from msma_fast.backends import native_ksg_dense as dense
     from msma_fast.backends import native_pairwise_distances as own
     from msma_fast.backends import native_search
     from msma_fast.backends.native_reductions import REDUCTIONS
@@ -106,6 +107,9 @@ def operations() -> dict[str, Callable[..., Any]]:
     keys = native_search.over(Keys(pair_keys, block_keys, KINDS))
     return bind(keys, REDUCTIONS) | {
         "all_finite": native_search.all_finite,
+        "ksg": partial(dense.ksg, keys),
+        "ksg_matrix": partial(dense.ksg_matrix, keys),
+        "ksg_permutations": partial(dense.ksg_permutations, keys),
         "pairwise_distances": partial(own.pairwise_distances, compiled(), keys),
         "pairwise_distances_backward": partial(own.pairwise_distances_backward, keys),
     }

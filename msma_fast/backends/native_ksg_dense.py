@@ -1,0 +1,135 @@
+"""KSG counts of samples of any dimension by the compiled module, on CPU tensors: every pair of rows, in float32 first.
+
+ksg(x (n, dx), y (n, dy))           -> local terms, n_x, n_y, tied (n, K), N_i (n,)
+ksg_matrix(layers, L of (n, d_l))   -> (L, L, K)
+ksg_permutations(x, y, (P, n))      -> (P,)
+
+Canonical keys decide wherever float32 values cannot (csrc/cpu/ksg_keys.hpp): counts are those of the torch backend. Memory:
+a block of 96 rows or more of every sample's values, a float32 copy of the samples, and at most 256 MiB of values of later
+blocks; 8 n^2 bytes for permutations. The definitions are in backends/torch/ksg.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from msma_fast.backends.native import array, compiled
+from msma_fast.backends.torch import ksg as plain
+from msma_fast.backends.torch import ops
+from msma_fast.backends.torch.admissible import Admissible
+from msma_fast.backends.torch.kernel import Keys
+
+_DENSE = 1 << 25  # pairs whose values are kept for permutations: n = 5792, 256 MiB for both samples
+
+
+def ksg(
+    keys: Keys, x: Tensor, y: Tensor, ks: list[int], method: str, metric: str, groups: Tensor | None, window: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """(local terms (n, K), n_x (n, K), n_y (n, K), tied (n, K), N_i (n,)); as ops.ksg."""
+    kind, samples = _samples(keys, [x, y], metric, _rule(x, groups, window))
+    found = compiled().ksg_counts(kind, samples, ks, method == "ksg2", _labels(groups), window, torch.get_num_threads())
+    counts = plain.Counts(*(torch.from_numpy(part) for part in found))
+    neighbors = _neighbors(x, groups, window)
+    return plain.local_terms(counts, ks, method, neighbors), *counts, neighbors
+
+
+def ksg_matrix(
+    keys: Keys,
+    layers: list[Tensor],
+    ks: list[int],
+    method: str,
+    metric: str,
+    groups: Tensor | None,
+    window: int,
+    permutation: Tensor | None,
+) -> Tensor:
+    """(L, L, K) float64; as ops.ksg_matrix. Every layer's values once per block of rows, shared by all its pairs."""
+    count, n = len(layers), layers[0].shape[0]
+    kind, samples = _samples(keys, layers, metric, _rule(layers[0], groups, window))
+    rule = _rule(layers[0], groups, window)
+    if permutation is not None:
+        rule = plain.permuted_pairs(rule, permutation)
+        samples += [sample[permutation.numpy()] for sample in samples]
+    neighbors = 1 + rule.counts(n, n)
+    fewest = int(neighbors.min()) - 1
+    if fewest < max(ks):
+        raise ValueError(f"k: expected at most {fewest}, the fewest neighbours a row has left, got {max(ks)}")
+    pairs = torch.triu_indices(count, count)
+    partners = pairs + torch.tensor([[0], [0 if permutation is None else count]])
+    sums = compiled().ksg_sums(
+        kind,
+        samples,
+        array("pairs", partners.T),
+        ks,
+        method == "ksg2",
+        _labels(groups),
+        _labels(rule.partners),
+        window,
+        *_terms(ks, method, n),
+        array("neighbors", neighbors),
+        torch.get_num_threads(),
+    )
+    mean = torch.from_numpy(sums) / n
+    matrix = torch.empty(count, count, len(ks), dtype=torch.float64)
+    matrix[pairs[0], pairs[1]] = mean
+    matrix[pairs[1], pairs[0]] = mean
+    return matrix
+
+
+def ksg_permutations(
+    keys: Keys, x: Tensor, y: Tensor, k: int, method: str, metric: str, groups: Tensor | None, permutations: Tensor
+) -> Tensor:
+    """(P,) float64; as ops.ksg_permutations, which serves beyond n = 5792."""
+    n = x.shape[0]
+    if n * n > _DENSE:
+        return ops.ksg_permutations(keys, x, y, k, method, metric, groups, permutations)
+    kind, samples = _samples(keys, [x, y], metric, Admissible())  # a permutation brings any two rows of y together
+    sums, fewest = compiled().ksg_permutation_sums(
+        kind,
+        samples,
+        k,
+        method == "ksg2",
+        _labels(groups),
+        array("permutations", permutations.to(torch.int32)),
+        *_terms([k], method, n),
+        torch.get_num_threads(),
+    )
+    if fewest < k:
+        raise ValueError(
+            f"k: expected at most {fewest}, the fewest neighbours a row has left in a permuted sample, got {k}"
+        )
+    return torch.from_numpy(sums) / n
+
+
+def _rule(x: Tensor, groups: Tensor | None, window: int) -> Admissible:
+    return Admissible(torch.arange(x.shape[0]), groups, groups, window=window)
+
+
+def _neighbors(x: Tensor, groups: Tensor | None, window: int) -> Tensor:
+    n = x.shape[0]
+    return 1 + _rule(x, groups, window).counts(n, n)
+
+
+def _samples(keys: Keys, samples: list[Tensor], metric: str, admissible: Admissible) -> tuple[str, list[Any]]:
+    """The formula and the rows, all of one dtype: a float32 row and the same row in float64 have the same keys."""
+    problems = [ops.problem_of(keys, sample, None, metric, 2.0, None, ("samples", "samples")) for sample in samples]
+    for problem in problems:
+        ops.check_overflow(problem, admissible, metric)
+    rows = [problem.x.values for problem in problems]
+    if any(values.dtype != rows[0].dtype for values in rows):
+        rows = [values.to(torch.float64) for values in rows]
+    return problems[0].kernel.kind, [array("samples", values) for values in rows]
+
+
+def _labels(labels: Tensor | None) -> Any:
+    return None if labels is None else array("labels", labels.to(torch.int32))
+
+
+def _terms(ks: list[int], method: str, n: int) -> tuple[Any, Any]:
+    """psi(k), less 1/k for KSG2, and psi of 0 to n + 1."""
+    k = torch.tensor(ks, dtype=torch.float64)
+    offsets = torch.special.digamma(k) - (1 / k if method == "ksg2" else 0)
+    return offsets.numpy(), torch.special.digamma(torch.arange(n + 2, dtype=torch.float64)).numpy()
