@@ -103,9 +103,9 @@ void bind_ksg_low(py::module_& m) {
           py::arg("groups").noconvert().none(true), "window"_a, py::arg("psi").noconvert(), "threads"_a,
           "Local terms (n, K), n_x, n_y (n, K) int64, tied (n, K) bool and N_i (n,) of samples x (n, dx) and y (n, dy) "
           "float64, d <= 3; None where a value is not finite or a key might overflow.");
-    m.def("ksg_low_matrix", &ksg_matrix, "kind"_a, py::arg("left").noconvert(),
-          py::arg("right").noconvert().none(true), "ks"_a, "closed"_a, py::arg("groups").noconvert().none(true),
-          "window"_a, py::arg("psi").noconvert(), "threads"_a,
+    m.def("ksg_low_matrix", &ksg_matrix, "kind"_a, py::arg("left").noconvert(), py::arg("right").noconvert().none(true),
+          "ks"_a, "closed"_a, py::arg("groups").noconvert().none(true), "window"_a, py::arg("psi").noconvert(),
+          "threads"_a,
           "Means (L, L, K) of the local terms of the pairs (left[a], right[b]), a <= b, mirrored; right None: left.");
 }
 

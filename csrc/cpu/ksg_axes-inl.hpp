@@ -6,7 +6,8 @@
 // nearest first. Values alone are wanted, so that a box at exactly the K-th key has nothing to offer.
 // nearest: one point, whose 8 lanes are the points of a block; the first k by (key, index) are a heap with the last on
 // top. A box at exactly the last key is left out where its smallest row comes after the last.
-// Rounding is monotone, so the canonical key of a point and the nearest place of a box bounds those of the box's points.
+// Rounding is monotone, so the canonical key of a point and the nearest place of a box bounds those of the box's
+// points.
 #pragma once
 
 #include "ksg_axes.hpp"
@@ -237,8 +238,7 @@ class Nearest {
 
     void scan(int64_t block) {
         const double* points = view_.points + block * J::D * kJointBlock;
-        const Lanes key =
-            J::key([&](int j) { return term<kind>(at_[j], load(points + j * kJointBlock), 2, false); });
+        const Lanes key = J::key([&](int j) { return term<kind>(at_[j], load(points + j * kJointBlock), 2, false); });
         Mask near = not_above(key, broadcast(keys_[0])) & ((1u << points_in(view_, block)) - 1);
         if (!near) return;
         const int64_t first = block * kJointBlock;
@@ -273,12 +273,18 @@ void smallest_in(const JointView& view, Range blocks, int wanted, double* keys) 
 template <Kind kind, typename Run>
 void for_dimensions(const JointView& view, const Run& run) {
     switch (view.dx * 4 + view.dy) {
-        case 5: return run(Joint<kind, 1, 1>());
-        case 6: return run(Joint<kind, 1, 2>());
-        case 7: return run(Joint<kind, 1, 3>());
-        case 10: return run(Joint<kind, 2, 2>());
-        case 11: return run(Joint<kind, 2, 3>());
-        default: return run(Joint<kind, 3, 3>());
+        case 5:
+            return run(Joint<kind, 1, 1>());
+        case 6:
+            return run(Joint<kind, 1, 2>());
+        case 7:
+            return run(Joint<kind, 1, 3>());
+        case 10:
+            return run(Joint<kind, 2, 2>());
+        case 11:
+            return run(Joint<kind, 2, 3>());
+        default:
+            return run(Joint<kind, 3, 3>());
     }
 }
 

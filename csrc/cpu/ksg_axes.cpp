@@ -125,7 +125,8 @@ class Excluded {
     void near_rows(int64_t row, const Visit& visit) const {
         const int64_t end = std::min(n_, row + window_ + 1);
         for (int64_t j = std::max<int64_t>(0, row - window_); j < end; ++j) {
-            const bool other = grouped() ? label_[static_cast<size_t>(j)] != label_[static_cast<size_t>(row)] : j != row;
+            const bool other =
+                grouped() ? label_[static_cast<size_t>(j)] != label_[static_cast<size_t>(row)] : j != row;
             if (other) visit(j);
         }
     }
@@ -169,9 +170,8 @@ int64_t count_side(const Side& side, const Excluded& excluded, const LowKsg& ask
         --count;
     }
     if (asked.window) {
-        excluded.near_rows(row, [&](int64_t j) {
-            count -= key_of(asked.kind, side.sample->rows.values + j, &at, 1) <= t;
-        });
+        excluded.near_rows(row,
+                           [&](int64_t j) { count -= key_of(asked.kind, side.sample->rows.values + j, &at, 1) <= t; });
     }
     return count;
 }
@@ -286,8 +286,13 @@ class Pair {
     }
 
     void count_partition(const Side& side, const Buffer<double>& limits, int threads, int64_t* counts) const {
-        const TreeProblem<double> problem{{asked_.kind, 0, nullptr}, side.sample->rows, nullptr, asked_.groups,
-                                          asked_.groups,             asked_.window,     threads};
+        const TreeProblem<double> problem{{asked_.kind, 0, nullptr},
+                                          side.sample->rows,
+                                          nullptr,
+                                          asked_.groups,
+                                          asked_.groups,
+                                          asked_.window,
+                                          threads};
         const Buffer<int64_t> found(n_);
         for (int64_t c = 0; c < asked_.count; ++c) {
             tree_count(problem, limits.get() + c * n_, found.get());
@@ -384,7 +389,8 @@ bool ksg_low_matrix(const Rows<double>* left, const Rows<double>* right, int64_t
         const auto l = static_cast<size_t>(a), r = static_cast<size_t>(b);
         const Buffer<double>& grouped = right ? grouped_right[r] : grouped_left[r];
         Pair({&lefts[l], grouped_left[l].get()}, {&rights[r], grouped.get()}, excluded, asked)
-            .run(body, 1, {answer.local.data(), answer.n_x.data(), answer.n_y.data(), answer.tied.get(), neighbors.data()});
+            .run(body, 1,
+                 {answer.local.data(), answer.n_x.data(), answer.n_y.data(), answer.tied.get(), neighbors.data()});
         for (int64_t c = 0; c < asked.count; ++c) {
             const double mean = mean_of(answer.local.data() + c, n, asked.count);
             means[(a * layers + b) * asked.count + c] = means[(b * layers + a) * asked.count + c] = mean;

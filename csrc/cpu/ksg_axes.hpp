@@ -1,8 +1,8 @@
 // Sorted axes of a sample, and the space partition of two samples together.
 //
 // The joint points are cut into blocks of 8 (structure of arrays: a Lanes holds one coordinate of 8 points). Every
-// aligned run of 2^s blocks is a node of a k-d tree, cut across its widest coordinate, so that no links are stored: node
-// i of level l owns the blocks [8^l i, 8^l (i + 1)), and the boxes of 8 siblings lie together.
+// aligned run of 2^s blocks is a node of a k-d tree, cut across its widest coordinate, so that no links are stored:
+// node i of level l owns the blocks [8^l i, 8^l (i + 1)), and the boxes of 8 siblings lie together.
 #pragma once
 
 #include <cstdint>
@@ -24,16 +24,16 @@ struct JointView {
     int dx, dy, levels;  // dx <= dy
     Kind kind;
     int32_t window;
-    const double* points;   // (blocks, dx + dy, 8), the last one filled up with its first point
-    const int32_t* index;   // (blocks, 8) rows, -1 for filling
-    const int32_t* labels;  // (blocks, 8), null for none
-    const double* boxes[kJointLevels];   // (groups, dx + dy, 2, 8): lowest and highest coordinate, inf and -inf for none
+    const double* points;               // (blocks, dx + dy, 8), the last one filled up with its first point
+    const int32_t* index;               // (blocks, 8) rows, -1 for filling
+    const int32_t* labels;              // (blocks, 8), null for none
+    const double* boxes[kJointLevels];  // (groups, dx + dy, 2, 8): lowest and highest coordinate, inf and -inf for none
     const int32_t* least[kJointLevels];  // (groups, 8): the smallest row
 };
 
 struct JointBody {
-    // keys (blocks, kKeptKeys, 8): the `wanted` <= kKeptKeys smallest joint keys of each point of the blocks, ascending,
-    // inf where there are fewer.
+    // keys (blocks, kKeptKeys, 8): the `wanted` <= kKeptKeys smallest joint keys of each point of the blocks,
+    // ascending, inf where there are fewer.
     void (*smallest)(const JointView&, Range blocks, int wanted, double* keys);
     // keys and indices (k,): the k first by (key, index) of one point, ascending, inf and -1 where there are fewer.
     void (*nearest)(const JointView&, int64_t position, int64_t k, double* keys, int64_t* indices);

@@ -1,8 +1,8 @@
 // Sorts the coordinates of samples and builds the space partition of two of them from their axes.
 //
-// An axis is sorted by the bit patterns of its values in digits of 11 bits; equal values stay in the order of their rows.
-// The partition keeps every coordinate's rows sorted in every node: the widest coordinate is told by the ends of the
-// lists, its cut is a place in its list, and the other lists are parted by rank, in order and without a branch.
+// An axis is sorted by the bit patterns of its values in digits of 11 bits; equal values stay in the order of their
+// rows. The partition keeps every coordinate's rows sorted in every node: the widest coordinate is told by the ends of
+// the lists, its cut is a place in its list, and the other lists are parted by rank, in order and without a branch.
 #include <algorithm>
 #include <cmath>
 #include <cstring>

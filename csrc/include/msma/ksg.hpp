@@ -18,13 +18,13 @@ namespace msma {
 constexpr int64_t kLowDimension = 3;  // the most coordinates of a marginal here
 
 struct LowKsg {
-    Kind kind;                   // sqeuclidean or chebyshev
-    bool closed;                 // KSG2
-    const int64_t* ks;           // (count,) each from 1 to n - 1
-    int64_t count;               // K
-    const int32_t* groups;       // (n,) labels, or null
+    Kind kind;              // sqeuclidean or chebyshev
+    bool closed;            // KSG2
+    const int64_t* ks;      // (count,) each from 1 to n - 1
+    int64_t count;          // K
+    const int32_t* groups;  // (n,) labels, or null
     int64_t window;
-    const double* psi;           // (n + 1,) psi[c] = digamma(c)
+    const double* psi;  // (n + 1,) psi[c] = digamma(c)
     int threads;
 };
 
