@@ -75,6 +75,7 @@ py::dict features() {
 void bind_screen(py::module_& m);
 void bind_reductions(py::module_& m);
 void bind_pairwise_distances(py::module_& m);
+void bind_ksg_low(py::module_& m);
 
 }  // namespace msma
 
@@ -121,4 +122,5 @@ PYBIND11_MODULE(_native, m) {
     m.def("cpu_features", &msma::features, "What this processor and its operating system offer, as a dict of bool.");
     msma::bind_reductions(m);
     msma::bind_pairwise_distances(m);
+    msma::bind_ksg_low(m);
 }
