@@ -58,7 +58,7 @@ def case_of(n: int, d: int, **options: Any) -> Case:
     )
 
 
-CASES = (case_of(2000, 1, memory=True), case_of(8192, 1), case_of(2000, 16), case_of(5000, 10))
+CASES = (case_of(2000, 1, memory=True), case_of(10_000, 1), case_of(2000, 16), case_of(5000, 10))
 
 
 @pytest.mark.parametrize("case", parameters(CASES))

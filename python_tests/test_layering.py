@@ -27,6 +27,7 @@ LAYERS = {
     "msma_fast.backends.registry": "registry",
     **{f"msma_fast.backends.{name}": f"backends.{name}" for name in ("torch", "native", "cuda", "triton")},
     "msma_fast.backends.native_ksg_dense": "backends.native",
+    "msma_fast.backends.native_ksg_low": "backends.native",
     "msma_fast.backends.native_pairwise_distances": "backends.native",
     "msma_fast.backends.native_search": "backends.native",
     "msma_fast.backends.native_tree": "backends.native",

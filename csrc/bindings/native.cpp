@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <string>
 
-#include "msma/cpu.hpp"
 #include "ksg_rows.hpp"
+#include "msma/cpu.hpp"
 #include "problem.hpp"
 #include "tree.hpp"
 
