@@ -105,9 +105,9 @@ def test_matrix(permuted: bool, rules: str) -> None:
 def test_what_is_not_served() -> None:
     assert not native_ksg_low.serves(torch.ones(5, 4), torch.ones(5, 1))
     x = torch.ones(50, 1, dtype=torch.float64)
+    asked = (torch.ones(1),)
     for bad in (float("nan"), float("inf"), 1e200):
         x[3] = bad
-        asked = (torch.ones(1),)
         assert native_ksg_low.ksg(lambda *_: asked, x, x, [1], "ksg1", "euclidean", None, 0) is asked
 
 
