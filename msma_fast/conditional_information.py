@@ -17,7 +17,7 @@ from msma_fast import _checks
 from msma_fast._arrays import wrapper_like
 from msma_fast.backends import registry
 from msma_fast.backends.registry import check_name
-from msma_fast.information import METRICS, check_neighbors, labels32, paired, sample
+from msma_fast.information import METRICS, exclusions, paired, sample
 from msma_fast.results import Array
 
 
@@ -59,9 +59,7 @@ def ksg_cmi(
     n = a.shape[-2]
     ks, single = _checks.neighbor_counts(k, n)
     _checks.choice("metric", metric, METRICS)
-    window = _checks.window(window, n, self_search=True)
-    labels = labels32("groups", groups, n, a.device)
-    check_neighbors(labels, window, n, max(ks))
+    labels, window = exclusions(groups, window, n, max(ks), a.device)
 
     def estimate(*samples: Tensor) -> Tensor:
         """(K,): correctly rounded sums, the same for any number of threads."""

@@ -17,14 +17,8 @@ from torch import Tensor
 from msma_fast import _checks, ops
 from msma_fast.backends.registry import check_name
 from msma_fast.diagnostics import neighbor_counts
-from msma_fast.information import METRICS, check_neighbors, labels32, sample
+from msma_fast.information import METRICS, exclusions, sample, unbatched
 from msma_fast.results import Array
-
-
-def _two_axes(name: str, tensor: Tensor) -> Tensor:
-    if tensor.ndim != 2:
-        raise ValueError(f"{name}: expected shape (n,) or (n, d), got {tuple(tensor.shape)}")
-    return tensor
 
 
 def _distances(
@@ -74,13 +68,11 @@ def knn_entropy(
     entropies do not cancel it: use `ksg_mi`, `ksg_cmi`); rows near a manifold of lower dimension, which have no density.
     """
     check_name(backend)
-    rows = _two_axes("x", sample("x", x, check_finite)).detach()
+    rows = unbatched("x", sample("x", x, check_finite)).detach()
     n, d = rows.shape
     k = _checks.neighbor_count("k", k, n, self_search=True)
     _checks.choice("metric", metric, METRICS)
-    window = _checks.window(window, n, self_search=True)
-    labels = labels32("groups", groups, n, rows.device)
-    check_neighbors(labels, window, n, k)
+    labels, window = exclusions(groups, window, n, k, rows.device)
     radius = _distances(rows, None, k, metric, labels, window, backend)[:, -1]
     _refuse_repeats(radius, k)
     log_ball = d * math.log(2.0) if metric == "chebyshev" else d / 2 * math.log(math.pi) - math.lgamma(d / 2 + 1)
@@ -114,15 +106,13 @@ def knn_kl_divergence(
     between the samples show); in more than some ten dimensions its bias is large. `mmd` tells samples apart more surely.
     """
     check_name(backend)
-    rows, others = (_two_axes(name, sample(name, z, check_finite)).detach() for name, z in (("x", x), ("y", y)))
+    rows, others = (unbatched(name, sample(name, z, check_finite)).detach() for name, z in (("x", x), ("y", y)))
     _checks.pair("x", rows, "y", others)
     (n, d), m = rows.shape, others.shape[0]
     k = _checks.neighbor_count("k", k, n, self_search=True)
     _checks.neighbor_count("k", k, m, self_search=False)
     _checks.choice("metric", metric, METRICS)
-    window = _checks.window(window, n, self_search=True)
-    labels = labels32("groups", groups, n, rows.device)
-    check_neighbors(labels, window, n, k)
+    labels, window = exclusions(groups, window, n, k, rows.device)
     within = _distances(rows, None, k, metric, labels, window, backend)[:, -1]
     _refuse_repeats(within, k)
     between = _distances(rows, others, k, metric, None, 0, backend)

@@ -64,6 +64,21 @@ def check_neighbors(groups: Tensor | None, window: int, n: int, k: int) -> None:
         )
 
 
+def exclusions(groups: Any, window: Any, n: int, k: int, device: torch.device) -> tuple[Tensor | None, int]:
+    """(labels as int32 ranks or None, window), with k admissible neighbours for every row of a self-search."""
+    window = _checks.window(window, n, self_search=True)
+    labels = labels32("groups", groups, n, device)
+    check_neighbors(labels, window, n, k)
+    return labels, window
+
+
+def unbatched(name: str, tensor: Tensor) -> Tensor:
+    """A sample (n, d), not a batch of them."""
+    if tensor.ndim != 2:
+        raise ValueError(f"{name}: expected shape (n,) or (n, d), got {tuple(tensor.shape)}")
+    return tensor
+
+
 def _noisy(x: Tensor, noise: float, generator: torch.Generator) -> Tensor:
     """x plus Gaussian noise of `noise` times each column's standard deviation (at least one ulp of its size)."""
     if noise == 0:
@@ -108,9 +123,7 @@ def ksg_mi(
     ks, single = _checks.neighbor_counts(k, n)
     _checks.choice("method", method, _METHODS)
     _checks.choice("metric", metric, METRICS)
-    window = _checks.window(window, n, self_search=True)
-    labels = labels32("groups", groups, n, a.device)
-    check_neighbors(labels, window, n, max(ks))
+    labels, window = exclusions(groups, window, n, max(ks), a.device)
     noise = _checks.number("noise", noise, at_least=0.0)
     if noise == math.inf:
         raise ValueError("noise: expected a finite number >= 0, got inf")
@@ -190,9 +203,7 @@ def ksg_mi_matrix(
     ks, single = _checks.neighbor_counts(k, n)
     _checks.choice("method", method, _METHODS)
     _checks.choice("metric", metric, METRICS)
-    window = _checks.window(window, n, self_search=True)
-    labels = labels32("groups", groups, n, device)
-    check_neighbors(labels, window, n, max(ks))
+    labels, window = exclusions(groups, window, n, max(ks), device)
     order = None if permutation is None else check_permutation("permutation", permutation, n, device)
     matrix = registry.run("ksg_matrix", device, backend or "", parts, ks, method, metric, labels, window, order)
     return wrapper_like(like)(matrix[..., 0] if single else matrix)
@@ -218,9 +229,7 @@ def ross_mi(
     Raises ValueError / TypeError as `ksg_mi`, for labels that are not integers, and when every row is alone.
     """
     check_name(backend)
-    a = sample("x", x, check_finite)
-    if a.ndim != 2:
-        raise ValueError(f"x: expected shape (n,) or (n, d), got {tuple(a.shape)}")
+    a = unbatched("x", sample("x", x, check_finite))
     n = a.shape[0]
     k = _checks.neighbor_count("k", k, n, self_search=True)
     _checks.choice("metric", metric, METRICS)

@@ -11,7 +11,7 @@ import math
 from msma_fast import _checks
 from msma_fast.backends import registry
 from msma_fast.backends.registry import check_name
-from msma_fast.information import METRICS, check_neighbors, labels32, paired
+from msma_fast.information import METRICS, exclusions, paired, unbatched
 from msma_fast.results import Array
 
 
@@ -45,13 +45,9 @@ def mixed_mi(
     """
     check_name(backend)
     a, b = paired(x, y, check_finite)
-    if a.ndim != 2:
-        raise ValueError(f"x: expected shape (n,) or (n, d), got {tuple(a.shape)}")
-    n = a.shape[0]
+    n = unbatched("x", a).shape[0]
     k = _checks.neighbor_count("k", k, n, self_search=True)
     _checks.choice("metric", metric, METRICS)
-    window = _checks.window(window, n, self_search=True)
-    labels = labels32("groups", groups, n, a.device)
-    check_neighbors(labels, window, n, k)
+    labels, window = exclusions(groups, window, n, k, a.device)
     local = registry.run("mixed_mi", a.device, backend or "", a, b, k, metric, labels, window)
     return math.fsum(local.tolist()) / n

@@ -11,7 +11,7 @@ from msma_fast import _checks
 from msma_fast._arrays import wrapper_like
 from msma_fast.backends import registry
 from msma_fast.backends.registry import check_name
-from msma_fast.information import check_neighbors, labels32, paired
+from msma_fast.information import check_neighbors, labels32, paired, unbatched
 from msma_fast.results import Array, PermutationResult
 
 
@@ -65,8 +65,7 @@ def mi_permutation_test(
     """
     check_name(backend)
     a, b = paired(x, y, check_finite)
-    if a.ndim != 2:
-        raise ValueError(f"x: expected shape (n,) or (n, d), got {tuple(a.shape)}")
+    unbatched("x", a)
     n, device = a.shape[0], a.device
     k = _checks.neighbor_count("k", k, n, self_search=True)
     n_permutations = _checks.integer("n_permutations", n_permutations, at_least=1)
