@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from msma_fast.backends.native import array, compiled
+from msma_fast.backends.native_ksg_low import psi_table
 from msma_fast.backends.torch import ksg as plain
 from msma_fast.backends.torch import ops
 from msma_fast.backends.torch.admissible import Admissible
@@ -29,10 +30,11 @@ def ksg(
     keys: Keys, x: Tensor, y: Tensor, ks: list[int], method: str, metric: str, groups: Tensor | None, window: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """(local terms (n, K), n_x (n, K), n_y (n, K), tied (n, K), N_i (n,)); as ops.ksg."""
-    kind, samples = _samples(keys, [x, y], metric, _rule(x, groups, window))
+    rule = ops.self_admissible(x.shape[0], groups, window, x.device)
+    kind, samples = _samples(keys, [x, y], metric, rule)
     found = compiled().ksg_counts(kind, samples, ks, method == "ksg2", _labels(groups), window, torch.get_num_threads())
     counts = plain.Counts(*(torch.from_numpy(part) for part in found))
-    neighbors = _neighbors(x, groups, window)
+    neighbors = plain.neighbor_numbers(rule, x.shape[0])
     return plain.local_terms(counts, ks, method, neighbors), *counts, neighbors
 
 
@@ -48,15 +50,13 @@ def ksg_matrix(
 ) -> Tensor:
     """(L, L, K) float64; as ops.ksg_matrix. Every layer's values once per block of rows, shared by all its pairs."""
     count, n = len(layers), layers[0].shape[0]
-    kind, samples = _samples(keys, layers, metric, _rule(layers[0], groups, window))
-    rule = _rule(layers[0], groups, window)
+    rule = ops.self_admissible(n, groups, window, layers[0].device)
+    kind, samples = _samples(keys, layers, metric, rule)
     if permutation is not None:
         rule = plain.permuted_pairs(rule, permutation)
         samples += [sample[permutation.numpy()] for sample in samples]
-    neighbors = 1 + rule.counts(n, n)
-    fewest = int(neighbors.min()) - 1
-    if fewest < max(ks):
-        raise ValueError(f"k: expected at most {fewest}, the fewest neighbours a row has left, got {max(ks)}")
+    neighbors = plain.neighbor_numbers(rule, n)
+    plain.check_fewest(int(neighbors.min()) - 1, max(ks))
     pairs = torch.triu_indices(count, count)
     partners = pairs + torch.tensor([[0], [0 if permutation is None else count]])
     sums = compiled().ksg_sums(
@@ -97,20 +97,8 @@ def ksg_permutations(
         *_terms([k], method, n),
         torch.get_num_threads(),
     )
-    if fewest < k:
-        raise ValueError(
-            f"k: expected at most {fewest}, the fewest neighbours a row has left in a permuted sample, got {k}"
-        )
+    plain.check_fewest(fewest, k, plain.IN_A_PERMUTED_SAMPLE)
     return torch.from_numpy(sums) / n
-
-
-def _rule(x: Tensor, groups: Tensor | None, window: int) -> Admissible:
-    return Admissible(torch.arange(x.shape[0]), groups, groups, window=window)
-
-
-def _neighbors(x: Tensor, groups: Tensor | None, window: int) -> Tensor:
-    n = x.shape[0]
-    return 1 + _rule(x, groups, window).counts(n, n)
 
 
 def _samples(keys: Keys, samples: list[Tensor], metric: str, admissible: Admissible) -> tuple[str, list[Any]]:
@@ -132,4 +120,4 @@ def _terms(ks: list[int], method: str, n: int) -> tuple[Any, Any]:
     """psi(k), less 1/k for KSG2, and psi of 0 to n + 1."""
     k = torch.tensor(ks, dtype=torch.float64)
     offsets = torch.special.digamma(k) - (1 / k if method == "ksg2" else 0)
-    return offsets.numpy(), torch.special.digamma(torch.arange(n + 2, dtype=torch.float64)).numpy()
+    return offsets.numpy(), psi_table(n + 1).numpy()

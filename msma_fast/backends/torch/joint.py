@@ -49,9 +49,9 @@ def below(radius: Tensor) -> Tensor:
     return torch.nextafter(radius, torch.full_like(radius, -math.inf))
 
 
-def row_blocks(n: int, device: torch.device) -> tuple[Tensor, ...]:
-    """Row indices in blocks whose keys to all n rows stay in bounded memory."""
-    return torch.arange(n, device=device).split(max(1, _BLOCK // n))
+def row_blocks(n: int, device: torch.device, samples: int = 1) -> tuple[Tensor, ...]:
+    """Row indices in blocks whose keys to all n rows stay in bounded memory, where so many samples' are kept at a time."""
+    return torch.arange(n, device=device).split(max(1, _BLOCK // (n * max(1, samples // 8))))
 
 
 def key_block(keys: Keys, kernel: Kernel, rows: Rows, index: Tensor, admissible: Admissible) -> Tensor:

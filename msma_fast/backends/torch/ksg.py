@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from msma_fast.backends.torch.admissible import Admissible
+from msma_fast.backends.torch.joint import key_block, row_blocks
 from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
 from msma_fast.backends.torch.select import smallest
 
-_BLOCK = 1 << 21  # keys of one block of one marginal
 _DENSE = 1 << 24  # keys of a whole marginal kept for permutations: 128 MiB, n = 4096
 
 Block = Callable[[Tensor], Tensor]  # row indices (B,) -> keys (B, n), inf where inadmissible
@@ -65,7 +65,7 @@ def local_terms(counts: Counts, ks: list[int], method: str, neighbors: Tensor) -
 
 
 def _marginal(keys: Keys, kernel: Kernel, rows: Rows, admissible: Admissible) -> Block:
-    return lambda index: admissible.fill(keys.block_keys(kernel, rows.take(index), rows), index)
+    return lambda index: key_block(keys, kernel, rows, index, admissible)
 
 
 def _permuted(keys: Keys, kernel: Kernel, rows: Rows) -> Callable[[Tensor], Block]:
@@ -82,10 +82,6 @@ def _permuted(keys: Keys, kernel: Kernel, rows: Rows) -> Callable[[Tensor], Bloc
     return permuted
 
 
-def _row_blocks(n: int, device: torch.device, marginals: int = 1) -> tuple[Tensor, ...]:
-    return torch.arange(n, device=device).split(max(1, _BLOCK // (n * max(1, marginals // 8))))
-
-
 def permuted_pairs(admissible: Admissible, permutation: Tensor) -> Admissible:
     """The rule for pairs (x_i, y_permutation[i]): rows of the same text are excluded on y's side as on x's. With x's labels
     alone the null would admit pairs that the estimate does not, and be biased where texts differ."""
@@ -94,8 +90,18 @@ def permuted_pairs(admissible: Admissible, permutation: Tensor) -> Admissible:
     return admissible._replace(partners=admissible.groups[permutation])
 
 
-def _neighbor_numbers(admissible: Admissible, n: int) -> Tensor:
+def neighbor_numbers(admissible: Admissible, n: int) -> Tensor:
+    """(n,) N_i."""
     return 1 + admissible.counts(n, n)
+
+
+def check_fewest(fewest: int, k: int, where: str = "") -> None:
+    """ValueError where a row is left with fewer than k neighbours."""
+    if fewest < k:
+        raise ValueError(f"k: expected at most {fewest}, the fewest neighbours a row has left{where}, got {k}")
+
+
+IN_A_PERMUTED_SAMPLE = " in a permuted sample"
 
 
 def ksg(
@@ -104,10 +110,10 @@ def ksg(
     """(local terms (n, K), counts (n, K), N_i (n,)) of one paired sample."""
     n = x.values.shape[0]
     x_block, y_block = _marginal(keys, kernel, x, admissible), _marginal(keys, kernel, y, admissible)
-    blocks = _row_blocks(n, x.values.device)
+    blocks = row_blocks(n, x.values.device)
     found = [count_block(x_block(rows), y_block(rows), ks, method, ties=True) for rows in blocks]
     counts = Counts(*(torch.cat(field) for field in zip(*found, strict=True)))
-    neighbors = _neighbor_numbers(admissible, n)
+    neighbors = neighbor_numbers(admissible, n)
     return local_terms(counts, ks, method, neighbors), counts, neighbors
 
 
@@ -128,13 +134,11 @@ def ksg_matrix(
     device = layers[0].values.device
     if permutation is not None:
         admissible = permuted_pairs(admissible, permutation)
-    neighbors = _neighbor_numbers(admissible, n)
-    fewest = int(neighbors.min()) - 1
-    if fewest < max(ks):
-        raise ValueError(f"k: expected at most {fewest}, the fewest neighbours a row has left, got {max(ks)}")
+    neighbors = neighbor_numbers(admissible, n)
+    check_fewest(int(neighbors.min()) - 1, max(ks))
     total = torch.zeros(count, count, len(ks), dtype=torch.float64, device=device)
     partners = layers if permutation is None else [rows.take(permutation) for rows in layers]
-    for rows in _row_blocks(n, device, 2 * count):
+    for rows in row_blocks(n, device, 2 * count):
         left = [_marginal(keys, kernel, layer, admissible)(rows) for layer in layers]
         right = left if permutation is None else [_marginal(keys, kernel, p, admissible)(rows) for p in partners]
         for a in range(count):
@@ -155,13 +159,9 @@ def ksg_permutations(
     plain = _marginal(keys, kernel, x, Admissible())
     permuted = _permuted(keys, kernel, y)
     rules = [permuted_pairs(admissible, permutation) for permutation in permutations]
-    neighbors = [_neighbor_numbers(rule, n) for rule in rules]
-    fewest = min(int(numbers.min()) for numbers in neighbors) - 1
-    if fewest < k:
-        raise ValueError(
-            f"k: expected at most {fewest}, the fewest neighbours a row has left in a permuted sample, got {k}"
-        )
-    for rows in _row_blocks(n, x.values.device):
+    neighbors = [neighbor_numbers(rule, n) for rule in rules]
+    check_fewest(min(int(numbers.min()) for numbers in neighbors) - 1, k, IN_A_PERMUTED_SAMPLE)
+    for rows in row_blocks(n, x.values.device):
         x_keys = plain(rows)
         for t, permutation in enumerate(permutations):
             left = rules[t].fill(x_keys.clone(), rows)
@@ -179,10 +179,10 @@ def ross(keys: Keys, kernel: Kernel, x: Rows, labels: Tensor, k: int, admissible
     """
     n = x.values.shape[0]
     digamma = torch.special.digamma
-    neighbors = _neighbor_numbers(admissible, n).to(torch.float64)
+    neighbors = neighbor_numbers(admissible, n).to(torch.float64)
     parts = []
     marginal = _marginal(keys, kernel, x, admissible)
-    for rows in _row_blocks(n, x.values.device):
+    for rows in row_blocks(n, x.values.device):
         block = marginal(rows)
         mine = block.masked_fill(labels[rows, None] != labels[None, :], float("inf"))
         same = mine.isfinite().sum(1)

@@ -164,13 +164,13 @@ def radius_neighbors(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(rows (e,), columns (e,), distances (e,) in dtype) of a self-search; radius (n,) in the returned precision."""
     problem = problem_of(keys, x, None, metric, p, tensor, ("x", "x"))
-    admissible = _self_admissible(x.shape[0], groups, window, x.device)
+    admissible = self_admissible(x.shape[0], groups, window, x.device)
     check_overflow(problem, admissible, metric)
     rows, cols, found = list_within(*problem, radius, metric, p, closed, admissible)
     return rows, cols, distances_of(found, metric, p, problem.keys.root or sqrt).to(dtype)
 
 
-def _self_admissible(n: int, groups: Tensor | None, window: int, device: torch.device) -> Admissible:
+def self_admissible(n: int, groups: Tensor | None, window: int, device: torch.device) -> Admissible:
     return Admissible(torch.arange(n, device=device), groups, groups, window=window)
 
 
@@ -179,7 +179,7 @@ def ksg(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """(local terms (n, K), n_x (n, K), n_y (n, K), tied (n, K), N_i (n,))."""
     left, right = (problem_of(keys, z, None, metric, 2.0, None, (name, name)) for name, z in (("x", x), ("y", y)))
-    admissible = _self_admissible(x.shape[0], groups, window, x.device)
+    admissible = self_admissible(x.shape[0], groups, window, x.device)
     for side in (left, right):
         check_overflow(side, admissible, metric)
     local, counts, neighbors = ksg_module.ksg(left.keys, left.kernel, left.x, right.x, ks, method, admissible)
@@ -197,7 +197,7 @@ def ksg_matrix(
     permutation: Tensor | None,
 ) -> Tensor:
     """(L, L, K) float64."""
-    admissible = _self_admissible(layers[0].shape[0], groups, window, layers[0].device)
+    admissible = self_admissible(layers[0].shape[0], groups, window, layers[0].device)
     problems = [problem_of(keys, layer, None, metric, 2.0, None, ("layers", "layers")) for layer in layers]
     for problem in problems:
         check_overflow(problem, admissible, metric)
@@ -210,7 +210,7 @@ def ksg_permutations(
 ) -> Tensor:
     """(P,) float64."""
     left, right = (problem_of(keys, z, None, metric, 2.0, None, (name, name)) for name, z in (("x", x), ("y", y)))
-    admissible = _self_admissible(x.shape[0], groups, 0, x.device)
+    admissible = self_admissible(x.shape[0], groups, 0, x.device)
     for side in (left, right):
         check_overflow(side, Admissible(), metric)  # a permutation brings any two rows of y together
     return ksg_module.ksg_permutations(left.keys, left.kernel, left.x, right.x, k, method, admissible, permutations)
@@ -221,7 +221,7 @@ def ksg_cmi(
 ) -> Tensor:
     """(n, K) float64 local terms."""
     sides = [problem_of(keys, s, None, metric, 2.0, None, (name, name)) for name, s in (("x", x), ("y", y), ("z", z))]
-    admissible = _self_admissible(x.shape[0], groups, window, x.device)
+    admissible = self_admissible(x.shape[0], groups, window, x.device)
     for side in sides:
         check_overflow(side, admissible, metric)
     a, b, c = (side.x for side in sides)
@@ -231,7 +231,7 @@ def ksg_cmi(
 def mixed_mi(keys: Keys, x: Tensor, y: Tensor, k: int, metric: str, groups: Tensor | None, window: int) -> Tensor:
     """(n,) float64 local terms."""
     left, right = (problem_of(keys, z, None, metric, 2.0, None, (name, name)) for name, z in (("x", x), ("y", y)))
-    admissible = _self_admissible(x.shape[0], groups, window, x.device)
+    admissible = self_admissible(x.shape[0], groups, window, x.device)
     for side in (left, right):
         check_overflow(side, admissible, metric)
     return mixture(left.keys, left.kernel, left.x, right.x, k, admissible)
@@ -240,7 +240,7 @@ def mixed_mi(keys: Keys, x: Tensor, y: Tensor, k: int, metric: str, groups: Tens
 def ross(keys: Keys, x: Tensor, labels: Tensor, k: int, metric: str, groups: Tensor | None, window: int) -> Tensor:
     """(n,) float64 local terms, NaN for rows alone with their label."""
     problem = problem_of(keys, x, None, metric, 2.0, None, ("x", "x"))
-    admissible = _self_admissible(x.shape[0], groups, window, x.device)
+    admissible = self_admissible(x.shape[0], groups, window, x.device)
     check_overflow(problem, admissible, metric)
     return ksg_module.ross(problem.keys, problem.kernel, problem.x, labels, k, admissible)
 
@@ -248,7 +248,7 @@ def ross(keys: Keys, x: Tensor, labels: Tensor, k: int, metric: str, groups: Ten
 def neighbor_counts(n: int, groups: Tensor | None, window: int) -> Tensor:
     """(n,) int64: the admissible neighbours of each row of a self-search."""
     device = torch.device("cpu") if groups is None else groups.device
-    return _self_admissible(n, groups, window, device).counts(n, n)
+    return self_admissible(n, groups, window, device).counts(n, n)
 
 
 def distance_counts(
@@ -264,7 +264,7 @@ def distance_counts(
 ) -> Tensor:
     """(E + 1,) int64: pairs below, between and above the bounds (E,) float64."""
     problem = problem_of(keys, x, y, metric, 2.0, None, ("x", "points"))
-    admissible = Admissible() if y is not None else _self_admissible(x.shape[0], groups, window, x.device)
+    admissible = Admissible() if y is not None else self_admissible(x.shape[0], groups, window, x.device)
     check_overflow(problem, admissible, metric)
     return reductions.count_keys(*problem, groups, window, thresholds(bounds, closed, metric))
 
