@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "arguments.hpp"
+#include "ksg.hpp"
 #include "msma/ksg.hpp"
 
 namespace msma {
@@ -28,10 +29,7 @@ struct Asked {
     Asked(const std::string& kind, const std::vector<int64_t>& ks, bool closed, const OptionalArray& groups,
           int64_t window, const py::array& psi, int64_t n, int threads) {
         check_threads(threads);
-        const Kind formula = kind_of(kind);
-        if (formula != Kind::chebyshev && formula != Kind::sqeuclidean) {
-            throw py::value_error("kind: expected sqeuclidean or chebyshev, got '" + kind + "'");
-        }
+        const Kind formula = ksg_kind(kind);
         if (n < 2 || n > kMostRows) throw py::value_error("x: expected 2 to 2^31 - 1 rows, got " + std::to_string(n));
         if (ks.empty() || std::any_of(ks.begin(), ks.end(), [n](int64_t k) { return k < 1 || k >= n; })) {
             throw py::value_error("ks: expected numbers from 1 to " + std::to_string(n - 1));

@@ -10,16 +10,10 @@
 
 #include "arguments.hpp"
 #include "arrays.hpp"
-#include "ksg_rows.hpp"
+#include "ksg.hpp"
 
 namespace msma {
 namespace {
-
-Kind ksg_kind(const std::string& name) {
-    const Kind kind = kind_of(name);
-    if (kind == Kind::sqeuclidean || kind == Kind::chebyshev) return kind;
-    throw py::value_error("kind: expected sqeuclidean or chebyshev, got '" + name + "'");
-}
 
 template <typename T>
 std::vector<Rows<T>> samples_of(const std::vector<py::array>& samples) {

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <string>
 
-#include "ksg_rows.hpp"
+#include "ksg.hpp"
 #include "msma/cpu.hpp"
 #include "problem.hpp"
 #include "tree.hpp"
@@ -75,7 +75,6 @@ py::dict features() {
 void bind_screen(py::module_& m);
 void bind_reductions(py::module_& m);
 void bind_pairwise_distances(py::module_& m);
-void bind_ksg_low(py::module_& m);
 
 }  // namespace msma
 

@@ -10,6 +10,7 @@
 
 #include "ksg_axes.hpp"
 #include "parallel.hpp"
+#include "part_stably.hpp"
 
 namespace msma {
 namespace {
@@ -104,18 +105,8 @@ class Builder {
         const int32_t first_right = rank[lists_[widest][node.begin + left]];
         for (int j = 0; j < d_; ++j) {
             if (j == widest) continue;
-            int32_t* list = lists_[j].get() + node.begin;
-            int32_t* right = spare_.get() + node.begin;
-            int64_t l = 0, r = 0;
-            for (int64_t t = 0; t < node.size(); ++t) {
-                const int32_t row = list[t];
-                const bool goes_left = rank[row] < first_right;
-                list[l] = row;  // l <= t: nothing unread is lost
-                right[r] = row;
-                l += goes_left;
-                r += !goes_left;
-            }
-            std::copy_n(right, r, list + l);
+            part_stably(lists_[j].get() + node.begin, node.size(), spare_.get() + node.begin,
+                        [&](int64_t, int32_t row) { return rank[row] < first_right; });
         }
         return node.begin + left;
     }

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "parallel.hpp"
+#include "part_stably.hpp"
 
 namespace msma {
 namespace {
@@ -77,16 +78,7 @@ void cut(const Rows<T>& rows, int32_t* order, int64_t size, int64_t left, uint64
     std::copy_n(ranked, size, chosen);
     std::nth_element(chosen, chosen + left, chosen + size);
     const uint64_t first_right = chosen[left];
-    int64_t l = 0, r = 0;
-    for (int64_t t = 0; t < size; ++t) {
-        const int32_t row = order[t];
-        const bool goes_left = ranked[t] < first_right;
-        order[l] = row;  // l <= t: nothing unread is lost
-        right[r] = row;
-        l += goes_left;
-        r += !goes_left;
-    }
-    std::copy_n(right, r, order + l);
+    part_stably(order, size, right, [&](int64_t t, int32_t) { return ranked[t] < first_right; });
 }
 
 template <typename T>
