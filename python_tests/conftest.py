@@ -52,3 +52,12 @@ def torch_threads() -> Iterator[None]:
     yield
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision(precision)
+
+
+@pytest.fixture(params=["searches", "blocks"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a provider brings searches, every key by blocks has to give the same."""
+    from msma_fast.backends.torch import joint
+
+    if request.param == "blocks":
+        monkeypatch.setattr(joint, "searchable", lambda keys, kernel: False)

@@ -19,3 +19,10 @@ def in_subprocess(code: str, **environment: str) -> subprocess.CompletedProcess[
         timeout=300,
         check=False,
     )
+
+
+def printed(code: str, **environment: str) -> str:
+    """What the code prints, without the white space around it. It has to succeed."""
+    done = in_subprocess(code, **environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()

@@ -30,13 +30,6 @@ def triple(n: int, dx: int = 2, dy: int = 3, dz: int = 1, seed: int = 0) -> tupl
     return z[:, :1] + rng.standard_normal((n, dx)), 0.5 * z[:, :1] + rng.standard_normal((n, dy)), z
 
 
-@pytest.fixture(params=["searches", "blocks"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a provider brings searches, every key by blocks has to give the same."""
-    if request.param == "blocks":
-        monkeypatch.setattr(joint, "searchable", lambda keys, kernel: False)
-
-
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -31,13 +31,6 @@ def rectified(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return np.where(x[:, :1] > 0, x, 0.0), np.where(y > 0, np.round(2 * y) / 2, y)
 
 
-@pytest.fixture(params=["searches", "blocks"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a provider brings searches, every key by blocks has to give the same."""
-    if request.param == "blocks":
-        monkeypatch.setattr(joint, "searchable", lambda keys, kernel: False)
-
-
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

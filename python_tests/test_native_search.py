@@ -15,7 +15,7 @@ import numpy as np
 import oracles
 import pytest
 import torch
-from subprocesses import in_subprocess
+from subprocesses import printed
 from test_native import SETS
 
 import msma_fast as mf
@@ -70,9 +70,8 @@ def digest() -> str:
 
 @pytest.mark.parametrize("cap", SETS)
 def test_every_instruction_set_gives_the_same_answers_and_candidates(cap: str) -> None:
-    done = in_subprocess("import test_native_search as t; print(t.digest())", MSMA_FAST_CPU=cap)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == digest()
+    out = printed("import test_native_search as t; print(t.digest())", MSMA_FAST_CPU=cap)
+    assert out == digest()
 
 
 def test_thread_counts_give_the_same_answers_and_candidates() -> None:
@@ -145,9 +144,8 @@ def test_the_attack_on_every_instruction_set(cap: str) -> None:
 import test_native_search as t
 print([t.attacked(m, "gaussian", s)[1] > 0 for m in ("euclidean", "inner_product") for s in (0.999, 4.0)])
 """
-    done = in_subprocess(code, MSMA_FAST_CPU=cap)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "[False, True, False, True]"
+    out = printed(code, MSMA_FAST_CPU=cap)
+    assert out == "[False, True, False, True]"
 
 
 # Rows that the screen cannot certify, and searches that it does not serve.
@@ -275,9 +273,8 @@ def peak_growth(n: int, d: int, k: int) -> tuple[float, float]:
 
 @pytest.mark.parametrize(("n", "d", "k"), [(30_000, 96, 15), (6_000, 600, 15), (60_000, 3, 5)])
 def test_memory(n: int, d: int, k: int) -> None:
-    done = in_subprocess(f"import test_native_search as t; print(*t.peak_growth({n}, {d}, {k}))", OMP_NUM_THREADS="2")
-    assert done.returncode == 0, done.stderr
-    grown, allowed = map(float, done.stdout.split())
+    out = printed(f"import test_native_search as t; print(*t.peak_growth({n}, {d}, {k}))", OMP_NUM_THREADS="2")
+    grown, allowed = map(float, out.split())
     assert grown <= allowed
 
 
