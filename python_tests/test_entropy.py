@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import information_oracles
 import numpy as np
-import oracles
 import pytest
 import torch
 from scipy.special import digamma
@@ -31,16 +31,18 @@ def test_they_are_the_brute_force_estimates(metric: str, dtype: Any, d: int, bac
     for k in (1, 3, 60):
         entropy = mf.knn_entropy(x, k, metric=metric, backend=backend)
         assert isinstance(entropy, float)
-        assert entropy == pytest.approx(oracles.knn_entropy(x, k, metric), abs=1e-11)
+        assert entropy == pytest.approx(information_oracles.knn_entropy(x, k, metric), abs=1e-11)
         divergence = mf.knn_kl_divergence(x, y, k, metric=metric, backend=backend)
         assert isinstance(divergence, float)
-        assert divergence == pytest.approx(oracles.knn_kl_divergence(x, y, k, metric), abs=1e-11)
+        assert divergence == pytest.approx(information_oracles.knn_kl_divergence(x, y, k, metric), abs=1e-11)
 
 
 def test_their_default_metrics_and_k() -> None:
     x, y = cloud("normal", 80, 3, 1), cloud("normal", 70, 3, 2)
-    assert mf.knn_entropy(x) == pytest.approx(oracles.knn_entropy(x, 3, "chebyshev"), abs=1e-12)
-    assert mf.knn_kl_divergence(x, y) == pytest.approx(oracles.knn_kl_divergence(x, y, 5, "euclidean"), abs=1e-12)
+    assert mf.knn_entropy(x) == pytest.approx(information_oracles.knn_entropy(x, 3, "chebyshev"), abs=1e-12)
+    assert mf.knn_kl_divergence(x, y) == pytest.approx(
+        information_oracles.knn_kl_divergence(x, y, 5, "euclidean"), abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -48,9 +50,9 @@ def test_their_default_metrics_and_k() -> None:
 def test_exclusions_enter_neighbours_and_their_numbers(metric: str, options: dict[str, Any], backend: str) -> None:
     x, y = cloud("normal", 120, 2, 1), cloud("normal", 90, 2, 2)
     found = mf.knn_entropy(x, 4, metric=metric, backend=backend, **options)
-    assert found == pytest.approx(oracles.knn_entropy(x, 4, metric, **options), abs=1e-12)
+    assert found == pytest.approx(information_oracles.knn_entropy(x, 4, metric, **options), abs=1e-12)
     found = mf.knn_kl_divergence(x, y, 4, metric=metric, backend=backend, **options)
-    assert found == pytest.approx(oracles.knn_kl_divergence(x, y, 4, metric, **options), abs=1e-12)
+    assert found == pytest.approx(information_oracles.knn_kl_divergence(x, y, 4, metric, **options), abs=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["shifted", "huge_coordinate", "scales", "clusters"])
@@ -59,24 +61,24 @@ def test_hard_clouds(kind: str, metric: str, backend: str) -> None:
     both = cloud(kind, 150, 3, 4)
     x, y = both[:90], both[90:]
     assert mf.knn_entropy(x, 3, metric=metric, backend=backend) == pytest.approx(
-        oracles.knn_entropy(x, 3, metric), abs=1e-11
+        information_oracles.knn_entropy(x, 3, metric), abs=1e-11
     )
     assert mf.knn_kl_divergence(x, y, 3, metric=metric, backend=backend) == pytest.approx(
-        oracles.knn_kl_divergence(x, y, 3, metric), abs=1e-11
+        information_oracles.knn_kl_divergence(x, y, 3, metric), abs=1e-11
     )
 
 
 def test_the_fewest_rows_and_kinds_of_input(backend: str) -> None:
     x, y = cloud("normal", 5, 1, 1), cloud("normal", 4, 1, 2)
-    assert mf.knn_entropy(x, 4, backend=backend) == pytest.approx(oracles.knn_entropy(x, 4), abs=1e-12)
+    assert mf.knn_entropy(x, 4, backend=backend) == pytest.approx(information_oracles.knn_entropy(x, 4), abs=1e-12)
     found = mf.knn_kl_divergence(x[:, 0], y, 4, backend=backend)
-    assert found == pytest.approx(oracles.knn_kl_divergence(x, y, 4), abs=1e-12)
+    assert found == pytest.approx(information_oracles.knn_kl_divergence(x, y, 4), abs=1e-12)
     x, y = cloud("normal", 60, 2, 3), cloud("normal", 50, 2, 4)
     narrow = torch.from_numpy(x).to(torch.bfloat16)
-    wanted = oracles.knn_entropy(narrow.double().numpy())
+    wanted = information_oracles.knn_entropy(narrow.double().numpy())
     assert mf.knn_entropy(narrow, backend=backend) == pytest.approx(wanted, abs=1e-12)
     found = mf.knn_kl_divergence(x.astype(np.float32), y, backend=backend)
-    assert found == pytest.approx(oracles.knn_kl_divergence(x.astype(np.float32), y), abs=1e-12)
+    assert found == pytest.approx(information_oracles.knn_kl_divergence(x.astype(np.float32), y), abs=1e-12)
 
 
 def test_distances_that_float32_cannot_hold(backend: str) -> None:
@@ -106,10 +108,10 @@ def test_repeated_rows_are_refused_with_their_number(backend: str) -> None:
             mf.knn_entropy(x, k, backend=backend)
         with pytest.raises(ValueError, match=rf"5 of 50 rows .* at least k = {k} times"):
             mf.knn_kl_divergence(x, cloud("normal", 40, 2, 9), k, backend=backend)
-    assert mf.knn_entropy(x, 5, backend=backend) == pytest.approx(oracles.knn_entropy(x, 5), abs=1e-12)
+    assert mf.knn_entropy(x, 5, backend=backend) == pytest.approx(information_oracles.knn_entropy(x, 5), abs=1e-12)
     # Rows of one group are not neighbours, so that their repetitions do no harm.
     groups = np.where(np.isin(np.arange(50), [0, 10, 11, 12, 13]), 0, np.arange(50))
-    wanted = oracles.knn_entropy(x, 3, groups=groups)
+    wanted = information_oracles.knn_entropy(x, 3, groups=groups)
     assert mf.knn_entropy(x, 3, groups=groups, backend=backend) == pytest.approx(wanted, abs=1e-12)
     with pytest.raises(ValueError, match="30 of 30 rows"):
         mf.knn_entropy(np.ones((30, 2)), backend=backend)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import information_oracles
 import numpy as np
-import oracles
 import pytest
 import torch
 from scipy.special import digamma
@@ -43,7 +43,7 @@ def test_ksg_is_the_brute_force_estimate(method: str, metric: str, dtype: Any, b
     x, y = (z.astype(dtype) for z in paired(173))
     for k in (1, 4, 60):
         found = mf.ksg_mi(x, y, k, method=method, metric=metric, backend=backend)
-        assert float(found) == pytest.approx(oracles.ksg_mi(x, y, k, method, metric).mi, abs=1e-12)
+        assert float(found) == pytest.approx(information_oracles.ksg_mi(x, y, k, method, metric).mi, abs=1e-12)
 
 
 EXCLUSIONS: list[dict[str, Any]] = [
@@ -59,7 +59,7 @@ EXCLUSIONS: list[dict[str, Any]] = [
 def test_exclusions_enter_neighbours_counts_and_digamma(method: str, options: dict[str, Any], backend: str) -> None:
     x, y = paired(120)
     found = mf.ksg_mi(x, y, 5, method=method, backend=backend, **options)
-    assert float(found) == pytest.approx(oracles.ksg_mi(x, y, 5, method, **options).mi, abs=1e-12)
+    assert float(found) == pytest.approx(information_oracles.ksg_mi(x, y, 5, method, **options).mi, abs=1e-12)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -70,7 +70,7 @@ def test_ties_follow_the_canonical_keys(method: str, kind: str, backend: str) ->
     x, y = cloud(kind, 90, 2, 1), cloud("lattice", 90, 1, 2)
     for metric in ("chebyshev", "euclidean"):
         found = mf.ksg_mi(x, y, 3, method=method, metric=metric, backend=backend)
-        assert float(found) == pytest.approx(oracles.ksg_mi(x, y, 3, method, metric).mi, abs=1e-12)
+        assert float(found) == pytest.approx(information_oracles.ksg_mi(x, y, 3, method, metric).mi, abs=1e-12)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -89,14 +89,14 @@ def test_batches(rng: np.random.Generator, backend: str) -> None:
     one, several = mf.ksg_mi(x, y, 3, backend=backend), mf.ksg_mi(x, y, [2, 3], backend=backend)
     assert one.shape == (4,)
     assert several.shape == (4, 2)
-    wanted = [oracles.ksg_mi(a, b, 3).mi for a, b in zip(x, y, strict=True)]
+    wanted = [information_oracles.ksg_mi(a, b, 3).mi for a, b in zip(x, y, strict=True)]
     np.testing.assert_allclose(one, wanted, atol=1e-12)
     np.testing.assert_allclose(several[:, 1], wanted, atol=1e-12)
 
 
 def test_one_dimensional_input_kinds_and_dtypes(backend: str) -> None:
     x, y = gaussian(90, 0.7, 3)
-    wanted = oracles.ksg_mi(x, y, 3).mi
+    wanted = information_oracles.ksg_mi(x, y, 3).mi
     assert float(mf.ksg_mi(x, y, backend=backend)) == pytest.approx(wanted, abs=1e-12)
     assert float(mf.ksg_mi(x[:, None], y, backend=backend)) == pytest.approx(wanted, abs=1e-12)
     tensor = mf.ksg_mi(torch.from_numpy(x), torch.from_numpy(y), [3, 4], backend=backend)
@@ -104,13 +104,13 @@ def test_one_dimensional_input_kinds_and_dtypes(backend: str) -> None:
     assert tensor.dtype == torch.float64
     assert float(tensor[0]) == pytest.approx(wanted, abs=1e-12)
     half_x, half_y = (torch.from_numpy(z).to(torch.bfloat16) for z in (x, y))
-    wanted = oracles.ksg_mi(half_x.double().numpy(), half_y.double().numpy(), 3).mi
+    wanted = information_oracles.ksg_mi(half_x.double().numpy(), half_y.double().numpy(), 3).mi
     assert float(mf.ksg_mi(half_x, half_y, backend=backend)) == pytest.approx(wanted, abs=1e-12)
 
 
 def test_diagnostics(backend: str) -> None:
     x, y = paired(100)
-    wanted = oracles.ksg_mi(x, y, 4, window=2)
+    wanted = information_oracles.ksg_mi(x, y, 4, window=2)
     found = mf.ksg_mi(x, y, 4, window=2, diagnostics=True, backend=backend)
     assert float(found.mi) == pytest.approx(wanted.mi, abs=1e-12)
     np.testing.assert_allclose(found.local, wanted.local, atol=1e-12)
@@ -144,7 +144,7 @@ def test_noise_is_seeded_and_breaks_ties(backend: str) -> None:
     assert mi(noise=1e-8, seed=1) != mi()
     noisy = mf.ksg_mi(x, y, 3, noise=1e-8, diagnostics=True, backend=backend)
     assert float(noisy.tie_fraction) == 0
-    assert mi() == pytest.approx(oracles.ksg_mi(x, y, 3).mi, abs=1e-12)
+    assert mi() == pytest.approx(information_oracles.ksg_mi(x, y, 3).mi, abs=1e-12)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -156,16 +156,16 @@ def test_the_matrix_is_all_pairs(method: str, metric: str, backend: str) -> None
     found = mf.ksg_mi_matrix(layers, 3, backend=backend, **options)
     assert found.shape == (3, 3)
     assert np.array_equal(found, found.T)
-    np.testing.assert_allclose(found, oracles.ksg_matrix(layers, k=3, **options), atol=1e-12)
+    np.testing.assert_allclose(found, information_oracles.ksg_matrix(layers, k=3, **options), atol=1e-12)
     several = mf.ksg_mi_matrix(layers, (3, 8), backend=backend, **options)
     assert several.shape == (3, 3, 2)
-    np.testing.assert_allclose(several[..., 1], oracles.ksg_matrix(layers, k=8, **options), atol=1e-12)
+    np.testing.assert_allclose(several[..., 1], information_oracles.ksg_matrix(layers, k=8, **options), atol=1e-12)
 
 
 def test_the_matrix_of_one_array_and_its_default_metric(backend: str) -> None:
     layers = np.random.default_rng(1).standard_normal((4, 60, 3))
     found = mf.ksg_mi_matrix(layers, backend=backend)
-    np.testing.assert_allclose(found, oracles.ksg_matrix(list(layers), k=3), atol=1e-12)
+    np.testing.assert_allclose(found, information_oracles.ksg_matrix(list(layers), k=3), atol=1e-12)
     np.testing.assert_allclose(np.diag(found), digamma(60) - digamma(3), atol=1e-12)
     tensor = mf.ksg_mi_matrix(torch.from_numpy(layers), backend=backend)
     assert isinstance(tensor, torch.Tensor)
@@ -178,11 +178,11 @@ def test_label_information_is_the_brute_force_estimate(rng: np.random.Generator,
     for k in (1, 3, 9):
         with mf.use_backend(backend):
             found = mf.ross_mi(x, labels, k)
-        assert float(found) == pytest.approx(oracles.ross_mi(x, labels, k, "chebyshev"), abs=1e-12)
+        assert float(found) == pytest.approx(information_oracles.ross_mi(x, labels, k, "chebyshev"), abs=1e-12)
     wide = rng.standard_normal((140, 4)) + labels[:, None]
     with mf.use_backend(backend):
         found = mf.ross_mi(wide, labels)
-    either = [oracles.ross_mi(wide, labels, 3, metric) for metric in ("chebyshev", "euclidean")]
+    either = [information_oracles.ross_mi(wide, labels, 3, metric) for metric in ("chebyshev", "euclidean")]
     assert min(abs(float(found) - value) for value in either) < 1e-12
 
 
@@ -192,7 +192,7 @@ def test_rare_labels(rng: np.random.Generator, backend: str) -> None:
     x = rng.standard_normal(len(labels)) + labels
     with mf.use_backend(backend):
         found = mf.ross_mi(x, labels, 5)
-    assert float(found) == pytest.approx(oracles.ross_mi(x, labels, 5, "chebyshev"), abs=1e-12)
+    assert float(found) == pytest.approx(information_oracles.ross_mi(x, labels, 5, "chebyshev"), abs=1e-12)
 
 
 def test_label_information_of_a_discrete_variable_is_the_plug_in_value(backend: str) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import information_oracles
 import numpy as np
-import oracles
 import pytest
 import torch
 from subprocesses import printed
@@ -65,7 +65,7 @@ def check(x: Array, y: Array, ks: list[int], method: str, metric: str, groups: A
         assert torch.equal(ours, theirs)
     assert torch.equal(found[0], plain[0])
     for t, k in enumerate(ks):
-        oracle = oracles.ksg_mi(x, y, k, method, metric, groups, window)
+        oracle = information_oracles.ksg_mi(x, y, k, method, metric, groups, window)
         np.testing.assert_array_equal(found[1][:, t].numpy(), oracle.n_x)
         np.testing.assert_array_equal(found[2][:, t].numpy(), oracle.n_y)
 
@@ -96,7 +96,7 @@ def test_types_may_differ(metric: str) -> None:
     x, y = samples("lattice", 150, 4, np.float64)
     y = (y + 1e-3).astype(np.float32)
     ours = mf.ksg_mi_matrix([x, y, x.astype(np.float16)], 3, metric=metric, backend="native")
-    expected = oracles.ksg_matrix([x, y.astype(np.float64), x], 3, metric=metric)
+    expected = information_oracles.ksg_matrix([x, y.astype(np.float64), x], 3, metric=metric)
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-12)
 
 
@@ -116,7 +116,9 @@ def test_matrix(name: str, metric: str, method: str) -> None:
             )
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
             if permutation is None:
-                np.testing.assert_allclose(ours[..., 1], oracles.ksg_matrix(layers, 5, **given), rtol=0, atol=1e-12)
+                np.testing.assert_allclose(
+                    ours[..., 1], information_oracles.ksg_matrix(layers, 5, **given), rtol=0, atol=1e-12
+                )
 
 
 @pytest.mark.parametrize("n", [700, pytest.param(2101, marks=pytest.mark.slow)])
@@ -153,7 +155,7 @@ def test_a_permutation_is_an_estimate_of_reordered_rows() -> None:
     orders = torch.stack([torch.from_numpy(np.random.default_rng(s).permutation(140)) for s in range(3)])
     rows = torch.from_numpy(x), torch.from_numpy(y)
     found = registry.run("ksg_permutations", rows[0].device, "native", *rows, 3, "ksg1", "euclidean", None, orders)
-    expected = [oracles.ksg_mi(x, y[order], 3, "ksg1", "euclidean").mi for order in orders.numpy()]
+    expected = [information_oracles.ksg_mi(x, y[order], 3, "ksg1", "euclidean").mi for order in orders.numpy()]
     np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-12)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import information_oracles
 import numpy as np
-import oracles
 import pytest
 import torch
 from subprocesses import printed
@@ -86,7 +86,7 @@ def test_dtypes(dtype: torch.dtype) -> None:
 def test_oracle(method: str, metric: str) -> None:
     x, y = sample("lattice", 300, 1, 1), sample("normal", 300, 2, 2)
     found = native_ksg_low.ksg(refuse, torch.from_numpy(x), torch.from_numpy(y), [3], method, metric, None, 0)
-    truth = oracles.ksg_mi(x, y, 3, method, metric)
+    truth = information_oracles.ksg_mi(x, y, 3, method, metric)
     np.testing.assert_array_equal(found[1][:, 0], truth.n_x)
     np.testing.assert_array_equal(found[2][:, 0], truth.n_y)
     np.testing.assert_allclose(found[0][:, 0], truth.local, rtol=0, atol=1e-12)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import information_oracles
 import numpy as np
 import oracles
 import pytest
@@ -28,7 +29,7 @@ def small(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def null_values(x: np.ndarray, y: np.ndarray, orders: Iterable[Any], k: int, **options: Any) -> np.ndarray:
-    return np.array([oracles.ksg_mi(x, y[list(order)], k, **options).mi for order in orders])
+    return np.array([information_oracles.ksg_mi(x, y[list(order)], k, **options).mi for order in orders])
 
 
 def same_set(found: np.ndarray, lawful: np.ndarray) -> None:
@@ -44,7 +45,7 @@ def test_the_free_null_draws_all_permutations_and_no_others(metric: str, method:
     x, y = small(5)
     found = run(backend, x, y, 2, 1500, metric=metric, method=method)
     same_set(found.null, null_values(x, y, itertools.permutations(range(5)), 2, metric=metric, method=method))
-    assert float(found.mi) == pytest.approx(oracles.ksg_mi(x, y, 2, method, metric).mi, abs=1e-12)
+    assert float(found.mi) == pytest.approx(information_oracles.ksg_mi(x, y, 2, method, metric).mi, abs=1e-12)
 
 
 def test_within_exchanges_rows_of_equal_labels_only(backend: str) -> None:
@@ -75,9 +76,9 @@ def test_groups_stay_with_the_rows(backend: str) -> None:
         moved = list(order)  # a pair is excluded by its x's text and by its y's text
         allowed = oracles.admissible(5, groups=groups) & oracles.admissible(5, groups=groups[moved])
         allowed &= ~np.eye(5, dtype=bool)
-        lawful.append(oracles.ksg_from_keys(keys_x, keys_y[np.ix_(moved, moved)], 2, "ksg1", allowed).mi)
+        lawful.append(information_oracles.ksg_from_keys(keys_x, keys_y[np.ix_(moved, moved)], 2, "ksg1", allowed).mi)
     same_set(found.null, np.array(lawful))
-    assert float(found.mi) == pytest.approx(oracles.ksg_mi(x, y, 2, groups=groups).mi, abs=1e-12)
+    assert float(found.mi) == pytest.approx(information_oracles.ksg_mi(x, y, 2, groups=groups).mi, abs=1e-12)
 
 
 def test_the_figures_follow_from_the_null(backend: str) -> None:
