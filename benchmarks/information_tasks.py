@@ -228,7 +228,9 @@ def sparse(d: int, rho: float) -> Task:
 
 def training_tasks() -> list[Task]:
     """What the thresholds are fitted on."""
-    found = [gaussian("dense", f"dense {d}+{d} rho {r}", dense_covariance(d, r)) for d in DIMENSIONS for r in (0.2, 0.6)]
+    found = [
+        gaussian("dense", f"dense {d}+{d} rho {r}", dense_covariance(d, r)) for d in DIMENSIONS for r in (0.2, 0.6)
+    ]
     found += [gaussian("independent", f"independent {d}+{d}", np.eye(2 * d)) for d in DIMENSIONS]
     found += [paired(d, r) for d in (1, 2, 5, 10, 25) for r in (0.3, 0.7, 0.95)]
     found.append(gaussian("pairs", "pairs 1+1 rho 0.9999999", paired_covariance(1, 1, 0.9999999)))
@@ -242,7 +244,9 @@ def training_tasks() -> list[Task]:
         for d in (1, 2, 5, 10)
         for e in (0.1, 0.75)
     ]
-    found.append(Task("uniform noise 1+1 e 1e-6", "uniform", 1, 1, uniform_information(1e-6), partial(draw_uniform, 1, 1e-6)))
+    found.append(
+        Task("uniform noise 1+1 e 1e-6", "uniform", 1, 1, uniform_information(1e-6), partial(draw_uniform, 1, 1e-6))
+    )
     found += [
         Task(f"wave {d}+{d} noise {s}", "wave", d, d, d * wave_information(s), partial(draw_wave, d, s))
         for d in (1, 2, 5, 10)
@@ -260,7 +264,9 @@ def held_out_tasks() -> list[Task]:
     found += [clusters(d, count, 2.0) for d in (1, 2, 4, 8) for count in (3, 8)]
     for name, change in (("cube", lambda x: x**3), ("asinh", np.arcsinh), ("cdf", normal_cdf), ("cauchy", heavy)):
         found += [mapped(paired(d, r), "transformed", name, change, change) for d, r in ((1, 0.8), (3, 0.8), (8, 0.5))]
-    found += [mapped(paired(1, r), "embedded", "swiss roll", swiss_roll, normal_cdf) for r in (0.5, 0.9, 0.999, 0.9999999)]
+    found += [
+        mapped(paired(1, r), "embedded", "swiss roll", swiss_roll, normal_cdf) for r in (0.5, 0.9, 0.999, 0.9999999)
+    ]
     found += [mapped(paired(d, r), "embedded", "whirl", whirl, same) for d in (3, 5, 10) for r in (0.5, 0.8)]
     return found
 
