@@ -4,7 +4,8 @@
     Student-t   the Gaussian part + f(v) + f(v + m + n) - f(v + m) - f(v + n),  f(a) = lgamma(a/2) - (a/2) psi(a/2)
                 (the entropy of t_v in d dimensions is f(v) - f(v + d) + d times a constant that cancels)
     x + uniform(-e, e), x uniform(0, 1)    e - log(2e) for e <= 1/2, 1/(4e) above
-    cos(2 pi x) + normal noise             h(y) - h(noise), h(y) by quadrature
+    cos(2 pi m x) + normal noise           h(y) - h(noise), h(y) by quadrature; the same for every number m of periods
+    a sign known from x                    log 2
     mixtures    the mean of log p(x, y) / (p(x) p(y)) over many exact samples; `truth_error` is its standard error
 
 Independent copies add up; maps of x alone and of y alone that can be undone change nothing. All information in nats.
@@ -116,10 +117,21 @@ def wave_information(noise: float) -> float:
     return float(terms.sum() * (y[1] - y[0])) - math.log(noise * math.sqrt(2 * math.pi * math.e))
 
 
-def draw_wave(d: int, noise: float, n: int, rng: np.random.Generator) -> tuple[Rows, Rows]:
+def draw_wave(periods: int, d: int, noise: float, n: int, rng: np.random.Generator) -> tuple[Rows, Rows]:
     """x and y do not correlate: no straight line sees the dependence."""
     x = rng.random((n, d))
-    return x, np.cos(2 * np.pi * x) + noise * rng.standard_normal((n, d))
+    return x, np.cos(2 * np.pi * periods * x) + noise * rng.standard_normal((n, d))
+
+
+def wave(periods: int, d: int, noise: float) -> Task:
+    name = f"{periods} waves {d}+{d} noise {noise}"
+    return Task(name, "wave", d, d, d * wave_information(noise), partial(draw_wave, periods, d, noise))
+
+
+def draw_parity(d: int, n: int, rng: np.random.Generator) -> tuple[Rows, Rows]:
+    """y has the sign of the product of x: no d - 1 columns of x know anything."""
+    x = rng.standard_normal((n, d))
+    return x, np.sign(x.prod(1, keepdims=True)) * np.abs(rng.standard_normal((n, 1)))
 
 
 # ---- mixtures -----------------------------------------------------------------------------------------------
@@ -247,11 +259,7 @@ def training_tasks() -> list[Task]:
     found.append(
         Task("uniform noise 1+1 e 1e-6", "uniform", 1, 1, uniform_information(1e-6), partial(draw_uniform, 1, 1e-6))
     )
-    found += [
-        Task(f"wave {d}+{d} noise {s}", "wave", d, d, d * wave_information(s), partial(draw_wave, d, s))
-        for d in (1, 2, 5, 10)
-        for s in (0.2, 1.0)
-    ]
+    found += [wave(1, d, s) for d in (1, 2, 5, 10) for s in (0.2, 1.0)]
     return found
 
 
@@ -259,7 +267,7 @@ def held_out_tasks() -> list[Task]:
     """Other families, and other dimensions of the Gaussian ones, that no threshold has seen."""
     found = [sparse(d, r) for d in (2, 3, 8, 25) for r in (0.5, 0.8)]
     found += [paired(d, r) for d in (3, 8, 16) for r in (0.2, 0.5, 0.8)]
-    found += [gaussian("independent", f"independent {d}+{d}", np.eye(2 * d)) for d in (3, 8, 16)]
+    found += [gaussian("independent", f"independent {d}+{d}", np.eye(2 * d)) for d in (4, 8, 16)]
     found += [crossed(d, r) for d in (1, 2, 4, 8) for r in (0.7, 0.9)]
     found += [clusters(d, count, 2.0) for d in (1, 2, 4, 8) for count in (3, 8)]
     for name, change in (("cube", lambda x: x**3), ("asinh", np.arcsinh), ("cdf", normal_cdf), ("cauchy", heavy)):
@@ -268,6 +276,8 @@ def held_out_tasks() -> list[Task]:
         mapped(paired(1, r), "embedded", "swiss roll", swiss_roll, normal_cdf) for r in (0.5, 0.9, 0.999, 0.9999999)
     ]
     found += [mapped(paired(d, r), "embedded", "whirl", whirl, same) for d in (3, 5, 10) for r in (0.5, 0.8)]
+    found += [wave(3, d, s) for d in (1, 2, 5) for s in (0.2, 1.0)]
+    found += [Task(f"parity {d}+1", "parity", d, 1, math.log(2), partial(draw_parity, d)) for d in (1, 2, 3, 5)]
     return found
 
 

@@ -1,46 +1,65 @@
-"""When not to believe a KSG estimate. The thresholds are rules of thumb, not calibrated: "no warning" is no proof.
+"""When not to believe a KSG estimate: the evidence against it, and thresholds that were fitted on tasks with known truth.
 
-ceiling   psi(<N_i>) - psi(k): without ties no estimate exceeds it, and one near it only says "more than this"
-ties      rows whose k-th joint distance is shared: the samples are not continuous
-drift     the estimate moves when half of the rows are left out: the neighbourhoods are too large for the dependence,
-          as they are in many dimensions, and the estimate has not converged in n
+saturated    psi(<N_i>) - psi(k) is a ceiling without ties: an estimate near it only says "more than this"
+ties         rows whose k-th joint distance is shared: the samples are not continuous
+biased low   by an account of shortfall.py the estimate misses more than would matter
+
+`python -m benchmarks.calibrate_verdict` fits the thresholds and writes docs/verdict.md: how often they are wrong.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from msma_fast import shortfall
 from msma_fast.backends import registry
-from msma_fast.results import MIResult
+from msma_fast.results import Evidence, MIResult, Missing
 
-CEILING_SHARE = 0.7
 TIE_SHARE = 0.01
-DRIFT_SHARE = 0.1  # of the estimate, or of 0.2 nats where that is more
-DRIFT_ERRORS = 4.0  # standard errors of the estimate
+TOLERANCE_NATS, TOLERANCE_SHARE = 0.1, 0.1  # an error that matters: this much, or this share of the estimate if more
+ERRORS = 2.0  # standard errors that an account must be sure by
+WIDER = 4  # times as many neighbours for the extrapolation
 
 
-def reasons_against(
-    mi: float, ceiling: float, tie_fraction: float = 0.0, drift: float = 0.0, error: float = 0.0
-) -> tuple[str, ...]:
+class Thresholds(NamedTuple):
+    """ceiling: share of the ceiling above which an estimate is saturated; the others in tolerances."""
+
+    ceiling: float
+    extrapolation: float
+    linear: float
+
+
+CALIBRATED = Thresholds(ceiling=0.45, extrapolation=2.0, linear=0.6)
+_ACCOUNTS = {
+    "extrapolation": "the trend towards fewer neighbours adds about {:.2f} nats",
+    "linear": "linear dependence of the samples, or of their sizes, alone has {:.2f} nats more",
+}
+
+Estimate = Callable[[Tensor, Tensor, list[int]], tuple[Tensor, ...]]
+
+
+def tolerance(mi: float) -> float:
+    """The error in nats that would matter for an estimate."""
+    return max(TOLERANCE_NATS, TOLERANCE_SHARE * abs(mi))
+
+
+def reasons_against(evidence: Evidence, thresholds: Thresholds = CALIBRATED) -> tuple[str, ...]:
     """Why an estimate should not be believed; empty when nothing was found, which is no proof that it is right."""
+    mi, ceiling = evidence.mi, evidence.ceiling
     reasons = []
-    if mi > CEILING_SHARE * ceiling:
-        reasons.append(
-            f"{mi:.2f} nats is close to the estimator's ceiling of {ceiling:.2f}: read it as 'more than this'"
-        )
-    if tie_fraction > TIE_SHARE:
-        reasons.append(f"{tie_fraction:.1%} of rows have a tied k-th distance: the samples are not continuous")
-    if abs(drift) > max(DRIFT_SHARE * max(abs(mi), 0.2), DRIFT_ERRORS * error):
-        direction = "more" if drift > 0 else "less"
-        reasons.append(
-            f"the estimate is {abs(drift):.2f} nats {direction} than with half of the rows: it has not converged in n, "
-            "as happens in many dimensions"
-        )
+    if mi > thresholds.ceiling * ceiling:
+        reasons.append(f"saturated: {mi:.2f} nats of at most {ceiling:.2f} that k and n allow; read it as 'more than this'")
+    if evidence.tie_fraction > TIE_SHARE:
+        reasons.append(f"ties: {evidence.tie_fraction:.1%} of rows have a tied k-th distance, so that samples are not continuous")
+    for account, missing in evidence.missing.items():
+        least = getattr(thresholds, account) * tolerance(mi) + ERRORS * missing.error
+        if missing.nats > least:
+            reasons.append("biased low: " + _ACCOUNTS[account].format(missing.nats))
     return tuple(reasons)
 
 
@@ -51,45 +70,51 @@ def neighbor_counts(groups: Tensor | None, window: int, n: int) -> Tensor:
     return counts
 
 
-def halves_of(x: Tensor, groups: Tensor | None, window: int, k: int) -> list[Tensor]:
-    """Row indices of two halves: random ones, or with a window the first and the second; none where a half is too small
-    for k neighbours a row."""
-    n = x.shape[0]
-    if n < 4 * (k + 1):
-        return []
-    order = torch.arange(n) if window else torch.randperm(n, generator=torch.Generator().manual_seed(0))
-    halves = [half.sort().values.to(x.device) for half in (order[: n // 2], order[n // 2 :])]
-    for half in halves:
-        if int(neighbor_counts(None if groups is None else groups[half], window, half.shape[0]).min()) < k:
-            return []
-    return halves
-
-
 def diagnose(
+    x: Tensor,
+    y: Tensor,
     ks: list[int],
     single: bool,
-    local: Tensor,
-    n_x: Tensor,
-    n_y: Tensor,
-    tied: Tensor,
-    neighbors: Tensor,
-    halves: list[Tensor],
+    groups: Tensor | None,
+    window: int,
+    estimate: Estimate,
     wrap: Callable[[Tensor], Any],
 ) -> MIResult:
-    """The `MIResult` of local terms and counts (n, K); `halves` are the estimates (K,) of two halves, or empty."""
-    digamma = torch.special.digamma
-    mi, ties = local.mean(0), tied.to(torch.float64).mean(0)
-    ceiling = digamma(neighbors.to(torch.float64)).mean() - digamma(
-        torch.tensor(ks, dtype=torch.float64, device=mi.device)
-    )
-    error = local.std(0) / math.sqrt(local.shape[0])
-    drift = mi - torch.stack(halves).mean(0) if halves else torch.zeros_like(mi)
-    reasons: dict[str, None] = {}  # an ordered set: several k often give the same reason
-    for t in range(len(ks)):
-        found = (float(value[t]) for value in (mi, ceiling, ties, drift, error))
-        reasons |= dict.fromkeys(reasons_against(*found))
+    """The `MIResult` of samples (n, dx), (n, dy). estimate(x, y, ks) gives local terms, n_x, n_y, ties (n, K) and N_i (n,)."""
+    n = x.shape[0]
+    fewest = int(neighbor_counts(groups, window, n).min())
+    wider = [min(WIDER * k, fewest) for k in ks]
+    every = sorted({*ks, *wider})
+    local, n_x, n_y, tied, neighbors = estimate(x, y, every)
+    dimension = shortfall.joint_dimension(x, y, groups, window)
+    linear, linear_error = shortfall.linear_information(x, y)
+    digamma_n = float(torch.special.digamma(neighbors.to(torch.float64)).mean())
+
+    def evidence(t: int) -> Evidence:
+        terms, ties = local[:, every.index(ks[t])], tied[:, every.index(ks[t])]
+        mi, error = float(terms.mean()), float(terms.std()) / math.sqrt(n)
+        missing = {"linear": Missing(linear - mi, linear_error)}
+        if wider[t] > ks[t]:
+            ratio = wider[t] / ks[t]
+            missing["extrapolation"] = shortfall.by_extrapolation(
+                terms, local[:, every.index(wider[t])], ratio, dimension
+            )
+        ceiling = digamma_n - float(torch.special.digamma(torch.tensor(ks[t], dtype=torch.float64)))
+        return Evidence(mi, ceiling, error, float(ties.to(torch.float64).mean()), missing)
+
+    found = [evidence(t) for t in range(len(ks))]
+    # An ordered set: several k often give the same reason.
+    reasons = tuple(dict.fromkeys(reason for each in found for reason in reasons_against(each)))
     verdict = "unreliable" if reasons else "no warning"
+    at = [every.index(k) for k in ks]
+    arrays = local[:, at], n_x[:, at], n_y[:, at]
     if single:
-        scalars = (float(mi[0]), wrap(local[:, 0]), wrap(n_x[:, 0]), wrap(n_y[:, 0]), float(ceiling[0]), float(ties[0]))
-        return MIResult(*scalars, verdict, tuple(reasons))
-    return MIResult(wrap(mi), wrap(local), wrap(n_x), wrap(n_y), wrap(ceiling), wrap(ties), verdict, tuple(reasons))
+        only = found[0]
+        counts = (wrap(array[:, 0]) for array in arrays)
+        return MIResult(only.mi, *counts, only.ceiling, only.tie_fraction, verdict, reasons, (only,))
+
+    def column(name: str) -> Any:
+        return wrap(torch.tensor([getattr(each, name) for each in found], dtype=torch.float64, device=x.device))
+
+    counts = (wrap(array) for array in arrays)
+    return MIResult(column("mi"), *counts, column("ceiling"), column("tie_fraction"), verdict, reasons, tuple(found))

@@ -33,8 +33,8 @@ def _radii(x: Tensor, k: int, backend: str | None) -> Tensor:
     return radii
 
 
-def _twonn(radii: Tensor, fraction: float) -> tuple[float, float]:
-    """(estimate, standard error) of the censored maximum-likelihood fit."""
+def censored_twonn(radii: Tensor, fraction: float) -> tuple[float, float]:
+    """Distances (n, 2) to two neighbours -> (estimate, standard error) of the censored maximum-likelihood fit."""
     log_mu = (torch.log(radii[:, 1]) - torch.log(radii[:, 0])).sort().values
     n = log_mu.shape[0]
     kept = math.floor(fraction * n)
@@ -110,7 +110,7 @@ def intrinsic_dimension(
 
     def fit(part: Tensor) -> tuple[float, float]:
         radii = _radii(part, neighbors, backend)
-        return _twonn(radii, fraction) if method == "twonn" else _mle(radii)
+        return censored_twonn(radii, fraction) if method == "twonn" else _mle(radii)
 
     found = []
     for q in factors:

@@ -22,7 +22,7 @@ from msma_fast import _checks
 from msma_fast._arrays import wrapper_like
 from msma_fast.backends import registry
 from msma_fast.backends.registry import check_name
-from msma_fast.diagnostics import diagnose, halves_of, neighbor_counts
+from msma_fast.diagnostics import diagnose, neighbor_counts
 from msma_fast.results import Array
 
 _METHODS = ("ksg1", "ksg2")
@@ -132,24 +132,21 @@ def ksg_mi(
         a, b = _noisy(a, noise, generator), _noisy(b, noise, generator)
     wrap = wrapper_like(x)
 
-    def estimate(u: Tensor, v: Tensor, text: Tensor | None) -> tuple[Tensor, ...]:
-        found: tuple[Tensor, ...] = registry.run("ksg", u.device, backend or "", u, v, ks, method, metric, text, window)
+    def estimate(u: Tensor, v: Tensor, ks: list[int]) -> tuple[Tensor, ...]:
+        found: tuple[Tensor, ...] = registry.run(
+            "ksg", u.device, backend or "", u, v, ks, method, metric, labels, window
+        )
         return found
 
     if a.ndim == 3:
         if diagnostics:
             raise ValueError(f"diagnostics: expected one paired sample (n, d), got a batch of {a.shape[0]}")
-        batch = torch.stack([estimate(u, v, labels)[0].mean(0) for u, v in zip(a, b, strict=True)])
+        batch = torch.stack([estimate(u, v, ks)[0].mean(0) for u, v in zip(a, b, strict=True)])
         return wrap(batch[:, 0] if single else batch)
-    local, n_x, n_y, tied, neighbors = estimate(a, b, labels)
-    mi = local.mean(0)
-    if not diagnostics:
-        return float(mi[0]) if single else wrap(mi)
-    halves = [
-        estimate(a[rows], b[rows], None if labels is None else labels[rows])[0].mean(0)
-        for rows in halves_of(a, labels, window, max(ks))
-    ]
-    return diagnose(ks, single, local, n_x, n_y, tied, neighbors, halves, wrap)
+    if diagnostics:
+        return diagnose(a, b, ks, single, labels, window, estimate, wrap)
+    mi = estimate(a, b, ks)[0].mean(0)
+    return float(mi[0]) if single else wrap(mi)
 
 
 def check_layers(layers: Any, check_finite: bool = True) -> tuple[list[Tensor], Any]:

@@ -33,12 +33,32 @@ class KnnStats(NamedTuple):
     widened: Array
 
 
+class Missing(NamedTuple):
+    """Nats that an estimate lacks by one account, and the standard error of that account."""
+
+    nats: float
+    error: float
+
+
+class Evidence(NamedTuple):
+    """An estimate of information (nats) and what speaks against it: the ceiling psi(N) - psi(k), the standard error, the
+    share of rows with a tied k-th distance, and by account ("extrapolation", "linear": see docs/verdict.md) what it may
+    miss."""
+
+    mi: float
+    ceiling: float
+    error: float = 0.0
+    tie_fraction: float = 0.0
+    missing: dict[str, Missing] = {}
+
+
 class MIResult(NamedTuple):
     """A mutual-information estimate with what is needed to judge it; all information in nats, float64.
 
     mi: the estimate (a float, or (K,) for K values of k); local (n,) or (n, K): its terms, with mean mi; n_x, n_y: the
     marginal counts; ceiling: psi(N) - psi(k), the largest value the estimator can take without ties; tie_fraction: share
-    of rows whose k-th joint distance is shared by another neighbour; verdict: "no warning" or "unreliable"; reasons: why.
+    of rows whose k-th joint distance is shared by another neighbour; verdict: "no warning" or "unreliable"; reasons: why;
+    evidence: one for each k, what the verdict rests on.
     """
 
     mi: Array
@@ -49,6 +69,7 @@ class MIResult(NamedTuple):
     tie_fraction: Array
     verdict: str
     reasons: tuple[str, ...]
+    evidence: tuple[Evidence, ...]
 
 
 class PermutationResult(NamedTuple):

@@ -50,6 +50,7 @@ LAYERS = {
             "permutation",
             "explain",
             "diagnostics",
+            "shortfall",
             "distance_counts",
             "distortion",
             "kernel_sums",

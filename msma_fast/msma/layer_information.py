@@ -19,6 +19,7 @@ from msma_fast.information import ksg_mi_matrix, ross_mi
 from msma_fast.msma.spaces import information_space, rms_normalized
 from msma_fast.msma.stages import Stages
 from msma_fast.permutation import permute_within
+from msma_fast.results import Evidence
 
 Step = Callable[[], None]
 
@@ -132,7 +133,7 @@ def layer_information(
     reasons: list[list[str | None]] = [[None] * len(acts) for _ in acts.names]
     for a, left in enumerate(blocks):
         for b, right in enumerate(blocks):
-            found = reasons_against(float(mi[a, b]), ceiling) if a != b else ()
+            found = reasons_against(Evidence(float(mi[a, b]), ceiling)) if a != b else ()
             reasons[left][right] = "; ".join(found) or None
     return {
         "k": k,

@@ -1,0 +1,105 @@
+"""How many nats a KSG estimate misses, by two accounts. KSG errs towards zero; neither account sees everything.
+
+extrapolation   the density is taken as constant within the k-th distance eps; the error of that is of order eps^2, and
+                eps ~ (k/N)^(1/D) in D dimensions, so that   missing = (I(k) - I(w)) / ((w/k)^(2/D) - 1),   w > k
+linear          the canonical correlations r of normal scores, and of their sizes: sum -1/2 log(1 - r^2), less its mean
+                over independent samples (Wilks' lambda is a product of beta variables), less the estimate
+
+D: TwoNN of the joined rows, each sample divided by its scale. Sources: Kraskov, Stoegbauer, Grassberger (2004), section
+III; Anderson, An Introduction to Multivariate Statistical Analysis, chapters 9 and 12; Facco et al. (2017).
+"""
+
+from __future__ import annotations
+
+import math
+import torch
+from torch import Tensor
+
+from msma_fast.dimension import censored_twonn
+from msma_fast.neighbors import knn
+from msma_fast.results import Missing
+
+ROWS_PER_COLUMN = 20  # of each sample in the linear side: more columns would fit noise
+
+
+def joint_dimension(x: Tensor, y: Tensor, groups: Tensor | None, window: int) -> float:
+    """TwoNN of the rows (x, y); the number of columns where too few rows are distinct to tell."""
+    columns = x.shape[1] + y.shape[1]
+    joined = torch.cat([_unit(x), _unit(y)], 1)
+    radii = knn(joined, 2, groups=groups, window=window, check_finite=False).distances
+    distinct = radii[(radii[:, 0] > 0) & radii[:, 1].isfinite()]
+    try:
+        return min(censored_twonn(distinct, 0.9)[0], columns)
+    except ValueError:
+        return float(columns)
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Centred float64 rows, divided by their root mean square distance from the mean."""
+    centred = x.to(torch.float64) - x.to(torch.float64).mean(0)
+    largest = centred.abs().amax()
+    if not largest > 0:
+        return centred
+    centred = centred / largest  # squares of huge values would overflow
+    return centred / centred.square().sum(1).mean().sqrt()
+
+
+def by_extrapolation(local: Tensor, wide: Tensor, ratio: float, dimension: float) -> Missing:
+    """Local terms (n,) at k neighbours and at ratio * k of them."""
+    slope = local - wide
+    factor = ratio ** (2 / dimension) - 1
+    return Missing(float(slope.mean()) / factor, float(slope.std()) / math.sqrt(slope.shape[0]) / factor)
+
+
+def normal_scores(x: Tensor) -> Tensor:
+    """(n, d) -> each column's ranks as quantiles of the normal density; equal values in the order of their rows."""
+    n = x.shape[0]
+    quantiles = torch.special.ndtri((torch.arange(n, dtype=torch.float64, device=x.device) + 0.5) / n)
+    order = x.T.contiguous().argsort(dim=1, stable=True)
+    scores = torch.empty(order.shape, dtype=torch.float64, device=x.device)
+    return scores.scatter_(1, order, quantiles.expand_as(order)).T.contiguous()
+
+
+def linear_information(x: Tensor, y: Tensor) -> tuple[float, float]:
+    """(nats, standard error) of linear dependence: the most that the normal scores or the sizes of x have with the normal
+    scores or the sizes of y. 0 where there are too few rows to tell."""
+    n = x.shape[0]
+    limit = n // ROWS_PER_COLUMN
+    if limit == 0:
+        return 0.0, 0.0
+    left, right = (_views(_leading(sample, limit)) for sample in (x, y))
+    return max(_canonical_information(u, v) for u in left for v in right)
+
+
+def _views(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Orthonormal bases of the normal scores, and of those of |scores| and of the rows' lengths (spread without sign)."""
+    scores = normal_scores(x)
+    sizes = torch.cat([scores.abs(), scores.square().sum(1, keepdim=True)], 1) if x.shape[1] > 1 else scores.abs()
+    return _orthonormal(scores), _orthonormal(normal_scores(sizes))
+
+
+def _canonical_information(u: Tensor, v: Tensor) -> tuple[float, float]:
+    """(nats, standard error) from orthonormal bases (n, p), (n, q)."""
+    n = u.shape[0]
+    p, q = sorted((u.shape[1], v.shape[1]))
+    squared = torch.linalg.svdvals(u.T @ v).square().clamp(max=1 - 1e-12).cpu()
+    # Independent samples of n rows: 1 - R^2 is a product of p beta((n - 1 - q - i)/2, q/2), i < p.
+    rest = (n - 1 - torch.arange(p, dtype=torch.float64)) / 2
+    chance = (torch.special.digamma(rest) - torch.special.digamma(rest - q / 2)).sum() / 2
+    information = float(-torch.log1p(-squared).sum() / 2 - chance)
+    return information, math.sqrt(float(squared.sum()) / n + p * q / 2 / n**2)
+
+
+def _leading(x: Tensor, limit: int) -> Tensor:
+    """At most `limit` columns: the leading principal components where there are more."""
+    if x.shape[1] <= limit:
+        return x
+    unit = _unit(x)
+    _, vectors = torch.linalg.eigh(unit.T @ unit)
+    return unit @ vectors[:, x.shape[1] - limit :]
+
+
+def _orthonormal(x: Tensor) -> Tensor:
+    """An orthonormal basis (n, r) of the centred columns, without directions of rounding error."""
+    left, values, _ = torch.linalg.svd(x - x.mean(0), full_matrices=False)
+    return left[:, values > 1e-10 * max(1.0, float(values.amax()) if values.numel() else 0.0)]
