@@ -53,13 +53,17 @@ def reasons_against(evidence: Evidence, thresholds: Thresholds = CALIBRATED) -> 
     mi, ceiling = evidence.mi, evidence.ceiling
     reasons = []
     if mi > thresholds.ceiling * ceiling:
-        reasons.append(f"saturated: {mi:.2f} nats of at most {ceiling:.2f} that k and n allow; read it as 'more than this'")
+        reasons.append(
+            f"saturated: {mi:.2f} nats of at most {ceiling:.2f} that k and n allow; read it as 'more than this'"
+        )
     if evidence.tie_fraction > TIE_SHARE:
-        reasons.append(f"ties: {evidence.tie_fraction:.1%} of rows have a tied k-th distance, so that samples are not continuous")
-    for account, missing in evidence.missing.items():
-        least = getattr(thresholds, account) * tolerance(mi) + ERRORS * missing.error
-        if missing.nats > least:
-            reasons.append("biased low: " + _ACCOUNTS[account].format(missing.nats))
+        reasons.append(
+            f"ties: {evidence.tie_fraction:.1%} of rows have a tied k-th distance, so that samples are not continuous"
+        )
+    for account, text in _ACCOUNTS.items():
+        missing: Missing | None = getattr(evidence, account)
+        if missing and missing.nats > getattr(thresholds, account) * tolerance(mi) + ERRORS * missing.error:
+            reasons.append("biased low: " + text.format(missing.nats))
     return tuple(reasons)
 
 
@@ -93,28 +97,33 @@ def diagnose(
     def evidence(t: int) -> Evidence:
         terms, ties = local[:, every.index(ks[t])], tied[:, every.index(ks[t])]
         mi, error = float(terms.mean()), float(terms.std()) / math.sqrt(n)
-        missing = {"linear": Missing(linear - mi, linear_error)}
+        extrapolation = None
         if wider[t] > ks[t]:
             ratio = wider[t] / ks[t]
-            missing["extrapolation"] = shortfall.by_extrapolation(
-                terms, local[:, every.index(wider[t])], ratio, dimension
-            )
+            extrapolation = shortfall.by_extrapolation(terms, local[:, every.index(wider[t])], ratio, dimension)
         ceiling = digamma_n - float(torch.special.digamma(torch.tensor(ks[t], dtype=torch.float64)))
-        return Evidence(mi, ceiling, error, float(ties.to(torch.float64).mean()), missing)
+        tie_fraction = float(ties.to(torch.float64).mean())
+        return Evidence(mi, ceiling, error, tie_fraction, extrapolation, Missing(linear - mi, linear_error))
 
     found = [evidence(t) for t in range(len(ks))]
     # An ordered set: several k often give the same reason.
     reasons = tuple(dict.fromkeys(reason for each in found for reason in reasons_against(each)))
     verdict = "unreliable" if reasons else "no warning"
     at = [every.index(k) for k in ks]
-    arrays = local[:, at], n_x[:, at], n_y[:, at]
-    if single:
-        only = found[0]
-        counts = (wrap(array[:, 0]) for array in arrays)
-        return MIResult(only.mi, *counts, only.ceiling, only.tie_fraction, verdict, reasons, (only,))
+    local, n_x, n_y = (array[:, at[0]] if single else array[:, at] for array in (local, n_x, n_y))
 
-    def column(name: str) -> Any:
-        return wrap(torch.tensor([getattr(each, name) for each in found], dtype=torch.float64, device=x.device))
+    def summary(name: str) -> Any:
+        values = [getattr(each, name) for each in found]
+        return values[0] if single else wrap(torch.tensor(values, dtype=torch.float64, device=x.device))
 
-    counts = (wrap(array) for array in arrays)
-    return MIResult(column("mi"), *counts, column("ceiling"), column("tie_fraction"), verdict, reasons, tuple(found))
+    return MIResult(
+        summary("mi"),
+        wrap(local),
+        wrap(n_x),
+        wrap(n_y),
+        summary("ceiling"),
+        summary("tie_fraction"),
+        verdict,
+        reasons,
+        tuple(found),
+    )

@@ -42,14 +42,14 @@ class Missing(NamedTuple):
 
 class Evidence(NamedTuple):
     """An estimate of information (nats) and what speaks against it: the ceiling psi(N) - psi(k), the standard error, the
-    share of rows with a tied k-th distance, and by account ("extrapolation", "linear": see docs/verdict.md) what it may
-    miss."""
+    share of rows with a tied k-th distance, and what it lacks by the accounts of docs/verdict.md (None: cannot tell)."""
 
     mi: float
     ceiling: float
     error: float = 0.0
     tie_fraction: float = 0.0
-    missing: dict[str, Missing] = {}
+    extrapolation: Missing | None = None
+    linear: Missing | None = None
 
 
 class MIResult(NamedTuple):

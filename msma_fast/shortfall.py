@@ -12,6 +12,7 @@ III; Anderson, An Introduction to Multivariate Statistical Analysis, chapters 9 
 from __future__ import annotations
 
 import math
+
 import torch
 from torch import Tensor
 
