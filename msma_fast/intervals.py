@@ -51,11 +51,10 @@ def mi_interval(
     check_finite: bool = True,
     backend: str | None = None,
 ) -> MIInterval:
-    """An interval around `ksg_mi(x, y, k)`, in nats: what other samples of this size would have given.
+    """A confidence interval around `ksg_mi(x, y, k)`, in nats: what other samples of this size would have given.
 
-    x (n,) or (n, dx), y alike. units (n,) integer labels: rows of one unit (a text) are kept or left out together, because
-    they depend on each other; None: `groups`, else every row is a unit. Rows kept are estimated by `ksg_mi` with their
-    own groups.
+    x (n,) or (n, dx), y alike. units (n,) integer labels: the rows of a unit (a text) depend on each other, and are kept
+    or left out together; None: `groups` where given, else every row is a unit. A resample is `ksg_mi` of the rows kept.
 
     resampling "jackknife": the units are dealt at random into n_resamples blocks (as many as units where these are
     fewer) and each block is left out once. "subsample": round(fraction units) of the units, drawn without
@@ -66,13 +65,14 @@ def mi_interval(
     interval is centred on the estimate from all rows, since those from fewer are biased differently, and as wide as
     Student's t at `level` says: blocks - 1 degrees of freedom, or 1 / (1 / (units - 1) + 1 / (n_resamples - 1)) rounded down.
 
-    When not to trust it: it is about the estimator's mean at this n, not about the true information: the bias (many
-    dimensions, the ceiling) is not in it. It errs on the wide side where neighbours interact, the more so the more rows a
-    resample keeps: for k = 3 the jackknife's is 1.3 to 1.7 times too wide, for fraction 0.5 1.1 to 1.2 times
-    (docs/information.md). With few units it is a guess. Units that depend on each other make it too narrow.
+    When not to trust it: it is about the estimator's mean at this n, not about the true information. The bias (many
+    dimensions, the ceiling) is not in it: such an interval can miss the truth every time. A row's term depends on its
+    neighbours, which both ways count more than once where a resample keeps most rows: of independent rows and k = 3 the
+    jackknife's interval is 1.2 to 1.5 times too wide, the subsample's with fraction 0.5 at most 1.2 times
+    (docs/information.md). Units that depend on each other make it too narrow, and few units make it a guess.
 
-    window: rows are counted among those kept, so rows at most w apart stay excluded, and where a unit is left out the w
-    rows on both sides of the gap lose a few neighbours more. Units must then be runs of consecutive rows.
+    window: rows at most w apart among those kept are not neighbours. What was excluded stays so; where a unit is left out,
+    the w rows on both sides of the gap lose a few neighbours more. Units must then be runs of consecutive rows.
 
     Cost: one `ksg_mi` for each resample and one for all rows. Raises ValueError / TypeError as `ksg_mi`, for fewer than two
     units, a fraction that draws none or all, level outside (0, 1), and where a resample leaves a row fewer than k neighbours.
