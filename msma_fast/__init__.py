@@ -3,6 +3,7 @@
 import msma_fast as mf
     mf.pairwise_distances, mf.knn, mf.radius_count, mf.knn_graph, mf.radius_graph      distances and neighbours
     mf.ksg_mi, mf.ksg_mi_matrix, mf.ross_mi, mf.mixed_mi, mf.mi_permutation_test       mutual information, in nats
+    mf.mi_interval, mf.mi_matrix_interval                                              confidence intervals
     mf.ksg_cmi, mf.knn_entropy, mf.knn_kl_divergence                                   conditional; entropy, divergence
     mf.intrinsic_dimension, mf.neighborhood_overlap, mf.distance_correlation, mf.cka   geometry of layers
     mf.distance_histogram, mf.correlation_integral, mf.stress                          distances summed up, never stored
@@ -26,11 +27,12 @@ from msma_fast.entropy import knn_entropy, knn_kl_divergence
 from msma_fast.explain import explain_backend
 from msma_fast.graph import NeighborGraph, knn_graph, radius_graph
 from msma_fast.information import ksg_mi, ksg_mi_matrix, ross_mi
+from msma_fast.intervals import mi_interval, mi_matrix_interval
 from msma_fast.kernel_sums import cauchy_schwarz_divergence, gaussian_kernel_sums, mmd
 from msma_fast.mixed_information import mixed_mi
 from msma_fast.neighbors import knn, radius_count
 from msma_fast.permutation import mi_permutation_test
-from msma_fast.results import DimensionResult, KnnStats, MIResult, Neighbors, PermutationResult
+from msma_fast.results import DimensionResult, KnnStats, MIInterval, MIResult, Neighbors, PermutationResult
 from msma_fast.similarity import cka, cka_matrix, distance_correlation, neighborhood_overlap
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ __all__ = [
     "BackendInfo",
     "DimensionResult",
     "KnnStats",
+    "MIInterval",
     "MIResult",
     "NeighborGraph",
     "Neighbors",
@@ -64,6 +67,8 @@ __all__ = [
     "ksg_cmi",
     "ksg_mi",
     "ksg_mi_matrix",
+    "mi_interval",
+    "mi_matrix_interval",
     "mi_permutation_test",
     "mixed_mi",
     "mmd",

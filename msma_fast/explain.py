@@ -21,6 +21,8 @@ _OPS = {
     "radius_graph": "radius_neighbors",
     "ksg_mi": "ksg",
     "ksg_mi_matrix": "ksg_matrix",
+    "mi_interval": "ksg",
+    "mi_matrix_interval": "ksg_matrix",
     "mi_permutation_test": "ksg_permutations",
     "ksg_cmi": "ksg_cmi",
     "mixed_mi": "mixed_mi",

@@ -115,7 +115,8 @@ def ksg_mi(
     an `MIResult` instead (not for a batch). Raises ValueError / TypeError for NaN or inf, empty or mismatched samples,
     integer or complex data, k out of range, and a row left with fewer than k neighbours.
     When not to trust it: near the ceiling psi(N) - psi(k), with many ties, or with strong dependence in many dimensions;
-    diagnostics says so. Cost: n log n where both samples have at most 3 dimensions on a CPU, else n^2 (dx + dy).
+    diagnostics says so. `mi_interval` puts a confidence interval around it.
+    Cost: n log n where both samples have at most 3 dimensions on a CPU, else n^2 (dx + dy).
     """
     check_name(backend)
     a, b = paired(x, y, check_finite)

@@ -83,6 +83,20 @@ class PermutationResult(NamedTuple):
     excess: float
 
 
+class MIInterval(NamedTuple):
+    """A KSG estimate and how far estimates from other samples of this size would lie (nats, float64).
+
+    mi: the estimate from all rows; low, high: the interval around it; standard_error; resamples (R, ...): the estimates
+    it was made of, each from fewer rows. Its bias is not covered: see `mi_interval`.
+    """
+
+    mi: Array
+    low: Array
+    high: Array
+    standard_error: Array
+    resamples: Array
+
+
 class DimensionResult(NamedTuple):
     """An intrinsic dimension. estimate and standard_error at the finest scale; scales: the sample sizes looked at
     (n, then n / decimation); estimates: the estimate at each scale."""

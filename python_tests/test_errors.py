@@ -61,6 +61,9 @@ DATA: list[tuple[str, str, Callable[[Any], Any]]] = [
     ("knn_kl_divergence", "y", lambda x: mf.knn_kl_divergence(GOOD, x, 1)),
     ("mi_permutation_test", "x", lambda x: mf.mi_permutation_test(x, OTHER, n_permutations=2)),
     ("mi_permutation_test", "y", lambda x: mf.mi_permutation_test(OTHER, x, n_permutations=2)),
+    ("mi_interval", "x", lambda x: mf.mi_interval(x, OTHER)),
+    ("mi_interval", "y", lambda x: mf.mi_interval(OTHER, x)),
+    ("mi_matrix_interval", "layers", lambda x: mf.mi_matrix_interval([GOOD, x])),
     ("intrinsic_dimension", "x", lambda x: mf.intrinsic_dimension(x)),
     ("neighborhood_overlap", "x", lambda x: mf.neighborhood_overlap(x, OTHER, 2)),
     ("neighborhood_overlap", "y", lambda x: mf.neighborhood_overlap(OTHER, x, 2)),
@@ -112,6 +115,8 @@ WITH_K: list[tuple[str, Callable[[Any], Any]]] = [
     ("knn_entropy", lambda k: mf.knn_entropy(GOOD, k)),
     ("knn_kl_divergence", lambda k: mf.knn_kl_divergence(GOOD, GOOD + 0.1, k)),
     ("mi_permutation_test", lambda k: mf.mi_permutation_test(GOOD, OTHER, k, 2)),
+    ("mi_interval", lambda k: mf.mi_interval(GOOD, OTHER, k)),
+    ("mi_matrix_interval", lambda k: mf.mi_matrix_interval([GOOD, OTHER], k)),
     ("neighborhood_overlap", lambda k: mf.neighborhood_overlap(GOOD, OTHER, k)),
     ("intrinsic_dimension", lambda k: mf.intrinsic_dimension(GOOD, "mle", k=k)),
 ]

@@ -48,6 +48,7 @@ LAYERS = {
             "similarity",
             "graph",
             "permutation",
+            "intervals",
             "explain",
             "diagnostics",
             "shortfall",
