@@ -74,6 +74,11 @@ def neighbor_counts(groups: Tensor | None, window: int, n: int) -> Tensor:
     return counts
 
 
+def means(local: Tensor) -> Tensor:
+    """Local terms (n, K) -> (K,), each column summed alone, so that its bits do not depend on the others."""
+    return torch.stack([column.contiguous().mean() for column in local.unbind(1)])
+
+
 def diagnose(
     x: Tensor,
     y: Tensor,
@@ -96,7 +101,7 @@ def diagnose(
 
     def evidence(t: int) -> Evidence:
         terms, ties = local[:, every.index(ks[t])], tied[:, every.index(ks[t])]
-        mi, error = float(terms.mean()), float(terms.std()) / math.sqrt(n)
+        mi, error = float(means(terms[:, None])), float(terms.std()) / math.sqrt(n)
         extrapolation = None
         if wider[t] > ks[t]:
             ratio = wider[t] / ks[t]

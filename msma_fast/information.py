@@ -22,7 +22,7 @@ from msma_fast import _checks
 from msma_fast._arrays import wrapper_like
 from msma_fast.backends import registry
 from msma_fast.backends.registry import check_name
-from msma_fast.diagnostics import diagnose, neighbor_counts
+from msma_fast.diagnostics import diagnose, means, neighbor_counts
 from msma_fast.results import Array
 
 _METHODS = ("ksg1", "ksg2")
@@ -142,11 +142,11 @@ def ksg_mi(
     if a.ndim == 3:
         if diagnostics:
             raise ValueError(f"diagnostics: expected one paired sample (n, d), got a batch of {a.shape[0]}")
-        batch = torch.stack([estimate(u, v, ks)[0].mean(0) for u, v in zip(a, b, strict=True)])
+        batch = torch.stack([means(estimate(u, v, ks)[0]) for u, v in zip(a, b, strict=True)])
         return wrap(batch[:, 0] if single else batch)
     if diagnostics:
         return diagnose(a, b, ks, single, labels, window, estimate, wrap)
-    mi = estimate(a, b, ks)[0].mean(0)
+    mi = means(estimate(a, b, ks)[0])
     return float(mi[0]) if single else wrap(mi)
 
 
