@@ -20,6 +20,7 @@ from msma_fast.dimension import censored_twonn
 from msma_fast.neighbors import knn
 from msma_fast.results import Missing
 
+Views = tuple[Tensor, ...]
 ROWS_PER_COLUMN = 20  # of each sample in the linear side: more columns would fit noise
 
 
@@ -64,18 +65,22 @@ def normal_scores(x: Tensor) -> Tensor:
 def linear_information(x: Tensor, y: Tensor) -> tuple[float, float]:
     """(nats, standard error) of linear dependence: the most that the normal scores or the sizes of x have with the normal
     scores or the sizes of y. 0 where there are too few rows to tell."""
-    n = x.shape[0]
-    limit = n // ROWS_PER_COLUMN
+    return linear_information_of(views(x), views(y))
+
+
+def linear_information_of(left: Views, right: Views) -> tuple[float, float]:
+    """The same of samples whose views are at hand."""
+    return max((_canonical_information(u, v) for u in left for v in right), default=(0.0, 0.0))
+
+
+def views(x: Tensor) -> Views:
+    """Orthonormal bases of the normal scores of x (n, d), and of those of its sizes: |scores| and the rows' lengths. None
+    where there are too few rows to tell."""
+    limit = x.shape[0] // ROWS_PER_COLUMN
     if limit == 0:
-        return 0.0, 0.0
-    left, right = (_views(_leading(sample, limit)) for sample in (x, y))
-    return max(_canonical_information(u, v) for u in left for v in right)
-
-
-def _views(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Orthonormal bases of the normal scores, and of those of |scores| and of the rows' lengths (spread without sign)."""
-    scores = normal_scores(x)
-    sizes = torch.cat([scores.abs(), scores.square().sum(1, keepdim=True)], 1) if x.shape[1] > 1 else scores.abs()
+        return ()
+    scores = normal_scores(_leading(x, limit))
+    sizes = torch.cat([scores.abs(), scores.square().sum(1, keepdim=True)], 1) if scores.shape[1] > 1 else scores.abs()
     return _orthonormal(scores), _orthonormal(normal_scores(sizes))
 
 

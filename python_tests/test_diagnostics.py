@@ -85,7 +85,7 @@ def test_every_threshold_decides() -> None:
         for account in ("extrapolation", "linear"):
             for value in (0.4, 2.0):  # the tolerance is 0.1 nats, then a tenth
                 least = getattr(CALIBRATED, account) * max(0.1, 0.1 * value) + 2 * 0.03
-                evidence = Evidence(value, 6.0)._replace(**{account: Missing(share * least, 0.03)})
+                evidence = Evidence(value, 6.0)._replace(**{account: Missing(share * least, 0.03)})  # type: ignore[arg-type]
                 assert len(reasons_against(evidence)) == wanted
         assert len(reasons_against(quiet._replace(tie_fraction=share * diagnostics.TIE_SHARE))) == wanted
     assert tolerance(-3.0) == pytest.approx(0.3)

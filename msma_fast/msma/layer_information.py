@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from msma_fast import shortfall
 from msma_fast.activations import Activations
 from msma_fast.diagnostics import reasons_against
 from msma_fast.information import ksg_mi_matrix, ross_mi
 from msma_fast.msma.spaces import information_space, rms_normalized
 from msma_fast.msma.stages import Stages
 from msma_fast.permutation import permute_within
-from msma_fast.results import Evidence
+from msma_fast.results import Evidence, Missing
 
 Step = Callable[[], None]
 
@@ -130,11 +131,16 @@ def layer_information(
     n = parts.rows.shape[0]
     # I(X; X) of a layer without ties is psi(<N_i>) - psi(k), the estimator's ceiling.
     ceiling = float(mi.diagonal().median())
+    views = [shortfall.views(space) for space in continuous]
     reasons: list[list[str | None]] = [[None] * len(acts) for _ in acts.names]
     for a, left in enumerate(blocks):
         for b, right in enumerate(blocks):
-            found = reasons_against(Evidence(float(mi[a, b]), ceiling)) if a != b else ()
-            reasons[left][right] = "; ".join(found) or None
+            if a != b:
+                nats, error = shortfall.linear_information_of(views[a], views[b])
+                missing = Missing(nats - float(mi[a, b]), error)
+                reasons[left][right] = (
+                    "; ".join(reasons_against(Evidence(float(mi[a, b]), ceiling, linear=missing))) or None
+                )
     return {
         "k": k,
         "dimensions": dimensions,
