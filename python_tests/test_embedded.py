@@ -164,3 +164,22 @@ def test_minilm_collected() -> None:
     assert acts.metadata["causal"] == {"layer": False}
     assert acts.metadata["quantisation"] is None
     assert all(layer["norm_applied"] for layer in acts.metadata["layers"])
+
+
+@pytest.mark.model
+@needs_minilm
+def test_neighbouring_layers_are_saturated() -> None:
+    """They carry each other almost whole: the estimate says how many rows there are, and the verdict says that."""
+    import msma_fast as mf
+    from msma_fast.activations.texts import commons_speeches
+    from msma_fast.msma.spaces import information_space, rms_normalized
+
+    acts = collect_activations("minilm", None, commons_speeches().texts[:300], tokens_per_text=6)
+    assert acts.text_ids is not None
+    fit = acts.text_ids < 100
+    for left, right in ((1, 2), (4, 5)):
+        rows = [rms_normalized(acts.layer(layer)) for layer in (left, right)]
+        x, y = (information_space(each[~fit], each[fit], 16) for each in rows)
+        found = mf.ksg_mi(x, y, k=3, metric="euclidean", groups=acts.text_ids[~fit], diagnostics=True)
+        assert found.verdict == "unreliable"
+        assert any(reason.startswith("saturated") for reason in found.reasons), found.reasons

@@ -49,7 +49,7 @@ def _information(results: dict[str, Any]) -> str:
         return "There are fewer than two layers whose information can be estimated."
     trusted = [(mi, null) for mi, null, unreliable in pairs if not unreliable]
     saturated = len(pairs) - len(trusted)
-    bound = f" ({saturated} of {len(pairs)} pairs are near the estimator's ceiling and left out)" if saturated else ""
+    bound = f" ({saturated} of {len(pairs)} pairs are saturated or biased low, and left out)" if saturated else ""
     if not trusted:
         return f"All {len(pairs)} pairs of layers share more information than {information['n']} tokens can measure."
     mi, null = (sum(pair[t] for pair in trusted) / len(trusted) for t in (0, 1))
@@ -138,9 +138,9 @@ def _about_information(results: dict[str, Any]) -> list[tuple[str, str, str]]:
             (
                 "warning",
                 "saturated information",
-                f"{sum(cells) // 2} of {measured // 2} layer pairs are near the ceiling of "
-                f"{information['ceiling']:.2f} nats that {information['n']} tokens can show; "
-                "their cells are hatched and mean 'more than this'.",
+                f"{sum(cells) // 2} of {measured // 2} layer pairs share more than {information['n']} tokens can show: "
+                f"saturated, near the ceiling of {information['ceiling']:.2f} nats, or biased low; their cells are hatched "
+                "and mean 'more than this'.",
             )
         )
     if information["moved"] < _MOVED:
