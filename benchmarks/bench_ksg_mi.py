@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import digamma
 
 import msma_fast as mf
 from benchmarks import data
 from benchmarks.case import OURS, Case, Contender, parameters
-from benchmarks.oracle import NumberJudge
+from benchmarks.oracle import NumberJudge, ksg_estimate_of_columns
 from benchmarks.peers import information as peers
 
 K, RHO = 3, 0.75
@@ -43,22 +44,49 @@ def definition(x: np.ndarray, y: np.ndarray) -> float:
     return float(digamma(K) + digamma(len(x)) - inside.mean())
 
 
-def case_of(n: int, d: int, **options: Any) -> Case:
+def on_one_thread(run: Callable[..., Any]) -> Callable[..., Any]:
+    def limited(*inputs: Any) -> Any:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return run(*inputs)
+        finally:
+            torch.set_num_threads(threads)
+
+    return limited
+
+
+def ours(x: np.ndarray, y: np.ndarray) -> Any:
+    return mf.ksg_mi(x, y, K)
+
+
+def case_of(n: int, d: int, *contenders: Contender, note: str = "", **options: Any) -> Case:
     n = data.rows(n)
-    contenders = [Contender(OURS, lambda x, y: mf.ksg_mi(x, y, K)), peers.npeet(K)]
-    if d == 1:
-        contenders += [peers.ennemi(K), peers.sklearn_information(K)]
+
+    def truth(x: np.ndarray, y: np.ndarray) -> float:
+        return ksg_estimate_of_columns(x, y, K) if d == 1 else definition(x, y)
+
     return Case(
         "ksg_mi",
-        f"{n:,} pairs, {d}-dimensional, k = {K}",
+        f"{n:,} pairs, {d}-dimensional, k = {K}{note}",
         lambda: pair(n, d),
-        tuple(contenders),
-        lambda x, y: NumberJudge(definition(x, y), 1e-9),
+        contenders,
+        lambda x, y: NumberJudge(truth(x, y), 1e-9),
         **options,
     )
 
 
-CASES = (case_of(2000, 1, memory=True), case_of(10_000, 1), case_of(2000, 16), case_of(5000, 10))
+US, ALONE = Contender(OURS, ours), Contender(OURS, on_one_thread(ours))
+# ennemi, NPEET+ and scikit-learn estimate one pair on one thread.
+ALL = (peers.npeet(K), peers.ennemi(K), peers.sklearn_information(K))
+CASES = (
+    case_of(2000, 1, US, *ALL, memory=True),
+    case_of(10_000, 1, US, *ALL),
+    case_of(10_000, 1, ALONE, *ALL, note=", everybody on one thread"),
+    case_of(1_000_000, 1, US, peers.ennemi(K), slow=True),
+    case_of(2000, 16, US, peers.npeet(K)),
+    case_of(5000, 10, US, peers.npeet(K)),
+)
 
 
 @pytest.mark.parametrize("case", parameters(CASES))

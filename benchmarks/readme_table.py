@@ -1,4 +1,5 @@
-"""python -m benchmarks.readme_table [RESULTS]: the README's table of knn in Markdown, "time | wrong neighbours" for each."""
+"""python -m benchmarks.readme_table [RESULTS]: the README's tables in Markdown. Of knn "time | wrong neighbours" for each; of
+information our time (and peak memory, where it was measured) and each peer's time and how many times ours it is."""
 
 from __future__ import annotations
 
@@ -8,9 +9,11 @@ from typing import Any
 
 from benchmarks.case import OURS
 from benchmarks.compare import RESULTS
-from benchmarks.results import fault_text, read, seconds_text, title
+from benchmarks.results import fault_text, memory_text, read, seconds_text, title
 
 WHO = ("faiss", "torch", "scikit-learn", OURS)
+INFORMATION = ("ksg_mi", "ksg_mi_matrix", "mi_permutation_test")
+ESTIMATORS = ("npeet-plus", "ennemi", "scikit-learn", "plain torch")
 
 
 def table(results: dict[str, Any], op: str = "knn") -> str:
@@ -37,5 +40,29 @@ def _cells(entry: dict[str, Any] | None) -> tuple[str, str]:
     return seconds_text(entry["median"]), fault_text(entry.get("fault"))
 
 
+def information_table(results: dict[str, Any]) -> str:
+    """A row for each case of INFORMATION. A name that goes on behind a comma is the peer's, and says what was scaled."""
+    head = ["case", OURS, *ESTIMATORS]
+    rows = [head, ["---"] + ["---:"] * (len(head) - 1)]
+    for case in (case for op in INFORMATION for case in results["cases"] if case["op"] == op):
+        ours, *peers = case["contenders"]
+        peak = memory_text(ours)
+        mine = seconds_text(ours["median"]) + (f", {peak} MiB" if peak else "")
+        cells = ("; ".join(_times(peer) for peer in peers if peer["name"].split(",")[0] == who) for who in ESTIMATORS)
+        rows.append([f"`{case['op']}`, {title(case)}", mine, *cells])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+
+
+def _times(entry: dict[str, Any]) -> str:
+    """ "66.4 ms (7.61x)", with what the time stands for."""
+    if entry["status"] != "ok":
+        return str(entry["status"])
+    scaled = entry["name"].partition(", ")[2]
+    ratio = entry["ratio"]["median"]
+    times = f"{ratio:,.0f}x" if ratio >= 100 else f"{ratio:.3g}x"
+    return f"{seconds_text(entry['median'])} ({times}{'; ' if scaled else ''}{scaled})"
+
+
 if __name__ == "__main__":
-    print(table(read(Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS)), end="")
+    found = read(Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS)
+    print(information_table(found), table(found), sep="\n", end="")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import io
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,31 @@ def test_the_table_and_the_readme_table(small: dict[str, Any]) -> None:
     lines = readme_table.table(small).splitlines()
     assert lines[2] == "| 8 x 2, planted | 2 s | 3 of 600 | missing |  |  |  | 1 s | 0 of 600 |"
     assert lines[-1].endswith("commit 0123456789ab with changes, 2030-01-01")
+
+
+def test_the_readme_table_of_information(small: dict[str, Any]) -> None:
+    ours, faiss, _ = small["cases"][0]["contenders"]
+    peers = [
+        {**faiss, "name": "scikit-learn, 3 columns scaled", "median": 20.0},
+        {**faiss, "name": "scikit-learn, each pair once", "ratio": {"median": 1234.4}},
+        {"name": "ennemi", "status": "failed", "reason": "too large"},
+    ]
+    for op in ("mi_permutation_test", "ksg_mi_matrix", "ross_mi"):
+        contenders = [ours | {"peak_mib": 34.4} if op == "mi_permutation_test" else ours, *peers]
+        small["cases"].append({**small["cases"][0], "op": op, "case": "planted", "contenders": contenders})
+    rows = readme_table.information_table(small).splitlines()[2:]
+    scaled = "20 s (2x; 3 columns scaled); 2 s (1,234x; each pair once)"
+    assert rows == [
+        f"| `ksg_mi_matrix`, planted | 1 s |  | failed | {scaled} |  |",
+        f"| `mi_permutation_test`, planted | 1 s, 34 MiB |  | failed | {scaled} |  |",
+    ]
+
+
+def test_every_peer_of_information_has_a_column() -> None:
+    known = {OURS, *readme_table.ESTIMATORS}
+    for op in readme_table.INFORMATION:
+        for case in importlib.import_module(f"benchmarks.bench_{op}").CASES:
+            assert {one.name.split(",")[0] for one in case.contenders} <= known
 
 
 def test_other_files_are_not_results(tmp_path: Path) -> None:

@@ -204,6 +204,19 @@ def test_the_definition_of_mutual_information_is_that_of_the_oracles() -> None:
     )
 
 
+@pytest.mark.parametrize("shape", ["normal", "lattice", "equal", "shifted"])
+def test_the_estimate_of_columns_is_that_of_the_oracles(shape: str) -> None:
+    x, y = bench_ksg_mi.pair(150, 1)
+    if shape == "lattice":
+        x, y = np.round(3 * x), np.round(3 * y) / 3  # ties, and differences that are rounded
+    elif shape == "equal":
+        x = np.zeros_like(x)
+    elif shape == "shifted":
+        x, y = x + 1e6, (y - 1e6).astype(np.float32)
+    truth = information_oracles.ksg_mi(x, y, K).mi
+    assert oracle.ksg_estimate_of_columns(x, y, K) == pytest.approx(truth, abs=1e-12)
+
+
 PEERS = [
     peers.faiss_knn(K), peers.torch_knn(K), peers.sklearn_knn(K), peers.sklearn_knn(K, "kd_tree"),
     peers.scipy_tree_knn(K), peers.scipy_cdist_knn(K, "euclidean"),

@@ -36,6 +36,32 @@ def sklearn_information(k: int) -> Contender:
     return Contender("scikit-learn", run, needs="sklearn")
 
 
+def sklearn_columns(k: int, columns: int, timed: int = 3) -> Contender:
+    """Every column of a table against each of a few; their time stands for `columns` of them. Each pair is met twice."""
+
+    def run(table: np.ndarray) -> list[np.ndarray]:
+        return [_sklearn_column(table, columns, t * columns // timed, k) for t in range(timed)]
+
+    return Contender(f"scikit-learn, {timed} columns scaled", run, needs="sklearn", repeat=columns / timed)
+
+
+def sklearn_columns_once(k: int, columns: int, timed: int = 3) -> Contender:
+    """As `sklearn_columns`, but each pair once: half of the columns stand for those that come before a column."""
+
+    def run(table: np.ndarray) -> list[np.ndarray]:
+        return [_sklearn_column(table, columns // 2, t * columns // timed, k) for t in range(timed)]
+
+    return Contender(f"scikit-learn, each pair once, {timed} scaled", run, needs="sklearn", repeat=columns / timed)
+
+
+def _sklearn_column(table: np.ndarray, count: int, column: int, k: int) -> np.ndarray:
+    """The first `count` of (columns, n, 1) against one."""
+    from sklearn.feature_selection import mutual_info_regression
+
+    x, y = table[:count, :, 0].T, table[column, :, 0]
+    return np.asarray(mutual_info_regression(x, y, n_neighbors=k, n_jobs=torch.get_num_threads()))
+
+
 def ennemi_conditional(k: int) -> Contender:
     def run(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> float:
         from ennemi import estimate_mi
