@@ -26,7 +26,7 @@ from msma_fast.report.chart import Panel, Series, draw_chart
 from msma_fast.report.heatmap import HEIGHT, WIDTH, draw_heatmap
 
 K, DIMENSIONS, DRAWS = 5, 8, 19
-TOKENS, R, COUNT = 12, 0.9, 6  # of the planted layers
+TOKENS, R, COUNT = 5, 0.9, 6  # of the planted layers
 
 
 class Layers(NamedTuple):

@@ -21,6 +21,7 @@ from msma_fast.neighbors import knn
 from msma_fast.results import Missing
 
 Views = tuple[Tensor, ...]
+SHARED = 0.05  # of the rows may have the same value in a column that counts as continuous
 ROWS_PER_COLUMN = 20  # of each sample in the linear side: more columns would fit noise
 
 
@@ -54,12 +55,12 @@ def by_extrapolation(local: Tensor, wide: Tensor, ratio: float, dimension: float
 
 
 def normal_scores(x: Tensor) -> Tensor:
-    """(n, d) -> each column's ranks as quantiles of the normal density; equal values in the order of their rows."""
-    n = x.shape[0]
-    quantiles = torch.special.ndtri((torch.arange(n, dtype=torch.float64, device=x.device) + 0.5) / n)
-    order = x.T.contiguous().argsort(dim=1, stable=True)
-    scores = torch.empty(order.shape, dtype=torch.float64, device=x.device)
-    return scores.scatter_(1, order, quantiles.expand_as(order)).T.contiguous()
+    """(n, d) -> each column's ranks as quantiles of the normal density; equal values share their middle rank, since an order
+    of the rows would be the same order in both samples."""
+    columns = x.T.contiguous()
+    ordered = columns.sort(dim=1).values
+    below, up_to = (torch.searchsorted(ordered, columns, right=right) for right in (False, True))
+    return torch.special.ndtri((below + up_to).to(torch.float64) / (2 * x.shape[0])).T.contiguous()
 
 
 def linear_information(x: Tensor, y: Tensor) -> tuple[float, float]:
@@ -75,13 +76,21 @@ def linear_information_of(left: Views, right: Views) -> tuple[float, float]:
 
 def views(x: Tensor) -> Views:
     """Orthonormal bases of the normal scores of x (n, d), and of those of its sizes: |scores| and the rows' lengths. None
-    where there are too few rows to tell."""
-    limit = x.shape[0] // ROWS_PER_COLUMN
-    if limit == 0:
+    where there are too few rows to tell, or no column is continuous."""
+    columns = _continuous(_leading(x, x.shape[0] // ROWS_PER_COLUMN))
+    if columns.shape[1] == 0:
         return ()
-    scores = normal_scores(_leading(x, limit))
+    scores = normal_scores(columns)
     sizes = torch.cat([scores.abs(), scores.square().sum(1, keepdim=True)], 1) if scores.shape[1] > 1 else scores.abs()
     return _orthonormal(scores), _orthonormal(normal_scores(sizes))
+
+
+def _continuous(x: Tensor) -> Tensor:
+    """The columns without a value that more than SHARED of the rows have: a few levels can correlate perfectly, and tell
+    no more than their number."""
+    ordered = x.sort(dim=0).values
+    shared = math.ceil(SHARED * x.shape[0])
+    return x[:, (ordered[shared:] != ordered[:-shared]).all(0)]
 
 
 def _canonical_information(u: Tensor, v: Tensor) -> tuple[float, float]:

@@ -215,6 +215,22 @@ def test_no_linear_information_in_independent_samples() -> None:
         assert np.mean([value for value, _ in values]) < 0.06
 
 
+def test_repeated_values_have_no_order() -> None:
+    """Ranks that break ties by the rows would rise with the rows in both samples."""
+    rng = np.random.default_rng(0)
+    for levels in (1, 2, 5, 50):
+        x, y = (rng.integers(0, levels, (600, 2)).astype(float) for _ in range(2))
+        found, error = shortfall.linear_information(tensor(x), tensor(y))
+        assert abs(found) < 4 * error + 0.01
+    level = rng.integers(0, 3, (600, 1)).astype(float)  # known to both samples: log 3, at a correlation of one
+    common = rng.standard_normal((600, 1))
+    x, y = (np.hstack([level, common + rng.standard_normal((600, 1))]) for _ in range(2))
+    found, error = shortfall.linear_information(tensor(x), tensor(y))
+    assert found == pytest.approx(0.14384, abs=3 * error)
+    repeated = shortfall.normal_scores(torch.tensor([[2.0], [1.0], [2.0], [7.0]]))
+    np.testing.assert_allclose(repeated[:, 0], norm.ppf([0.5, 0.125, 0.5, 0.875]), atol=1e-15)
+
+
 def test_sizes_are_seen_where_signs_are_not() -> None:
     rng = np.random.default_rng(0)
     common = rng.chisquare(1, (2000, 1)) ** -0.5
