@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from msma_fast._arrays import Parted
 from msma_fast.backends.native import compiled
 from msma_fast.backends.torch.prepare import kernel_of
 
@@ -27,7 +28,7 @@ _psi = torch.special.digamma(torch.zeros(1, dtype=torch.float64))
 _psi_lock = threading.Lock()
 
 
-def serves(*samples: Tensor) -> bool:
+def serves(*samples: Tensor | Parted) -> bool:
     """Whether every sample (n, d) has so few coordinates."""
     return samples[0].shape[0] > 1 and all(1 <= sample.shape[1] <= LARGEST_DIMENSION for sample in samples)
 
@@ -53,7 +54,7 @@ def ksg(
 
 def ksg_matrix(
     otherwise: Callable[..., Tensor],
-    layers: Sequence[Tensor],
+    layers: Sequence[Parted],
     ks: list[int],
     method: str,
     metric: str,
@@ -64,8 +65,8 @@ def ksg_matrix(
     """(L, L, K) float64. Permuted labels, which exclude pairs on either side, are not served."""
     found = None
     if serves(*layers) and (permutation is None or groups is None):
-        left = list(map(_wide, layers))
-        right = None if permutation is None else [_wide(layer[permutation]) for layer in layers]
+        left = [_wide(layer.whole()) for layer in layers]
+        right = None if permutation is None else [_wide(layer.whole()[permutation]) for layer in layers]
         rule = _rule(layers[0].shape[0], ks, method, groups, window)
         found = compiled().ksg_low_matrix(_kind(metric), left, right, *rule)
     if found is None:
