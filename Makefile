@@ -71,7 +71,9 @@ sanitize: setup
 	build/sanitize/pairwise_distances_driver
 	build/sanitize/tree_driver
 	build/sanitize/direct_driver
-	for set in scalar avx2 avx512; do MSMA_FAST_CPU=$$set build/sanitize/ksg_driver || exit 1; done
+	for set in scalar avx2 avx512; do \
+	  MSMA_FAST_CPU=$$set build/sanitize/ksg_driver && MSMA_FAST_CPU=$$set build/sanitize/ksg_axes_driver || exit 1; \
+	done
 	$(BIN)/cmake -S . -B build/sanitize-tiles -DMSMA_SANITIZE=address,undefined -DMSMA_EMULATED_TILES=ON
 	$(BIN)/cmake --build build/sanitize-tiles
 	for set in scalar avx2 avx512 amx; do MSMA_FAST_CPU=$$set build/sanitize-tiles/screen_driver || exit 1; done

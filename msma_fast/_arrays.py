@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,46 @@ from torch import Tensor
 Wrap = Callable[[Tensor], Any]
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+class Parted(NamedTuple):
+    """Rows (n, d): those of the parts (m_j, d) in order, or the numbered `rows` (n,) int64 of these.
+
+    A part may be mapped from a file: its pages are read when they are touched, and nothing is copied before `whole`."""
+
+    parts: tuple[Tensor, ...]
+    rows: Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        n = sum(part.shape[0] for part in self.parts) if self.rows is None else self.rows.shape[0]
+        return n, self.parts[0].shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.parts[0].dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.parts[0].device
+
+    def take(self, rows: Tensor) -> Parted:
+        """The chosen rows of these, uncopied."""
+        return Parted(self.parts, rows if self.rows is None else self.rows[rows])
+
+    def whole(self) -> Tensor:
+        """One tensor; a copy unless it is one part with all its rows."""
+        if self.rows is None:
+            return self.parts[0] if len(self.parts) == 1 else torch.cat(self.parts)
+        if len(self.parts) == 1:
+            return self.parts[0][self.rows]
+        out = torch.empty(self.shape, dtype=self.dtype, device=self.device)
+        start = 0
+        for part in self.parts:
+            here = (self.rows >= start) & (self.rows < start + part.shape[0])
+            out[here] = part[self.rows[here] - start]
+            start += part.shape[0]
+        return out
 
 
 def from_array(name: str, value: Any) -> Tensor:

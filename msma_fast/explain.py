@@ -57,7 +57,7 @@ def explain_backend(
         raise ValueError(f"function: expected one of {', '.join(_OPS)}, got {function!r}")
     if metric is not None and metric not in METRICS:
         raise ValueError(f"metric: expected one of {', '.join(METRICS)}, got {metric!r}")
-    device = from_array("arrays", arrays[0]).device if arrays else torch.device("cpu")
+    device = _device(arrays[0]) if arrays else torch.device("cpu")
     op = _OPS[function]
     chosen = registry.choose(op, device, backend)
     lines = [f"{function} on {device}: {chosen}"]
@@ -73,6 +73,11 @@ def explain_backend(
         }[promise(metric, p)]
         lines.append(f"  answers under {metric}: {meaning}")
     return "\n".join(lines)
+
+
+def _device(value: Any) -> torch.device:
+    found: torch.device = (value.parted(0) if hasattr(value, "parted") else from_array("arrays", value)).device
+    return found
 
 
 def native_status() -> dict[str, str]:

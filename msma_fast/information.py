@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from msma_fast import _checks
-from msma_fast._arrays import wrapper_like
+from msma_fast._arrays import Parted, wrapper_like
 from msma_fast.backends import registry
 from msma_fast.backends.registry import check_name
 from msma_fast.diagnostics import diagnose, means, neighbor_counts
@@ -150,22 +150,29 @@ def ksg_mi(
     return float(mi[0]) if single else wrap(mi)
 
 
-def check_layers(layers: Any, check_finite: bool = True) -> tuple[list[Tensor], Any]:
-    """(L, n, d) or a list of (n, d_l) -> the layers, and one of the caller's arrays to wrap results like."""
+def check_layers(layers: Any, check_finite: bool = True) -> tuple[list[Parted], Any]:
+    """(L, n, d), a list of (n, d_l), or what keeps layers where they lie, as `mf.Activations` does -> the layers, and one
+    array to wrap results like. Nothing is copied."""
+    if hasattr(layers, "parted"):
+        parted = [layers.parted(i) for i in range(len(layers))]
+        for i, layer in enumerate(parted):
+            for part in layer.parts:
+                _checks.points(f"layers[{i}]", part, ndims=(2,), check_finite=check_finite)
+        return parted, parted[0].parts[0]
     if isinstance(layers, (list, tuple)):
         if not layers:
             raise ValueError("layers: expected (L, n, d) or a list of (n, d) arrays, got an empty list")
-        parts = [sample(f"layers[{i}]", layer, check_finite) for i, layer in enumerate(layers)]
+        tensors = [sample(f"layers[{i}]", layer, check_finite) for i, layer in enumerate(layers)]
         like = layers[0]
     else:
         stacked = _checks.points("layers", layers, ndims=(3,), check_finite=check_finite)
-        parts, like = list(stacked), layers
-    for i, layer in enumerate(parts):
-        if layer.ndim != 2 or layer.shape[0] != parts[0].shape[0]:
+        tensors, like = list(stacked), layers
+    for i, layer in enumerate(tensors):
+        if layer.ndim != 2 or layer.shape[0] != tensors[0].shape[0]:
             raise ValueError(
-                f"layers[{i}]: expected {parts[0].shape[0]} rows as in layers[0], got shape {tuple(layer.shape)}"
+                f"layers[{i}]: expected {tensors[0].shape[0]} rows as in layers[0], got shape {tuple(layer.shape)}"
             )
-    return parts, like
+    return [Parted((tensor,)) for tensor in tensors], like
 
 
 def check_permutation(name: str, value: Any, n: int, device: torch.device) -> Tensor:
@@ -190,8 +197,10 @@ def ksg_mi_matrix(
 ) -> Any:
     """KSG mutual information of all pairs of layers, in nats: (L, L) float64 symmetric, or (L, L, K) for K values of k.
 
-    layers (L, n, d) or a list of (n, d_l). Each layer's distances are computed once per block of rows and shared by all
-    its pairs; memory O(L block n). The diagonal is the estimator's own I(X; X) (psi(N) - psi(k) without ties).
+    layers (L, n, d), a list of (n, d_l), or an `mf.Activations`, whose layers may stay on disk. Each layer's distances are
+    computed once per block of rows and shared by all its pairs. Memory: O(L block n), with one layer at a time beside it
+    where all are more than 256 MiB in float32; layers that are mapped from files are read where they are, again for every
+    block, and not copied. The diagonal is the estimator's own I(X; X) (psi(N) - psi(k) without ties).
     permutation (n,): a null; entry (l, m) with l <= m pairs row i of layer l with row permutation[i] of layer m, and is
     mirrored. Other arguments, the estimator and the errors are those of `ksg_mi`.
     """

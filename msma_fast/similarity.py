@@ -75,12 +75,13 @@ def cka(x: Array, y: Array, kernel: str = "linear", *, check_finite: bool = True
 
 
 def cka_matrix(layers: Array, *, check_finite: bool = True, backend: str | None = None) -> Array:
-    """Linear CKA of all pairs of layers, (L, L) float64; layers (L, n, d) or a list of (n, d_l).
+    """Linear CKA of all pairs of layers, (L, L) float64; layers (L, n, d), a list of (n, d_l), or an
+    `mf.Activations`.
 
     Each layer is centred once and products are taken in the layers' own precision (float32: about 1e-6 relative), at
     2 n d^2 operations a pair; `cka` works in float64. Raises ValueError / TypeError as `cka` does.
     """
     check_name(backend)
     parts, like = check_layers(layers, check_finite)
-    wide = [part.to(torch.promote_types(part.dtype, torch.float32)) for part in parts]
+    wide = [part.whole().to(torch.promote_types(part.dtype, torch.float32)) for part in parts]
     return wrapper_like(like)(registry.run("cka_matrix", parts[0].device, backend or "", wide))

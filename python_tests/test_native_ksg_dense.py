@@ -217,13 +217,21 @@ def test_nan_and_inf_end() -> None:
             mf.mi_permutation_test(x, y, 3, 3, **given)
 
 
+ROWS = [np.ones((4, 2))], None
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"kind": "manhattan"}, "kind: expected sqeuclidean or chebyshev, got 'manhattan'"),
-        ({"samples": [np.ones((4, 2))]}, "samples: expected 2, got 1"),
-        ({"samples": [np.ones((4, 2)), np.ones((5, 2))]}, r"samples\[1\]: expected 4 rows as in samples\[0\]"),
-        ({"samples": [np.ones((4, 2)), np.ones((4, 2), np.float32)]}, r"samples\[1\]: expected a contiguous float64"),
+        ({"samples": [ROWS]}, "samples: expected 2, got 1"),
+        ({"samples": [ROWS, ([np.ones((5, 2))], None)]}, r"samples\[1\]: expected 4 rows as in samples\[0\], got 5"),
+        ({"samples": [ROWS, ([np.ones((4, 2), np.int32)], None)]}, r"samples\[1\]: expected a contiguous float16"),
+        ({"samples": [ROWS, ([np.ones((2, 4), np.float16).T], None)]}, r"samples\[1\]: .* not contiguous"),
+        ({"samples": [([], None), ROWS]}, r"samples\[0\]: expected at least one part, got none"),
+        ({"samples": [ROWS, ([np.ones((2, 2)), np.ones((2, 3))], None)]}, r"samples\[1\]: expected parts of one type"),
+        ({"samples": [ROWS, (ROWS[0], np.array([0, 1, 2, 4]))]}, r"samples\[1\]: expected row numbers in \[0, 4\)"),
+        ({"samples": [ROWS, (ROWS[0], np.array([0, -1, 2, 3]))]}, r"samples\[1\]: expected row numbers in \[0, 4\)"),
         ({"ks": []}, "ks: expected at least one k, got none"),
         ({"ks": [0]}, "ks: expected k >= 1, got 0"),
         ({"window": -1}, "window: expected at least 0, got -1"),
@@ -232,7 +240,7 @@ def test_nan_and_inf_end() -> None:
     ],
 )
 def test_bad_arguments_are_refused(changes: dict[str, Any], message: str) -> None:
-    given: dict[str, Any] = {"kind": "chebyshev", "samples": [np.ones((4, 2)), np.ones((4, 3))], "ks": [1]}
+    given: dict[str, Any] = {"kind": "chebyshev", "samples": [ROWS, ([np.ones((4, 3))], None)], "ks": [1]}
     given |= {"second": False, "groups": None, "window": 0, "threads": 1}
     from msma_fast import _native
 

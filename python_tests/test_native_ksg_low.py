@@ -11,6 +11,7 @@ import pytest
 import torch
 from subprocesses import printed
 
+from msma_fast._arrays import Parted
 from msma_fast.backends import native, native_ksg_low, registry
 
 pytestmark = pytest.mark.skipif(not native.available()[0], reason=native.available()[1])
@@ -95,7 +96,8 @@ def test_oracle(method: str, metric: str) -> None:
 @pytest.mark.parametrize("rules", RULES)
 @pytest.mark.parametrize("permuted", [False, True])
 def test_matrix(permuted: bool, rules: str) -> None:
-    layers = [torch.from_numpy(sample(name, 200, d, d)) for name, d in (("normal", 1), ("lattice", 1), ("normal", 2))]
+    shapes = (("normal", 1), ("lattice", 1), ("normal", 2), ("lattice", 3))
+    layers = [Parted((torch.from_numpy(sample(name, 200, d, d)),)) for name, d in shapes]
     order = torch.from_numpy(np.random.default_rng(0).permutation(200)) if permuted else None
     given = (layers, [3, 2], "ksg1", "chebyshev", *rule(rules, 200), order)
     found = registry.run("ksg_matrix", CPU, "native", *given)

@@ -15,35 +15,65 @@
 namespace msma {
 namespace {
 
-template <typename T>
-std::vector<Rows<T>> samples_of(const std::vector<py::array>& samples) {
-    std::vector<Rows<T>> rows;
-    for (size_t s = 0; s < samples.size(); ++s) {
-        const py::array& a = samples[s];
-        const std::string name = "samples[" + std::to_string(s) + "]";
-        if (!is_plain<T>(a, 2) || a.shape(1) < 1 || a.shape(0) < 1 || a.shape(0) > INT32_MAX) {
-            refuse(name,
-                   std::string("a contiguous ") + (sizeof(T) == 4 ? "float32" : "float64") +
-                       " array of shape (n, d) with n, d >= 1",
-                   a);
-        }
-        if (a.shape(0) != samples[0].shape(0)) {
-            refuse(name, std::to_string(samples[0].shape(0)) + " rows as in samples[0]", a);
-        }
-        rows.push_back({static_cast<const T*>(a.data()), nullptr, a.shape(0), a.shape(1)});
+// A sample as Python gives it: the parts (rows, d), and the numbers (n,) of the rows that are meant, or None for all.
+using Given = std::pair<std::vector<py::array>, OptionalArray>;
+
+Stored stored_of(const std::string& name, const py::array& a) {
+    if (is_plain<float>(a, 2)) return Stored::float32;
+    if (is_plain<double>(a, 2)) return Stored::float64;
+    if (is_plain<uint16_t>(a, 2)) return Stored::bfloat16;
+    constexpr int wanted = py::array::c_style | kAligned;
+    if (a.dtype().equal(py::dtype("float16")) && a.ndim() == 2 && (a.flags() & wanted) == wanted) {
+        return Stored::float16;
     }
-    return rows;
+    refuse(name, "a contiguous float16, float32 or float64 array, or bits of bfloat16 as uint16, of shape (n, d)", a);
 }
 
-// Calls run(samples) with the type of the first.
-template <typename Run>
-auto with_samples(const std::vector<py::array>& samples, size_t wanted, const Run& run) {
-    if (samples.empty() || (wanted && samples.size() != wanted)) {
-        const std::string expected = wanted ? std::to_string(wanted) : "at least one";
-        throw py::value_error("samples: expected " + expected + ", got " + std::to_string(samples.size()));
+KsgSample sample_of(const std::string& name, const Given& given) {
+    const auto& [parts, index] = given;
+    if (parts.empty()) throw py::value_error(name + ": expected at least one part, got none");
+    KsgSample sample{{}, stored_of(name, parts[0]), nullptr, 0, parts[0].shape(1)};
+    for (const py::array& part : parts) {
+        if (stored_of(name, part) != sample.stored || part.shape(0) < 1 || part.shape(1) < 1 ||
+            part.shape(1) != sample.dimension) {
+            refuse(name, "parts of one type and shape (n, d) with n, d >= 1", part);
+        }
+        sample.parts.push_back({part.data(), part.shape(0)});
+        sample.count += part.shape(0);
     }
-    if (py::isinstance<py::array_t<double>>(samples[0])) return run(samples_of<double>(samples));
-    return run(samples_of<float>(samples));
+    if (index) {
+        const int64_t all = sample.count, n = index->ndim() == 1 ? index->shape(0) : -1;
+        sample.index = vector_of<int64_t>(name, *index, n, "int64");
+        if (std::any_of(sample.index, sample.index + n, [all](int64_t i) { return i < 0 || i >= all; })) {
+            refuse(name, "row numbers in [0, " + std::to_string(all) + ")", *index);
+        }
+        sample.count = n;
+    }
+    if (sample.count < 1 || sample.count > INT32_MAX) {
+        throw py::value_error(name + ": expected 1 to 2^31 - 1 rows, got " + std::to_string(sample.count));
+    }
+    return sample;
+}
+
+// Calls run(samples, zero) with a zero of the type that holds all their values.
+template <typename Run>
+auto with_samples(const std::vector<Given>& given, size_t wanted, const Run& run) {
+    if (given.empty() || (wanted && given.size() != wanted)) {
+        const std::string expected = wanted ? std::to_string(wanted) : "at least one";
+        throw py::value_error("samples: expected " + expected + ", got " + std::to_string(given.size()));
+    }
+    std::vector<KsgSample> samples;
+    bool wide = false;
+    for (size_t s = 0; s < given.size(); ++s) {
+        const std::string name = "samples[" + std::to_string(s) + "]";
+        samples.push_back(sample_of(name, given[s]));
+        wide = wide || samples[s].stored == Stored::float64;
+        if (samples[s].count != samples[0].count) {
+            throw py::value_error(name + ": expected " + std::to_string(samples[0].count) +
+                                  " rows as in samples[0], got " + std::to_string(samples[s].count));
+        }
+    }
+    return wide ? run(samples, 0.0) : run(samples, 0.0f);
 }
 
 KsgOptions options_of(const std::vector<int>& ks, bool second, int threads) {
@@ -66,10 +96,10 @@ KsgTerms terms_of(const py::array& offsets, const py::array& digamma, int64_t ks
             vector_of<double>("digamma", digamma, n + 2, "float64")};
 }
 
-py::tuple counts(const std::string& kind, const std::vector<py::array>& samples, const std::vector<int>& ks,
-                 bool second, const OptionalArray& groups, int64_t window, int threads) {
+py::tuple counts(const std::string& kind, const std::vector<Given>& samples, const std::vector<int>& ks, bool second,
+                 const OptionalArray& groups, int64_t window, int threads) {
     const KsgOptions options = options_of(ks, second, threads);
-    return with_samples(samples, 2, [&](const auto& rows) {
+    return with_samples(samples, 2, [&](const auto& rows, auto zero) {
         const int64_t n = rows[0].count, count = options.count;
         const KsgRule rule = rule_of(groups, std::nullopt, window, n);
         const Kind formula = ksg_kind(kind);
@@ -79,18 +109,18 @@ py::tuple counts(const std::string& kind, const std::vector<py::array>& samples,
         bool* tied_out = tied.mutable_data();
         {
             const py::gil_scoped_release unlocked;
-            ksg_counts(formula, rows.data(), rule, options, x_out, y_out, tied_out);
+            ksg_counts<decltype(zero)>(formula, rows.data(), rule, options, x_out, y_out, tied_out);
         }
         return py::make_tuple(n_x, n_y, tied);
     });
 }
 
-py::array_t<double> sums(const std::string& kind, const std::vector<py::array>& samples, const py::array& pairs,
+py::array_t<double> sums(const std::string& kind, const std::vector<Given>& samples, const py::array& pairs,
                          const std::vector<int>& ks, bool second, const OptionalArray& groups,
                          const OptionalArray& partners, int64_t window, const py::array& offsets,
                          const py::array& digamma, const py::array& neighbors, int threads) {
     const KsgOptions options = options_of(ks, second, threads);
-    return with_samples(samples, 0, [&](const auto& rows) {
+    return with_samples(samples, 0, [&](const auto& rows, auto zero) {
         const int64_t n = rows[0].count, count = static_cast<int64_t>(rows.size());
         const KsgRule rule = rule_of(groups, partners, window, n);
         const KsgTerms terms = terms_of(offsets, digamma, options.count, n);
@@ -116,18 +146,19 @@ py::array_t<double> sums(const std::string& kind, const std::vector<py::array>& 
         double* out = found.mutable_data();
         {
             const py::gil_scoped_release unlocked;
-            ksg_sums(formula, rows.data(), count, wanted.data(), pair_count, rule, options, terms, admissible, out);
+            ksg_sums<decltype(zero)>(formula, rows.data(), count, wanted.data(), pair_count, rule, options, terms,
+                                     admissible, out);
         }
         return found;
     });
 }
 
-py::tuple permutation_sums(const std::string& kind, const std::vector<py::array>& samples, int k, bool second,
+py::tuple permutation_sums(const std::string& kind, const std::vector<Given>& samples, int k, bool second,
                            const OptionalArray& groups, const py::array& permutations, const py::array& offsets,
                            const py::array& digamma, int threads) {
     const std::vector<int> ks{k};
     const KsgOptions options = options_of(ks, second, threads);
-    return with_samples(samples, 2, [&](const auto& rows) {
+    return with_samples(samples, 2, [&](const auto& rows, auto zero) {
         const int64_t n = rows[0].count;
         const KsgRule rule = rule_of(groups, std::nullopt, 0, n);
         const KsgTerms terms = terms_of(offsets, digamma, 1, n);
@@ -145,7 +176,8 @@ py::tuple permutation_sums(const std::string& kind, const std::vector<py::array>
         int64_t fewest;
         {
             const py::gil_scoped_release unlocked;
-            fewest = ksg_permutation_sums(formula, rows.data(), rule.groups, options, terms, orders, count, out);
+            fewest = ksg_permutation_sums<decltype(zero)>(formula, rows.data(), rule.groups, options, terms, orders,
+                                                          count, out);
         }
         return py::make_tuple(found, fewest);
     });
@@ -156,9 +188,10 @@ py::tuple permutation_sums(const std::string& kind, const std::vector<py::array>
 void bind_ksg_rows(py::module_& m) {
     using namespace pybind11::literals;
 
-    m.def("ksg_counts", &counts, "kind"_a, "samples"_a, "ks"_a, "second"_a, py::arg("groups").noconvert().none(true),
-          "window"_a, "threads"_a,
-          "n_x, n_y int64 and tied bool, each (n, K), of two samples (n, d), float32 or float64.");
+    m.def(
+        "ksg_counts", &counts, "kind"_a, "samples"_a, "ks"_a, "second"_a, py::arg("groups").noconvert().none(true),
+        "window"_a, "threads"_a,
+        "n_x, n_y int64 and tied bool, each (n, K), of two samples: parts (rows, d) and the row numbers (n,) or None.");
     m.def("ksg_sums", &sums, "kind"_a, "samples"_a, py::arg("pairs").noconvert(), "ks"_a, "second"_a,
           py::arg("groups").noconvert().none(true), py::arg("partners").noconvert().none(true), "window"_a,
           py::arg("offsets").noconvert(), py::arg("digamma").noconvert(), py::arg("neighbors").noconvert(), "threads"_a,

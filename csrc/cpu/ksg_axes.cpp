@@ -89,6 +89,7 @@ int64_t count_on_axis(Kind kind, const double* values, int64_t n, double at, dou
 struct Side {
     const Sample* sample;
     const double* grouped;  // see Excluded, null without labels
+    const TreeCounter* partition;
     bool axis() const { return sample->rows.dimension == 1; }
 };
 
@@ -220,16 +221,9 @@ class Pair {
     }
 
     void count_partition(const Side& side, const Buffer<double>& limits, int threads, int64_t* counts) const {
-        const TreeProblem<double> problem{{asked_.kind, 0, nullptr},
-                                          side.sample->rows,
-                                          nullptr,
-                                          asked_.groups,
-                                          asked_.groups,
-                                          asked_.window,
-                                          threads};
         const Buffer<int64_t> found(n_);
         for (int64_t c = 0; c < asked_.count; ++c) {
-            tree_count(problem, limits.get() + c * n_, found.get());
+            side.partition->count(limits.get() + c * n_, threads, found.get());
             for (int64_t i = 0; i < n_; ++i) counts[i * asked_.count + c] = found[i];
         }
     }
@@ -255,8 +249,31 @@ class Pair {
     int64_t n_, most_, wanted_;
 };
 
-Buffer<double> grouped_axis(const Sample& sample, const Excluded& excluded) {
-    return sample.rows.dimension == 1 ? excluded.grouped(sample.axes[0]) : Buffer<double>();
+// What the counts of a sample need, made once for all its pairs: its axis by labels, or its partition.
+class Prepared {
+  public:
+    Prepared(const Sample& sample, const Excluded& excluded, const LowKsg& asked) : sample_(sample) {
+        if (sample.rows.dimension == 1) {
+            grouped_ = excluded.grouped(sample.axes[0]);
+            return;
+        }
+        partition_.reset(new TreeCounter(
+            {{asked.kind, 0, nullptr}, sample.rows, nullptr, asked.groups, asked.groups, asked.window, asked.threads}));
+    }
+
+    Side side() const { return {&sample_, grouped_.get(), partition_.get()}; }
+
+  private:
+    const Sample& sample_;
+    Buffer<double> grouped_;
+    std::unique_ptr<TreeCounter> partition_;
+};
+
+std::vector<Prepared> prepared(const std::vector<Sample>& samples, const Excluded& excluded, const LowKsg& asked) {
+    std::vector<Prepared> made;
+    made.reserve(samples.size());
+    for (const Sample& sample : samples) made.emplace_back(sample, excluded, asked);
+    return made;
 }
 
 bool all_tame(const std::vector<Sample>& samples) {
@@ -282,9 +299,8 @@ bool ksg_low(const Rows<double>& x, const Rows<double>& y, const LowKsg& asked, 
     if (!all_tame(samples)) return false;
     const Excluded excluded(x.count, asked.groups, asked.window);
     excluded.numbers(out.neighbors);
-    const Buffer<double> grouped_x = grouped_axis(samples[0], excluded), grouped_y = grouped_axis(samples[1], excluded);
-    Pair({&samples[0], grouped_x.get()}, {&samples[1], grouped_y.get()}, excluded, asked)
-        .run(best_joint_body(), asked.threads, out);
+    const std::vector<Prepared> sides = prepared(samples, excluded, asked);
+    Pair(sides[0].side(), sides[1].side(), excluded, asked).run(best_joint_body(), asked.threads, out);
     return true;
 }
 
@@ -293,14 +309,11 @@ bool ksg_low_matrix(const Rows<double>* left, const Rows<double>* right, int64_t
     const std::vector<Sample> lefts = sorted_samples(left, layers, asked.threads);
     if (!all_tame(lefts)) return false;
     const std::vector<Sample> others = right ? sorted_samples(right, layers, asked.threads) : std::vector<Sample>();
-    const std::vector<Sample>& rights = right ? others : lefts;
     const int64_t n = left[0].count;
     const Excluded excluded(n, asked.groups, asked.window);
     std::vector<int64_t> neighbors(static_cast<size_t>(n));
     excluded.numbers(neighbors.data());
-    std::vector<Buffer<double>> grouped_left, grouped_right;
-    for (const Sample& sample : lefts) grouped_left.push_back(grouped_axis(sample, excluded));
-    for (const Sample& sample : others) grouped_right.push_back(grouped_axis(sample, excluded));
+    const std::vector<Prepared> sides = prepared(lefts, excluded, asked), partners = prepared(others, excluded, asked);
     std::vector<std::pair<int64_t, int64_t>> pairs;
     for (int64_t a = 0; a < layers; ++a) {
         for (int64_t b = a; b < layers; ++b) pairs.emplace_back(a, b);
@@ -321,8 +334,7 @@ bool ksg_low_matrix(const Rows<double>* left, const Rows<double>* right, int64_t
         answer.n_y.resize(size);
         if (!answer.tied) answer.tied.reset(new bool[size]);
         const auto l = static_cast<size_t>(a), r = static_cast<size_t>(b);
-        const Buffer<double>& grouped = right ? grouped_right[r] : grouped_left[r];
-        Pair({&lefts[l], grouped_left[l].get()}, {&rights[r], grouped.get()}, excluded, asked)
+        Pair(sides[l].side(), (right ? partners : sides)[r].side(), excluded, asked)
             .run(body, 1,
                  {answer.local.data(), answer.n_x.data(), answer.n_y.data(), answer.tied.get(), neighbors.data()});
         for (int64_t c = 0; c < asked.count; ++c) {

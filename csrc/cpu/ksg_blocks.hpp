@@ -21,13 +21,14 @@ namespace msma {
 template <typename T>
 class KsgBlocks {
   public:
-    // `height` 0: blocks of about kBlock floats.
-    KsgBlocks(const KsgKeys<T>& keys, int threads, int64_t height = 0)
+    // `height` 0: blocks of about kBlock floats, or of kLarge where samples have to be packed again for each.
+    KsgBlocks(KsgKeys<T>& keys, int threads, int64_t height = 0)
         : keys_(keys), threads_(threads), stride_(ceil_div(keys.n(), kKsgStep) * kKsgStep) {
         const int64_t n = keys.n(), samples = keys.count(), whole = ceil_div(n, kSquare) * kSquare;
+        const int64_t block = keys.one_at_a_time() ? kLarge : kBlock;
         mirrored_ = n * n / 4 * samples <= kKept && keys.narrowest() >= kWorthKeeping;
         height_ = height ? ceil_div(height, kSquare) * kSquare
-                         : std::clamp(kBlock / (samples * stride_) / kSquare * kSquare, kSquare, whole);
+                         : std::clamp(block / (samples * stride_) / kSquare * kSquare, kSquare, whole);
         if (mirrored_) kept_.resize(static_cast<size_t>(ceil_div(n, kSquare)));
         for (int t = 0; t < threads; ++t) scratch_.push_back(keys.scratch());
         values_ = Buffer<float>(samples * height_ * stride_);
@@ -51,23 +52,28 @@ class KsgBlocks {
                 if (!kept) kept = Buffer<float>(first_of(c) * keys_.count() * kSquare * kSquare);
             }
         }
+        const int64_t together = keys_.one_at_a_time() ? 1 : keys_.count();
         // Few samples: each row of squares is shared by several tasks.
-        const int64_t strips = (last - first) * keys_.count();
+        const int64_t strips = (last - first) * together;
         const int64_t shares = std::clamp<int64_t>(ceil_div(4 * threads_, strips), 1, end);
-        const double cost = static_cast<double>(all.size() * keys_.n()) * static_cast<double>(keys_.count());
+        const double cost = static_cast<double>(all.size() * keys_.n()) * static_cast<double>(together);
         const int workers = cost < kThreadCost ? 1 : threads_;
-        parallel_for(strips * shares, workers, [&](int64_t task, int worker) {
-            const int64_t strip = task / shares;
-            const Range columns = nth(task % shares, ceil_div(end, shares), end);
-            fill_strip(strip % keys_.count(), first + strip / keys_.count(), {first, last}, columns,
-                       scratch_[static_cast<size_t>(worker)]);
-        });
+        for (int64_t s = 0; s < keys_.count(); s += together) {
+            keys_.pack(s, threads_);
+            parallel_for(strips * shares, workers, [&](int64_t task, int worker) {
+                const int64_t strip = task / shares;
+                const Range columns = nth(task % shares, ceil_div(end, shares), end);
+                fill_strip(s + strip % together, first + strip / together, {first, last}, columns,
+                           scratch_[static_cast<size_t>(worker)]);
+            });
+        }
         for (int64_t c = first; mirrored_ && c < last; ++c) kept_[static_cast<size_t>(c)] = Buffer<float>();
     }
 
   private:
     static constexpr int64_t kKept = int64_t{1} << 26;   // floats: 256 MiB
     static constexpr int64_t kBlock = int64_t{1} << 21;  // floats: 8 MiB, unless kSquare rows are more
+    static constexpr int64_t kLarge = int64_t{1} << 25;  // 128 MiB
     // Coordinates: with nothing kept, ksg_mi of 5000 rows of 10 takes a quarter of the time, of 64 three quarters (Zen
     // 5).
     static constexpr int64_t kWorthKeeping = 128;
@@ -109,7 +115,7 @@ class KsgBlocks {
         }
     }
 
-    const KsgKeys<T>& keys_;
+    KsgKeys<T>& keys_;
     const int threads_;
     const int64_t stride_;
     bool mirrored_;

@@ -210,11 +210,8 @@ class KsgCounter {
     }
 
     void compute(const KsgSide& side, const std::vector<int64_t>& columns, double* out) {
-        rows_.assign(columns.size(), side.row);
-        const Rows<T>& points = keys_.sample(side.sample);
         const auto count = static_cast<int64_t>(columns.size());
-        key_body_.pairs({keys_.kind(), 0, nullptr}, points, points, rows_.data(), columns.data(), {0, count}, nullptr,
-                        out);
+        keys_.sample(side.sample).keys(key_body_, keys_.kind(), side.row, columns.data(), count, room_, out);
         // NaN has no place in an order: it is as far as can be.
         for (int64_t t = 0; t < count; ++t) out[t] = out[t] >= 0.0 ? out[t] : HUGE_VAL;
     }
@@ -232,7 +229,8 @@ class KsgCounter {
     std::vector<std::pair<double, int32_t>> joint_;
     std::vector<double> keys_of_;
     std::vector<int32_t> chosen_;
-    std::vector<int64_t> places_, rows_, columns_;
+    std::vector<int64_t> places_, columns_;
+    typename KsgRows<T>::Room room_;
 };
 
 }  // namespace msma

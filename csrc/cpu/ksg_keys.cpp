@@ -44,14 +44,17 @@ float rounded_up(double v) {
 // The median of a few rows, coordinate by coordinate: float64 rows are rounded after it has been taken away. Any shift
 // is right; one of the size of the data keeps the rounding small.
 template <typename T>
-std::vector<double> centre_of(const Rows<T>& rows) {
-    std::vector<double> centre(static_cast<size_t>(rows.dimension), 0.0);
+std::vector<double> centre_of(const KsgRows<T>& rows) {
+    const int64_t d = rows.dimension(), probes = std::min(rows.count(), kProbes);
+    std::vector<double> centre(static_cast<size_t>(d), 0.0);
     if (sizeof(T) == sizeof(float)) return centre;
-    const int64_t probes = std::min(rows.count, kProbes);
+    std::vector<T> room(static_cast<size_t>(probes * d));
+    std::vector<const T*> probe;
+    for (int64_t t = 0; t < probes; ++t) probe.push_back(rows.row(t * rows.count() / probes, room.data() + t * d));
     std::vector<double> column(static_cast<size_t>(probes));
-    for (int64_t k = 0; k < rows.dimension; ++k) {
+    for (int64_t k = 0; k < d; ++k) {
         for (int64_t t = 0; t < probes; ++t) {
-            const double v = static_cast<double>(rows.row(t * rows.count / probes)[k]);
+            const double v = static_cast<double>(probe[static_cast<size_t>(t)][k]);
             column[static_cast<size_t>(t)] = std::isfinite(v) ? v : 0.0;
         }
         std::nth_element(column.begin(), column.begin() + probes / 2, column.end());
@@ -60,26 +63,52 @@ std::vector<double> centre_of(const Rows<T>& rows) {
     return centre;
 }
 
-// A group of rows, coordinate-major; see DistanceBody.
-template <typename T>
-Extent pack_group(Kind kind, const Rows<T>& rows, Range group, int64_t width, const std::vector<double>& centre,
-                  float* to) {
+// A group of rows, coordinate-major, as they are; see DistanceBody. What it tells of them unless `again`.
+Extent pack_group(const DistanceBody& body, Kind, const KsgRows<float>& rows, Range group, const std::vector<double>&,
+                  bool again, float* to) {
+    const int64_t d = rows.dimension(), width = body.right_width;
+    alignas(64) float square[kSquare * kSquare];
+    for (int64_t k = 0; k < d; k += kSquare) {
+        const Range some{k, std::min(d, k + kSquare)};
+        for (int64_t r = 0; r < width; ++r) {
+            float* const row = square + r * kSquare;
+            if (r < group.size()) {
+                rows.copy(group.begin + r, some, row);
+            } else {
+                std::fill_n(row, some.size(), 0.0f);
+            }
+        }
+        body.mirror(square, width, some.size(), to + k * width, width, false);
+    }
     Extent extent;
+    for (int64_t t = 0; !again && t < d * width; ++t) {
+        const auto size = static_cast<double>(std::fabs(to[t]));
+        if (!(size <= extent.largest)) extent.largest = size;
+        if (size > 0.0 && size < extent.smallest) extent.smallest = size;
+    }
+    return extent;
+}
+
+// The same of float64 rows, rounded once the centre has been taken away.
+Extent pack_group(const DistanceBody& body, Kind kind, const KsgRows<double>& rows, Range group,
+                  const std::vector<double>& centre, bool, float* to) {
+    Extent extent;
+    const int64_t d = rows.dimension(), width = body.right_width;
+    std::vector<double> room(static_cast<size_t>(d));
     for (int64_t r = 0; r < width; ++r) {
         if (r >= group.size()) {
-            for (int64_t k = 0; k < rows.dimension; ++k) to[k * width + r] = 0.0f;
+            for (int64_t k = 0; k < d; ++k) to[k * width + r] = 0.0f;
             continue;
         }
-        const T* const values = rows.row(group.begin + r);
+        const double* const values = rows.row(group.begin + r, room.data());
         double loss = 0.0;
-        for (int64_t k = 0; k < rows.dimension; ++k) {
-            const double x = static_cast<double>(values[k]), c = centre[static_cast<size_t>(k)], v = x - c;
+        for (int64_t k = 0; k < d; ++k) {
+            const double x = values[k], c = centre[static_cast<size_t>(k)], v = x - c;
             const float b = static_cast<float>(v);
             to[k * width + r] = b;
             const double size = std::fabs(static_cast<double>(b));
             if (!(size <= extent.largest)) extent.largest = size;
             if (size > 0.0 && size < extent.smallest) extent.smallest = size;
-            if (sizeof(T) == sizeof(float)) continue;
             // What the subtraction lost is a float64 number (Knuth), and so is what the rounding lost.
             const double back = v + c, lost = (x - back) + ((back - v) - c);
             const double off = std::fabs(v - static_cast<double>(b)) + std::fabs(lost);
@@ -89,6 +118,21 @@ Extent pack_group(Kind kind, const Rows<T>& rows, Range group, int64_t width, co
         extent.take({extent.largest, extent.smallest, kind == Kind::chebyshev ? loss : std::sqrt(loss)});
     }
     return extent;
+}
+
+// The groups of one sample, and what that loses.
+template <typename T>
+Extent pack_sample(const DistanceBody& body, Kind kind, const KsgRows<T>& rows, const std::vector<double>& centre,
+                   bool again, int threads, float* to) {
+    const int64_t n = rows.count(), d = rows.dimension(), width = body.right_width, groups = ceil_div(n, width);
+    std::vector<Extent> extents(static_cast<size_t>(groups));
+    parallel_for(groups, worth_starting(n, d, threads), [&](int64_t g, int) {
+        extents[static_cast<size_t>(g)] =
+            pack_group(body, kind, rows, nth(g, width, n), centre, again, to + g * width * d);
+    });
+    Extent all;
+    for (const Extent& extent : extents) all.take(extent);
+    return all;
 }
 
 // The largest span of the columns whose differences may be rounded in float32.
@@ -130,16 +174,16 @@ float inexact_span(const float* packed, int64_t n, int64_t d, int64_t width, int
 
 // The root of a typical key.
 template <typename T>
-double typical_root(Kind kind, const KeyBody<T>& body, const Rows<T>& rows) {
-    std::vector<int64_t> left, right;
-    for (int64_t t = 0; t < std::min(rows.count, kProbes); ++t) {
-        left.push_back(t * rows.count / kProbes % rows.count);
-        right.push_back((left.back() + rows.count / 2 + t) % rows.count);
+double typical_root(Kind kind, const KeyBody<T>& body, const KsgRows<T>& rows) {
+    const int64_t n = rows.count(), probes = std::min(n, kProbes);
+    std::vector<double> keys(static_cast<size_t>(probes));
+    typename KsgRows<T>::Room room;
+    for (int64_t t = 0; t < probes; ++t) {
+        const int64_t left = t * n / kProbes % n, right = (left + n / 2 + t) % n;
+        double& key = keys[static_cast<size_t>(t)];
+        rows.keys(body, kind, left, &right, 1, room, &key);
+        key = key >= 0.0 ? key : 0.0;
     }
-    std::vector<double> keys(left.size());
-    body.pairs({kind, 0, nullptr}, rows, rows, left.data(), right.data(), {0, static_cast<int64_t>(left.size())},
-               nullptr, keys.data());
-    for (double& key : keys) key = key >= 0.0 ? key : 0.0;
     std::nth_element(keys.begin(), keys.begin() + static_cast<int64_t>(keys.size() / 2), keys.end());
     const double middle = keys[keys.size() / 2];
     return kind == Kind::chebyshev ? middle : std::sqrt(middle);
@@ -159,7 +203,7 @@ float code_of(double key) {
 }  // namespace
 
 template <typename T>
-KsgKeys<T>::KsgKeys(Kind kind, const Rows<T>* samples, int64_t count, int threads)
+KsgKeys<T>::KsgKeys(Kind kind, const KsgSample* samples, int64_t count, int threads)
     : kind_(kind),
       samples_(samples, samples + count),
       body_(best_distance_body()),
@@ -172,37 +216,39 @@ KsgKeys<T>::KsgKeys(Kind kind, const Rows<T>* samples, int64_t count, int thread
 template <typename T>
 bool KsgKeys<T>::prepare_direct(int threads) {
     const bool squared = kind_ == Kind::sqeuclidean;
-    const int64_t width = body_.right_width, groups = ceil_div(n(), width);
-    int64_t widest = 0;
-    for (const Rows<T>& rows : samples_) {
-        const int64_t d = rows.dimension;
-        const std::vector<double> centre = centre_of(rows);
-        packed_.emplace_back(groups * width * d);
-        float* const to = packed_.back().get();
-        std::vector<Extent> extents(static_cast<size_t>(groups));
-        parallel_for(groups, worth_starting(n(), d, threads), [&](int64_t g, int) {
-            extents[static_cast<size_t>(g)] =
-                pack_group(kind_, rows, nth(g, width, n()), width, centre, to + g * width * d);
-        });
-        Extent all;
-        for (const Extent& extent : extents) all.take(extent);
+    const int64_t width = body_.right_width, padded = ceil_div(n(), width) * width;
+    int64_t widest = 0, total = 0;
+    float exact_from = 0.0f;
+    for (const KsgRows<T>& rows : samples_) {
+        widest = std::max(widest, rows.dimension());
+        total += rows.dimension();
+    }
+    one_at_a_time_ = padded * total > kPacked;
+    if (one_at_a_time_) packed_.emplace_back(padded * widest);
+    for (int64_t s = 0; s < count(); ++s) {
+        const KsgRows<T>& rows = sample(s);
+        const int64_t d = rows.dimension();
+        centres_.push_back(centre_of(rows));
+        if (!one_at_a_time_) packed_.emplace_back(padded * d);
+        const Extent all = pack_sample(body_, kind_, rows, centres_.back(), false, threads, packed(s));
         if (!(all.largest < (squared ? kLargestSquared : kLargestMaximum))) return false;
         if (all.largest > 0.0 && all.largest < kSmallestLargest) return false;
         double reach = 2.0 * all.loss * (1.0 + 0x1p-18);
         if (reach > 0.0 && !(reach < kWorthRounding * typical_root(kind_, key_body_, rows))) return false;
         if (squared && all.smallest < kSmallest) reach += std::sqrt(static_cast<double>(d)) * kSquareLoss;
         reach_ = std::max(reach_, reach);
-        widest = std::max(widest, d);
+        if (!squared && reach_ == 0.0)
+            exact_from = std::max(exact_from, inexact_span(packed(s), n(), d, width, threads));
     }
-    if (!squared && reach_ == 0.0) {
-        inexact_ = 0.0f;
-        for (size_t s = 0; s < samples_.size(); ++s) {
-            const float span = inexact_span(packed_[s].get(), n(), samples_[s].dimension, width, threads);
-            inexact_ = std::max(inexact_, span);
-        }
-    }
+    if (!squared && reach_ == 0.0) inexact_ = exact_from;
     relative_ = (squared ? kSumError : kMaximumError) + static_cast<double>(widest + 8) * 0x1p-53;
     return relative_ < 0x1p-18;
+}
+
+template <typename T>
+void KsgKeys<T>::pack(int64_t s, int threads) {
+    if (!direct_ || !one_at_a_time_) return;
+    pack_sample(body_, kind_, sample(s), centres_[static_cast<size_t>(s)], true, threads, packed(s));
 }
 
 template <typename T>
@@ -219,12 +265,13 @@ KsgBand KsgKeys<T>::band(float value) const {
 template <typename T>
 typename KsgKeys<T>::Scratch KsgKeys<T>::scratch() const {
     int64_t widest = 0;
-    for (const Rows<T>& rows : samples_) widest = std::max(widest, rows.dimension);
-    Scratch made{{}, Buffer<float>(kSquare * kSquare), {}};
+    for (const KsgRows<T>& rows : samples_) widest = std::max(widest, rows.dimension());
+    Scratch made{{}, Buffer<float>(kSquare * kSquare), {}, {}};
     if (direct_) {
         made.left = Buffer<float>(kSquare * widest);
     } else {
         made.keys = Buffer<double>(kSquare * kSquare + block_scratch({kind_, 0, nullptr}, widest, kSquare));
+        made.rows = Buffer<T>(2 * kSquare * widest);
     }
     return made;
 }
@@ -232,8 +279,8 @@ typename KsgKeys<T>::Scratch KsgKeys<T>::scratch() const {
 template <typename T>
 void KsgKeys<T>::pack_left(int64_t s, Range rows, Scratch& scratch) const {
     if (!direct_) return;
-    const int64_t d = sample(s).dimension, width = body_.right_width, left = body_.left_width;
-    const float* const packed = packed_[static_cast<size_t>(s)].get();
+    const int64_t d = sample(s).dimension(), width = body_.right_width, left = body_.left_width;
+    const float* const whole = packed(s);
     for (int64_t group = 0; group < rows.size(); group += left) {
         float* const to = scratch.left.get() + group * d;
         for (int64_t r = 0; r < left; ++r) {
@@ -242,7 +289,7 @@ void KsgKeys<T>::pack_left(int64_t s, Range rows, Scratch& scratch) const {
                 for (int64_t k = 0; k < d; ++k) to[k * left + r] = 0.0f;
                 continue;
             }
-            const float* const from = packed + row / width * width * d + row % width;
+            const float* const from = whole + row / width * width * d + row % width;
             for (int64_t k = 0; k < d; ++k) to[k * left + r] = from[k * width];
         }
     }
@@ -250,16 +297,17 @@ void KsgKeys<T>::pack_left(int64_t s, Range rows, Scratch& scratch) const {
 
 template <typename T>
 void KsgKeys<T>::square(int64_t s, Range rows, Range columns, Scratch& scratch) const {
-    const Rows<T>& points = sample(s);
+    const KsgRows<T>& points = sample(s);
+    const int64_t d = points.dimension();
     if (direct_) {
         const auto kernel = kind_ == Kind::chebyshev ? rows_body_.chebyshev_square : body_.square;
-        kernel(scratch.left.get(), packed_[static_cast<size_t>(s)].get() + columns.begin * points.dimension,
-               points.dimension, rows.size(), columns.size(), scratch.values.get());
+        kernel(scratch.left.get(), packed(s) + columns.begin * d, d, rows.size(), columns.size(), scratch.values.get());
         return;
     }
     double* const keys = scratch.keys.get();
-    key_body_.block({kind_, 0, nullptr}, part(points, rows), part(points, columns), {0, rows.size()},
-                    {0, columns.size()}, keys + kSquare * kSquare, keys);
+    T* const room = scratch.rows.get();
+    key_body_.block({kind_, 0, nullptr}, points.block(rows, room), points.block(columns, room + kSquare * d),
+                    {0, rows.size()}, {0, columns.size()}, keys + kSquare * kSquare, keys);
     for (int64_t r = 0; r < rows.size(); ++r) {
         for (int64_t c = 0; c < columns.size(); ++c) {
             scratch.values[r * kSquare + c] = code_of(keys[r * columns.size() + c]);

@@ -10,6 +10,7 @@
 #include "buffer.hpp"
 #include "distance_body.hpp"
 #include "ksg_rows_body.hpp"
+#include "ksg_sample.hpp"
 #include "msma/ksg_rows.hpp"
 #include "work.hpp"
 
@@ -44,16 +45,16 @@ struct KsgBand {
 template <typename T>
 class KsgKeys {
   public:
-    KsgKeys(Kind kind, const Rows<T>* samples, int64_t count, int threads);
+    KsgKeys(Kind kind, const KsgSample* samples, int64_t count, int threads);
 
-    int64_t n() const { return samples_[0].count; }
+    int64_t n() const { return samples_[0].count(); }
     int64_t count() const { return static_cast<int64_t>(samples_.size()); }
-    const Rows<T>& sample(int64_t s) const { return samples_[static_cast<size_t>(s)]; }
+    const KsgRows<T>& sample(int64_t s) const { return samples_[static_cast<size_t>(s)]; }
     Kind kind() const { return kind_; }
     // The dimension of the shortest rows.
     int64_t narrowest() const {
-        int64_t d = samples_[0].dimension;
-        for (const Rows<T>& rows : samples_) d = std::min(d, rows.dimension);
+        int64_t d = samples_[0].dimension();
+        for (const KsgRows<T>& rows : samples_) d = std::min(d, rows.dimension());
         return d;
     }
     // Whether a value of zero says that the canonical key is zero.
@@ -66,8 +67,13 @@ class KsgKeys {
     struct Scratch {
         Buffer<float> left, values;  // `values` (kSquare, kSquare): what `square` computes
         Buffer<double> keys;
+        Buffer<T> rows;  // of codes, (2, kSquare, d)
     };
     Scratch scratch() const;
+    // Whether packed rows are those of one sample at a time, because all would be more than kPacked floats.
+    bool one_at_a_time() const { return one_at_a_time_; }
+    // Packs a sample again where they are: `pack_left` and `square` then take this sample alone.
+    void pack(int64_t s, int threads);
     // Makes ready at most kSquare rows for `square`.
     void pack_left(int64_t s, Range rows, Scratch& scratch) const;
     // values[r * kSquare + c] of the rows made ready and at most kSquare columns, which begin at a multiple of kSquare.
@@ -75,17 +81,22 @@ class KsgKeys {
     const DistanceBody& body() const { return body_; }
 
   private:
+    static constexpr int64_t kPacked = int64_t{1} << 26;  // floats: 256 MiB
+
     bool prepare_direct(int threads);
+    float* packed(int64_t s) const { return packed_[one_at_a_time_ ? 0 : static_cast<size_t>(s)].get(); }
 
     Kind kind_;
-    std::vector<Rows<T>> samples_;
+    std::vector<KsgRows<T>> samples_;
     DistanceBody body_;
     KsgRowsBody rows_body_;
     KeyBody<T> key_body_;
     bool direct_ = false;
     double relative_ = 0.0, reach_ = 0.0;
     float inexact_ = std::numeric_limits<float>::infinity();
-    std::vector<Buffer<float>> packed_;  // groups of body_.right_width rows; see DistanceBody
+    bool one_at_a_time_ = false;
+    std::vector<std::vector<double>> centres_;  // taken away from the rows of each sample
+    std::vector<Buffer<float>> packed_;         // groups of body_.right_width rows; see DistanceBody
 };
 
 }  // namespace msma

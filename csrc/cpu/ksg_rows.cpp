@@ -93,9 +93,9 @@ double term_of(const KsgTerms& terms, bool second, int k, int64_t neighbors, con
 }  // namespace
 
 template <typename T>
-void ksg_counts(Kind kind, const Rows<T>* samples, const KsgRule& rule, const KsgOptions& options, int64_t* n_x,
+void ksg_counts(Kind kind, const KsgSample* samples, const KsgRule& rule, const KsgOptions& options, int64_t* n_x,
                 int64_t* n_y, bool* tied) {
-    const KsgKeys<T> keys(kind, samples, 2, options.threads);
+    KsgKeys<T> keys(kind, samples, 2, options.threads);
     KsgBlocks<T> blocks(keys, options.threads);
     auto workers = counters(keys, options, blocks.stride());
     const auto row = [&](int64_t i, int worker) {
@@ -110,10 +110,10 @@ void ksg_counts(Kind kind, const Rows<T>* samples, const KsgRule& rule, const Ks
 }
 
 template <typename T>
-void ksg_sums(Kind kind, const Rows<T>* samples, int64_t count, const KsgPair* pairs, int64_t pair_count,
+void ksg_sums(Kind kind, const KsgSample* samples, int64_t count, const KsgPair* pairs, int64_t pair_count,
               const KsgRule& rule, const KsgOptions& options, const KsgTerms& terms, const int64_t* neighbors,
               double* sums) {
-    const KsgKeys<T> keys(kind, samples, count, options.threads);
+    KsgKeys<T> keys(kind, samples, count, options.threads);
     KsgBlocks<T> blocks(keys, options.threads);
     auto workers = counters(keys, options, blocks.stride());
     const int64_t wide = pair_count * options.count;
@@ -137,10 +137,10 @@ void ksg_sums(Kind kind, const Rows<T>* samples, int64_t count, const KsgPair* p
 }
 
 template <typename T>
-int64_t ksg_permutation_sums(Kind kind, const Rows<T>* samples, const int32_t* groups, const KsgOptions& options,
+int64_t ksg_permutation_sums(Kind kind, const KsgSample* samples, const int32_t* groups, const KsgOptions& options,
                              const KsgTerms& terms, const int32_t* permutations, int64_t permutation_count,
                              double* sums) {
-    const KsgKeys<T> keys(kind, samples, 2, options.threads);
+    KsgKeys<T> keys(kind, samples, 2, options.threads);
     const int64_t n = keys.n();
     KsgBlocks<T> blocks(keys, options.threads, n);
     const int64_t stride = blocks.stride();
@@ -220,12 +220,12 @@ int64_t ksg_permutation_sums(Kind kind, const Rows<T>* samples, const int32_t* g
     return *std::min_element(fewest.begin(), fewest.end());
 }
 
-#define MSMA_KSG(T)                                                                                                   \
-    template void ksg_counts(Kind, const Rows<T>*, const KsgRule&, const KsgOptions&, int64_t*, int64_t*, bool*);     \
-    template void ksg_sums(Kind, const Rows<T>*, int64_t, const KsgPair*, int64_t, const KsgRule&, const KsgOptions&, \
-                           const KsgTerms&, const int64_t*, double*);                                                 \
-    template int64_t ksg_permutation_sums(Kind, const Rows<T>*, const int32_t*, const KsgOptions&, const KsgTerms&,   \
-                                          const int32_t*, int64_t, double*);
+#define MSMA_KSG(T)                                                                                                    \
+    template void ksg_counts<T>(Kind, const KsgSample*, const KsgRule&, const KsgOptions&, int64_t*, int64_t*, bool*); \
+    template void ksg_sums<T>(Kind, const KsgSample*, int64_t, const KsgPair*, int64_t, const KsgRule&,                \
+                              const KsgOptions&, const KsgTerms&, const int64_t*, double*);                            \
+    template int64_t ksg_permutation_sums<T>(Kind, const KsgSample*, const int32_t*, const KsgOptions&,                \
+                                             const KsgTerms&, const int32_t*, int64_t, double*);
 MSMA_KSG(float)
 MSMA_KSG(double)
 #undef MSMA_KSG

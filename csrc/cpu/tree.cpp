@@ -2,6 +2,8 @@
 #include "msma/tree.hpp"
 
 #include <algorithm>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "msma/cpu.hpp"
@@ -23,6 +25,10 @@ TreeBody best_body() {
 constexpr int64_t kTaskQueries = 64;    // neighbours in space, which share most of their paths
 constexpr int64_t kThreadPoints = 512;  // points and queries that make a thread worth its start
 
+int threads_for(int64_t rows, int threads) {
+    return static_cast<int>(std::clamp<int64_t>(rows / kThreadPoints, 1, threads));
+}
+
 // Calls run(search, threads) with the partitions of the problem.
 template <typename T, typename Run>
 void with_search(const TreeProblem<T>& problem, const Run& run) {
@@ -30,8 +36,7 @@ void with_search(const TreeProblem<T>& problem, const Run& run) {
     if (n == 0) return;
     const bool self = problem.y == nullptr;
     const Rows<T>& y = self ? problem.x : *problem.y;
-    const int64_t work = std::max<int64_t>(1, (n + y.count) / kThreadPoints);
-    const int threads = static_cast<int>(std::min<int64_t>(problem.threads, work));
+    const int threads = threads_for(n + y.count, problem.threads);
     const Tree points = build_tree(y, problem.point_groups, threads, true);
     const Tree queries = self ? Tree() : build_tree(problem.x, problem.groups, threads, false);
     const TreeSearch search{points.view,
@@ -102,6 +107,16 @@ void count_pairs(const TreeBody& body, const TreeSearch& search, int threads, do
     }
 }
 
+void count_within(const TreeSearch& search, int threads, const double* thresholds, int64_t* counts) {
+    const TreeBody body = best_body();
+    const double* const end = thresholds + search.queries.count;
+    if (search.self && std::all_of(thresholds, end, [&](double t) { return t == thresholds[0]; })) {
+        count_pairs(body, search, threads, thresholds[0], counts);
+        return;
+    }
+    share_out(search, threads, [&](Range positions, int) { body.count(search, positions, thresholds, counts); });
+}
+
 }  // namespace
 
 template <typename T>
@@ -115,15 +130,29 @@ void tree_knn(const TreeProblem<T>& problem, int64_t k, double* keys, int64_t* i
 
 template <typename T>
 void tree_count(const TreeProblem<T>& problem, const double* thresholds, int64_t* counts) {
-    const TreeBody body = best_body();
-    const int64_t n = problem.x.count;
-    with_search(problem, [&](const TreeSearch& search, int threads) {
-        if (search.self && std::all_of(thresholds, thresholds + n, [&](double t) { return t == thresholds[0]; })) {
-            count_pairs(body, search, threads, thresholds[0], counts);
-            return;
-        }
-        share_out(search, threads, [&](Range positions, int) { body.count(search, positions, thresholds, counts); });
-    });
+    with_search(problem,
+                [&](const TreeSearch& search, int threads) { count_within(search, threads, thresholds, counts); });
+}
+
+struct TreeCounter::Parts {
+    Tree points;
+    TreeSearch search;
+};
+
+TreeCounter::TreeCounter(const TreeProblem<double>& problem) {
+    const int threads = threads_for(2 * problem.x.count, problem.threads);
+    Tree points = build_tree(problem.x, problem.groups, threads, true);
+    const TreeSearch search{
+        points.view,      points.view, problem.kernel.kind,
+        problem.kernel.p, true,        static_cast<int32_t>(std::min<int64_t>(problem.window, kTreePoints))};
+    parts_.reset(new Parts{std::move(points), search});
+}
+
+TreeCounter::~TreeCounter() = default;
+
+void TreeCounter::count(const double* thresholds, int threads, int64_t* counts) const {
+    const TreeSearch& search = parts_->search;
+    count_within(search, threads_for(2 * search.points.count, threads), thresholds, counts);
 }
 
 template void tree_knn(const TreeProblem<float>&, int64_t, double*, int64_t*, int64_t*);

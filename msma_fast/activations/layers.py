@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from msma_fast._arrays import Parted
 from msma_fast.activations.folder import open_tensors
 
 DTYPES = {name: getattr(torch, name) for name in ("float16", "bfloat16", "float32", "float64")}
@@ -35,8 +36,8 @@ class MemoryLayer:
     def dtype(self) -> torch.dtype:
         return self.tensor.dtype
 
-    def read(self, rows: Tensor | None) -> Tensor:
-        return self.tensor if rows is None else self.tensor[rows.to(self.tensor.device)]
+    def parted(self, rows: Tensor | None) -> Parted:
+        return Parted((self.tensor,), None if rows is None else rows.to(self.tensor.device))
 
 
 @dataclass(frozen=True)
@@ -61,19 +62,9 @@ class DiskLayer:
     def n(self) -> int:
         return self.shards[-1].stop
 
-    def read(self, rows: Tensor | None) -> Tensor:
-        """(n, d), or the given rows of it. A single shard stays mapped: its pages are read when they are
-        touched.
-        """
-        if rows is None:
-            parts = [self._map(shard) for shard in self.shards]
-            return parts[0] if len(parts) == 1 else torch.cat(parts)
-        out = torch.empty(len(rows), self.dim, dtype=self.dtype)
-        for shard in self.shards:
-            here = (rows >= shard.start) & (rows < shard.stop)
-            if bool(here.any()):
-                out[here] = self._map(shard)[rows[here] - shard.start]
-        return out
+    def parted(self, rows: Tensor | None) -> Parted:
+        """The shards, mapped: their pages are read when they are touched."""
+        return Parted(tuple(self._map(shard) for shard in self.shards), rows)
 
     def _map(self, shard: Shard) -> Tensor:
         with open_tensors(shard.file) as handle:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from msma_fast._arrays import from_array
+from msma_fast._arrays import Parted, from_array
 from msma_fast.activations import doors, folder
 from msma_fast.activations.layers import DiskLayer, Layer, dtype_name
 from msma_fast.activations.row_text import RowText
@@ -156,8 +156,13 @@ class Activations:
 
         May share memory with the store: treat it as read-only.
         """
-        values = self._layers[self._index(layer)].read(self._rows)
+        values = self.parted(layer).whole()
         return values if dtype is None else values.to(dtype)
+
+    def parted(self, layer: int | str) -> Parted:
+        """One layer where it lies, in the stored dtype: its parts, mapped where it is on disk, and the rows selected.
+        Functions that can stream ask for it. Nothing is read or copied."""
+        return self._layers[self._index(layer)].parted(self._rows)
 
     def __iter__(self) -> Iterator[Tensor]:
         """The layers in order, float32, one read at a time."""

@@ -4,9 +4,10 @@ ksg(x (n, dx), y (n, dy))           -> local terms, n_x, n_y, tied (n, K), N_i (
 ksg_matrix(layers, L of (n, d_l))   -> (L, L, K)
 ksg_permutations(x, y, (P, n))      -> (P,)
 
-Canonical keys decide wherever float32 values cannot (csrc/cpu/ksg_keys.hpp): counts are those of the torch backend. Memory:
-a block of 96 rows or more of every sample's values, a float32 copy of the samples, and at most 256 MiB of values of later
-blocks; 8 n^2 bytes for permutations. The definitions are in backends/torch/ksg.py.
+Canonical keys decide wherever float32 values cannot (csrc/cpu/ksg_keys.hpp): counts are those of the torch backend. Samples
+are read where they lie, mapped files and half precision too. Memory: a block of 96 rows or more of every sample's values, at
+most 256 MiB of values of later blocks, and a float32 copy of the samples, of one at a time where all are more than 256 MiB;
+8 n^2 bytes for permutations. The definitions are in backends/torch/ksg.py.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from msma_fast._arrays import Parted
 from msma_fast.backends.native import array, compiled
 from msma_fast.backends.native_ksg_low import psi_table
 from msma_fast.backends.torch import ksg as plain
 from msma_fast.backends.torch import ops
 from msma_fast.backends.torch.admissible import Admissible
 from msma_fast.backends.torch.kernel import Keys
+from msma_fast.backends.torch.prepare import kernel_of
 
 _DENSE = 1 << 25  # pairs whose values are kept for permutations: n = 5792, 256 MiB for both samples
 
@@ -31,7 +34,7 @@ def ksg(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """(local terms (n, K), n_x (n, K), n_y (n, K), tied (n, K), N_i (n,)); as ops.ksg."""
     rule = ops.self_admissible(x.shape[0], groups, window, x.device)
-    kind, samples = _samples(keys, [x, y], metric, rule)
+    kind, samples = _samples(keys, [Parted((x,)), Parted((y,))], metric, rule)
     found = compiled().ksg_counts(kind, samples, ks, method == "ksg2", _labels(groups), window, torch.get_num_threads())
     counts = plain.Counts(*(torch.from_numpy(part) for part in found))
     neighbors = plain.neighbor_numbers(rule, x.shape[0])
@@ -40,7 +43,7 @@ def ksg(
 
 def ksg_matrix(
     keys: Keys,
-    layers: list[Tensor],
+    layers: list[Parted],
     ks: list[int],
     method: str,
     metric: str,
@@ -54,7 +57,7 @@ def ksg_matrix(
     kind, samples = _samples(keys, layers, metric, rule)
     if permutation is not None:
         rule = plain.permuted_pairs(rule, permutation)
-        samples += [sample[permutation.numpy()] for sample in samples]
+        samples += [_stored(layer.take(permutation)) for layer in layers]
     neighbors = plain.neighbor_numbers(rule, n)
     plain.check_fewest(int(neighbors.min()) - 1, max(ks))
     pairs = torch.triu_indices(count, count)
@@ -86,7 +89,9 @@ def ksg_permutations(
     n = x.shape[0]
     if n * n > _DENSE:
         return ops.ksg_permutations(keys, x, y, k, method, metric, groups, permutations)
-    kind, samples = _samples(keys, [x, y], metric, Admissible())  # a permutation brings any two rows of y together
+    kind, samples = _samples(
+        keys, [Parted((x,)), Parted((y,))], metric, Admissible()
+    )  # a permutation brings any two rows of y together
     sums, fewest = compiled().ksg_permutation_sums(
         kind,
         samples,
@@ -101,15 +106,21 @@ def ksg_permutations(
     return torch.from_numpy(sums) / n
 
 
-def _samples(keys: Keys, samples: list[Tensor], metric: str, admissible: Admissible) -> tuple[str, list[Any]]:
-    """The formula and the rows, all of one dtype: a float32 row and the same row in float64 have the same keys."""
-    problems = [ops.problem_of(keys, sample, None, metric, 2.0, None, ("samples", "samples")) for sample in samples]
-    for problem in problems:
-        ops.check_overflow(problem, admissible, metric)
-    rows = [problem.x.values for problem in problems]
-    if any(values.dtype != rows[0].dtype for values in rows):
-        rows = [values.to(torch.float64) for values in rows]
-    return problems[0].kernel.kind, [array("samples", values) for values in rows]
+def _samples(keys: Keys, samples: list[Parted], metric: str, admissible: Admissible) -> tuple[str, list[Any]]:
+    """The formula, and the rows as the compiled module takes them."""
+    for sample in samples:
+        ops.check_overflow(_problem(keys, sample, metric), admissible, metric)  # one promoted copy at a time
+    return kernel_of(metric, 2.0, None).kind, [_stored(sample) for sample in samples]
+
+
+def _problem(keys: Keys, sample: Parted, metric: str) -> ops.Problem:
+    return ops.problem_of(keys, sample.whole(), None, metric, 2.0, None, ("samples", "samples"))
+
+
+def _stored(sample: Parted) -> tuple[list[Any], Any]:
+    """Parts in the stored dtype, bfloat16 as its bits, and the rows that are meant, or None."""
+    parts = [part.contiguous().view(torch.uint16) if part.dtype == torch.bfloat16 else part for part in sample.parts]
+    return [array("samples", part) for part in parts], None if sample.rows is None else array("rows", sample.rows)
 
 
 def _labels(labels: Tensor | None) -> Any:

@@ -74,8 +74,11 @@ def column_ranges(values: Tensor) -> tuple[Tensor, Tensor]:
 
 def all_finite(values: Tensor) -> bool:
     """Whether a tensor of floats holds neither NaN nor inf."""
-    if values.dtype not in (torch.float32, torch.float64) or not values.is_contiguous():
+    if not values.is_contiguous():
         return bool(torch.isfinite(values).all())
+    if values.dtype not in (torch.float32, torch.float64):
+        # Piece by piece: torch makes several copies, and the values may be a mapped file.
+        return all(bool(torch.isfinite(piece).all()) for piece in values.view(-1).split(1 << 20))
     finite: bool = compiled().all_finite(values.detach().numpy(), torch.get_num_threads())
     return finite
 

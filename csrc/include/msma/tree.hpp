@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 #include "msma/keys.hpp"
 
@@ -36,5 +37,19 @@ void tree_knn(const TreeProblem<T>& problem, int64_t k, double* keys, int64_t* i
 // counts (x.count,) of admissible points with key <= threshold; thresholds (x.count,).
 template <typename T>
 void tree_count(const TreeProblem<T>& problem, const double* thresholds, int64_t* counts);
+
+// The partition of a self-search, made once for several counts.
+class TreeCounter {
+  public:
+    explicit TreeCounter(const TreeProblem<double>& problem);  // x.count >= 1
+    ~TreeCounter();
+
+    // As tree_count; several threads may call it at a time.
+    void count(const double* thresholds, int threads, int64_t* counts) const;
+
+  private:
+    struct Parts;
+    std::unique_ptr<const Parts> parts_;
+};
 
 }  // namespace msma

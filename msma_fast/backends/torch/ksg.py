@@ -8,7 +8,7 @@ comparison is decided by rounding. Source: Phys. Rev. E 69, 066138 (2004).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -120,27 +120,29 @@ def ksg(
 def ksg_matrix(
     keys: Keys,
     kernel: Kernel,
-    layers: list[Rows],
+    layers: Sequence[Callable[[], Rows]],
     ks: list[int],
     method: str,
     admissible: Admissible,
     permutation: Tensor | None,
 ) -> Tensor:
-    """(L, L, K) estimates for all pairs of layers: each layer's keys once per block of rows, shared by all its pairs.
+    """(L, L, K) estimates for all pairs of layers: each layer is read and its keys computed once per block of rows, shared
+    by all its pairs.
 
     With a permutation, entry (l, m), l <= m, pairs row i of layer l with row permutation[i] of layer m, and is mirrored.
     """
-    count, n = len(layers), layers[0].values.shape[0]
-    device = layers[0].values.device
+    first = layers[0]().values
+    count, n, device = len(layers), first.shape[0], first.device
     if permutation is not None:
         admissible = permuted_pairs(admissible, permutation)
     neighbors = neighbor_numbers(admissible, n)
     check_fewest(int(neighbors.min()) - 1, max(ks))
     total = torch.zeros(count, count, len(ks), dtype=torch.float64, device=device)
-    partners = layers if permutation is None else [rows.take(permutation) for rows in layers]
     for rows in row_blocks(n, device, 2 * count):
-        left = [_marginal(keys, kernel, layer, admissible)(rows) for layer in layers]
-        right = left if permutation is None else [_marginal(keys, kernel, p, admissible)(rows) for p in partners]
+        left = [key_block(keys, kernel, layer(), rows, admissible) for layer in layers]
+        right = left
+        if permutation is not None:
+            right = [key_block(keys, kernel, layer().take(permutation), rows, admissible) for layer in layers]
         for a in range(count):
             for b in range(a, count):
                 counts = count_block(left[a], right[b], ks, method)

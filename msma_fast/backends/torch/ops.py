@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from msma_fast._arrays import Parted
 from msma_fast.backends.torch import keys as torch_keys
 from msma_fast.backends.torch import knn as knn_module
 from msma_fast.backends.torch import ksg as ksg_module
@@ -188,7 +189,7 @@ def ksg(
 
 def ksg_matrix(
     keys: Keys,
-    layers: list[Tensor],
+    layers: list[Parted],
     ks: list[int],
     method: str,
     metric: str,
@@ -198,11 +199,18 @@ def ksg_matrix(
 ) -> Tensor:
     """(L, L, K) float64."""
     admissible = self_admissible(layers[0].shape[0], groups, window, layers[0].device)
-    problems = [problem_of(keys, layer, None, metric, 2.0, None, ("layers", "layers")) for layer in layers]
-    for problem in problems:
-        check_overflow(problem, admissible, metric)
-    rows = [problem.x for problem in problems]
-    return ksg_module.ksg_matrix(problems[0].keys, problems[0].kernel, rows, ks, method, admissible, permutation)
+
+    def problem(layer: Parted) -> Problem:
+        return problem_of(keys, layer.whole(), None, metric, 2.0, None, ("layers", "layers"))
+
+    def read(layer: Parted) -> Rows:
+        return problem(layer).x
+
+    for layer in layers:
+        check_overflow(problem(layer), admissible, metric)
+    first = problem(layers[0])
+    sources = [partial(read, layer) for layer in layers]
+    return ksg_module.ksg_matrix(first.keys, first.kernel, sources, ks, method, admissible, permutation)
 
 
 def ksg_permutations(
