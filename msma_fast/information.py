@@ -25,7 +25,7 @@ from msma_fast.backends.registry import check_name
 from msma_fast.diagnostics import diagnose, means, neighbor_counts
 from msma_fast.results import Array
 
-_METHODS = ("ksg1", "ksg2")
+METHODS = ("ksg1", "ksg2")
 METRICS = ("chebyshev", "euclidean")
 
 
@@ -122,7 +122,7 @@ def ksg_mi(
     a, b = paired(x, y, check_finite)
     n = a.shape[-2]
     ks, single = _checks.neighbor_counts(k, n)
-    _checks.choice("method", method, _METHODS)
+    _checks.choice("method", method, METHODS)
     _checks.choice("metric", metric, METRICS)
     labels, window = exclusions(groups, window, n, max(ks), a.device)
     noise = _checks.number("noise", noise, at_least=0.0)
@@ -208,7 +208,7 @@ def ksg_mi_matrix(
     parts, like = check_layers(layers, check_finite)
     n, device = parts[0].shape[0], parts[0].device
     ks, single = _checks.neighbor_counts(k, n)
-    _checks.choice("method", method, _METHODS)
+    _checks.choice("method", method, METHODS)
     _checks.choice("metric", metric, METRICS)
     labels, window = exclusions(groups, window, n, max(ks), device)
     order = None if permutation is None else check_permutation("permutation", permutation, n, device)

@@ -27,9 +27,10 @@ from torch import Tensor
 
 from msma_fast import _checks
 from msma_fast._arrays import wrapper_like
+from msma_fast.backends import registry
 from msma_fast.backends.registry import check_name
 from msma_fast.diagnostics import neighbor_counts
-from msma_fast.information import check_layers, exclusions, ksg_mi, ksg_mi_matrix, paired, unbatched
+from msma_fast.information import METHODS, METRICS, check_layers, exclusions, ksg_mi, paired, unbatched
 from msma_fast.results import Array, MIInterval
 
 
@@ -82,9 +83,10 @@ def mi_interval(
     n = unbatched("x", a).shape[0]
     ks, single = _checks.neighbor_counts(k, n)
 
-    def estimate(rows: Any, labels: Tensor | None) -> Tensor:
+    def estimate(rows: Tensor | None, labels: Tensor | None) -> Tensor:
+        u, v = (a, b) if rows is None else (a[rows], b[rows])
         options: dict[str, Any] = {"method": method, "metric": metric, "groups": labels, "window": window}
-        found: Tensor = ksg_mi(a[rows], b[rows], ks, check_finite=False, backend=backend, **options)
+        found: Tensor = ksg_mi(u, v, ks, check_finite=False, backend=backend, **options)
         return found
 
     plan = _plan(n, a.device, max(ks), units, groups, window, resampling, level, n_resamples, fraction, seed)
@@ -117,18 +119,24 @@ def mi_matrix_interval(
 
     layers (L, n, d) or a list of (n, d_l). Each interval is about its own pair; many of them are not a joint statement.
     The fields are (L, L), resamples (R, L, L); a trailing K for K values of k. Everything else is as in `mi_interval`.
-    Cost: one `ksg_mi_matrix` for each resample and one for all rows; memory: a copy of the rows kept of every layer.
+    Cost: one `ksg_mi_matrix` for each resample and one for all rows.
     """
     check_name(backend)
     parts, like = check_layers(layers, check_finite)
     n, device = parts[0].shape[0], parts[0].device
     ks, single = _checks.neighbor_counts(k, n)
 
-    def estimate(rows: Any, labels: Tensor | None) -> Tensor:
-        kept = [layer[rows] for layer in parts]
-        options: dict[str, Any] = {"method": method, "metric": metric, "groups": labels, "window": window}
-        found: Tensor = ksg_mi_matrix(kept, ks[0] if single else ks, check_finite=False, backend=backend, **options)
-        return found
+    _checks.choice("method", method, METHODS)
+    _checks.choice("metric", metric, METRICS)
+
+    def estimate(rows: Tensor | None, labels: Tensor | None) -> Tensor:
+        kept = parts if rows is None else [layer.take(rows) for layer in parts]
+        within = min(_checks.window(window, n, self_search=True), kept[0].shape[0])
+        labels = None if labels is None else labels.to(device)
+        found: Tensor = registry.run(
+            "ksg_matrix", device, backend or "", kept, ks, method, metric, labels, within, None
+        )
+        return found[..., 0] if single else found
 
     plan = _plan(n, device, max(ks), units, groups, window, resampling, level, n_resamples, fraction, seed)
     return MIInterval(*map(wrapper_like(like), _interval(estimate, plan)))
@@ -239,9 +247,9 @@ def _drawn(n_units: int, n_resamples: int, drawn: int, generator: torch.Generato
     return kept
 
 
-def _interval(estimate: Callable[[Any, Tensor | None], Tensor], plan: _Plan) -> MIInterval:
+def _interval(estimate: Callable[[Tensor | None, Tensor | None], Tensor], plan: _Plan) -> MIInterval:
     """Of tensors: mi, low, high and standard error in the shape of an estimate, the resamples with a leading R."""
-    theta = estimate(slice(None), plan.labels)
+    theta = estimate(None, plan.labels)
     resamples = torch.stack([estimate(rows.to(theta.device), labels) for rows, labels in plan.resamples()])
     n_units, sizes = plan.kept.shape[1], plan.kept.sum(1)
     if plan.resampling == "jackknife":

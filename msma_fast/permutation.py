@@ -11,7 +11,7 @@ from msma_fast import _checks
 from msma_fast._arrays import wrapper_like
 from msma_fast.backends import registry
 from msma_fast.backends.registry import check_name
-from msma_fast.information import check_neighbors, labels32, paired, unbatched
+from msma_fast.information import METHODS, METRICS, check_neighbors, labels32, paired, unbatched
 from msma_fast.results import Array, PermutationResult
 
 
@@ -69,8 +69,8 @@ def mi_permutation_test(
     n, device = a.shape[0], a.device
     k = _checks.neighbor_count("k", k, n, self_search=True)
     n_permutations = _checks.integer("n_permutations", n_permutations, at_least=1)
-    _checks.choice("method", method, ("ksg1", "ksg2"))
-    _checks.choice("metric", metric, ("chebyshev", "euclidean"))
+    _checks.choice("method", method, METHODS)
+    _checks.choice("metric", metric, METRICS)
     labels = labels32("groups", groups, n, device)
     check_neighbors(labels, 0, n, k)
     if exchange is not None and within is not None:
