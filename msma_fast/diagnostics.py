@@ -1,8 +1,12 @@
 """When not to believe a KSG estimate: the evidence against it, and thresholds that were fitted on tasks with known truth.
 
 saturated    psi(<N_i>) - psi(k) is a ceiling without ties: an estimate near it only says "more than this"
-ties         rows whose k-th joint distance is shared: the samples are not continuous
-biased low   by an account of shortfall.py the estimate misses more than would matter
+ties         rows that repeat, or whose k-th joint distance is shared: the samples are not continuous
+biased low   by an account of shortfall.py the estimate misses more than would matter, or it is negative
+too few      no account can tell anything
+
+Standard errors and chance levels count the rows that may be independent: with `groups` the texts, with a `window` w one row
+in 2w + 1. That is too few where a text's rows are nearly independent, never too many.
 
 `python -m benchmarks.calibrate_verdict` fits the thresholds and writes docs/verdict.md: how often they are wrong.
 """
@@ -21,6 +25,8 @@ from msma_fast.backends import registry
 from msma_fast.results import Evidence, MIResult, Missing
 
 TIE_SHARE = 0.01
+NEGATIVE_NATS = 0.05
+FEWEST_ROWS = 50
 TOLERANCE_NATS, TOLERANCE_SHARE = 0.1, 0.1  # an error that matters: this much, or this share of the estimate if more
 ERRORS = 2.0  # standard errors that an account must be sure by
 WIDER = 4  # times as many neighbours for the extrapolation
@@ -56,15 +62,36 @@ def reasons_against(evidence: Evidence, thresholds: Thresholds = CALIBRATED) -> 
         reasons.append(
             f"saturated: {mi:.2f} nats of at most {ceiling:.2f} that k and n allow; read it as 'more than this'"
         )
+    if evidence.repeated > TIE_SHARE:
+        reasons.append(f"ties: {evidence.repeated:.1%} of rows repeat another, so that samples are not continuous")
     if evidence.tie_fraction > TIE_SHARE:
         reasons.append(
             f"ties: {evidence.tie_fraction:.1%} of rows have a tied k-th distance, so that samples are not continuous"
         )
+    if evidence.units < FEWEST_ROWS:
+        reasons.append(f"too few: {evidence.units} rows that may be independent are too few to judge by")
+    if evidence.repeated <= TIE_SHARE:  # copies of rows push the estimate up, and most at few neighbours
+        reasons += _bias(evidence, thresholds)
+    return tuple(reasons)
+
+
+def _bias(evidence: Evidence, thresholds: Thresholds) -> list[str]:
+    """The accounts that miss more than would matter."""
+    reasons = []
+    if evidence.mi < -NEGATIVE_NATS - ERRORS * evidence.error:
+        reasons.append(f"biased low: information is not negative, and this is {evidence.mi:.2f} nats")
     for account, text in _ACCOUNTS.items():
         missing: Missing | None = getattr(evidence, account)
-        if missing and missing.nats > getattr(thresholds, account) * tolerance(mi) + ERRORS * missing.error:
+        least = getattr(thresholds, account) * tolerance(evidence.mi)
+        if missing and missing.nats > least + ERRORS * missing.error:
             reasons.append("biased low: " + text.format(missing.nats))
-    return tuple(reasons)
+    return reasons
+
+
+def independent_rows(groups: Tensor | None, window: int, n: int) -> int:
+    """How many rows may be independent of each other at least: exclusions are there for those that are not."""
+    texts = n if groups is None else int(groups.unique().numel())
+    return min(texts, max(1, n // (2 * window + 1)))
 
 
 def neighbor_counts(groups: Tensor | None, window: int, n: int) -> Tensor:
@@ -91,24 +118,34 @@ def diagnose(
 ) -> MIResult:
     """The `MIResult` of samples (n, dx), (n, dy). estimate(x, y, ks) gives local terms, n_x, n_y, ties (n, K) and N_i (n,)."""
     n = x.shape[0]
+    x, y = x.detach(), y.detach()
     fewest = int(neighbor_counts(groups, window, n).min())
     wider = [min(WIDER * k, fewest) for k in ks]
     every = sorted({*ks, *wider})
     local, n_x, n_y, tied, neighbors = estimate(x, y, every)
-    dimension = shortfall.joint_dimension(x, y, groups, window)
-    linear, linear_error = shortfall.linear_information(x, y)
+    units = independent_rows(groups, window, n)
+    finite = registry.all_finite(x) and registry.all_finite(y)  # check_finite=False: no account of NaN
+    linear = shortfall.linear_information(x, y, units) if finite else None
+    dimension, repeated = shortfall.joint_rows(x, y, groups, window) if finite else (math.nan, 0.0)
     digamma_n = float(torch.special.digamma(neighbors.to(torch.float64)).mean())
 
     def evidence(t: int) -> Evidence:
         terms, ties = local[:, every.index(ks[t])], tied[:, every.index(ks[t])]
-        mi, error = float(means(terms[:, None])), float(terms.std()) / math.sqrt(n)
+        mi = float(means(terms[:, None]))
         extrapolation = None
-        if wider[t] > ks[t]:
-            ratio = wider[t] / ks[t]
-            extrapolation = shortfall.by_extrapolation(terms, local[:, every.index(wider[t])], ratio, dimension)
-        ceiling = digamma_n - float(torch.special.digamma(torch.tensor(ks[t], dtype=torch.float64)))
-        tie_fraction = float(ties.to(torch.float64).mean())
-        return Evidence(mi, ceiling, error, tie_fraction, extrapolation, Missing(linear - mi, linear_error))
+        if finite and wider[t] > ks[t]:
+            wide = local[:, every.index(wider[t])]
+            extrapolation = shortfall.by_extrapolation(terms, wide, wider[t] / ks[t], dimension, units)
+        return Evidence(
+            mi,
+            ceiling=digamma_n - float(torch.special.digamma(torch.tensor(ks[t], dtype=torch.float64))),
+            units=units,
+            error=float(terms.std()) / math.sqrt(units),
+            tie_fraction=float(ties.to(torch.float64).mean()),
+            repeated=repeated,
+            extrapolation=extrapolation,
+            linear=linear and Missing(linear.nats - mi, linear.error),
+        )
 
     found = [evidence(t) for t in range(len(ks))]
     # An ordered set: several k often give the same reason.

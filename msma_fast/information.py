@@ -80,12 +80,14 @@ def unbatched(name: str, tensor: Tensor) -> Tensor:
 
 
 def _noisy(x: Tensor, noise: float, generator: torch.Generator) -> Tensor:
-    """x plus Gaussian noise of `noise` times each column's standard deviation (at least one ulp of its size)."""
-    if noise == 0:
-        return x
+    """x plus Gaussian noise of `noise` times each column's standard deviation, at least one ulp of its size. A constant column
+    has no deviation: its size stands in, one where it is zero."""
     wide = x.to(torch.float64)
-    ulp = torch.finfo(x.dtype).eps * wide.abs().amax(-2, keepdim=True)
-    scale = torch.maximum(noise * wide.std(-2, keepdim=True), ulp)
+    size = wide.abs().amax(-2, keepdim=True)
+    size = torch.where(size > 0, size, 1.0)
+    spread = (wide / size).std(-2, keepdim=True)  # of huge values the squares would overflow
+    spread = torch.where(spread > 0, spread, 1.0)
+    scale = torch.clamp(noise * spread, min=torch.finfo(x.dtype).eps) * size
     return wide + scale * torch.randn(wide.shape, dtype=torch.float64, generator=generator).to(wide.device)
 
 
@@ -109,7 +111,8 @@ def ksg_mi(
     x (n,), (n, dx) or (b, n, dx); y alike with the same n. k: an integer, or a sequence of them, all in one pass.
     method "ksg1" or "ksg2"; metric "chebyshev" or "euclidean" within each marginal, the joint distance is the larger.
     groups (n,) integer labels: rows with the same label are not neighbours; window w: nor are rows with |i - j| <= w.
-    noise: seeded Gaussian noise added to both samples, relative to each column's standard deviation (for ties).
+    noise: seeded Gaussian noise added to both samples, relative to each column's standard deviation (for ties;
+    to its size where it is constant).
 
     Returns a float, or a float64 array: (K,) for a sequence of k, (b,) or (b, K) for a batch. diagnostics=True returns
     an `MIResult` instead (not for a batch). Raises ValueError / TypeError for NaN or inf, empty or mismatched samples,
@@ -128,8 +131,9 @@ def ksg_mi(
     noise = _checks.number("noise", noise, at_least=0.0)
     if noise == math.inf:
         raise ValueError("noise: expected a finite number >= 0, got inf")
+    seed = _checks.integer("seed", seed, at_least=0)
     if noise:
-        generator = torch.Generator().manual_seed(_checks.integer("seed", seed, at_least=0))
+        generator = torch.Generator().manual_seed(seed)
         a, b = _noisy(a, noise, generator), _noisy(b, noise, generator)
     wrap = wrapper_like(x)
 

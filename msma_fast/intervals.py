@@ -198,8 +198,10 @@ def _plan(
     plan = _Plan(resampling, unit, labels, kept, _student(level, freedom))
     for rows, texts in plan.resamples():
         fewest = int(neighbor_counts(texts, min(window, len(rows)), len(rows)).min())
-        if fewest < k:
-            raise ValueError(f"k: expected at most {fewest}, the fewest neighbours a row has in a resample, got {k}")
+        if fewest <= k:  # with exactly k neighbours a row every estimate is the same number
+            raise ValueError(
+                f"k: expected at most {fewest - 1}, one less than the fewest neighbours in a resample, got {k}"
+            )
     return plan
 
 

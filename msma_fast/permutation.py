@@ -14,6 +14,8 @@ from msma_fast.backends.registry import check_name
 from msma_fast.information import METHODS, METRICS, check_neighbors, labels32, paired, unbatched
 from msma_fast.results import Array, PermutationResult
 
+ROUNDING = 1e-12  # relative: the same terms summed in another order, which a permutation may do, are equal
+
 
 def _whole_texts(labels: Tensor, generator: torch.Generator) -> Tensor:
     """A permutation that exchanges whole texts, the rows of each in their own order."""
@@ -80,10 +82,10 @@ def mi_permutation_test(
     permutations = torch.stack([torch.arange(n)] + [draw() for _ in range(n_permutations)]).to(device)
     values = registry.run("ksg_permutations", device, backend or "", a, b, k, method, metric, labels, permutations)
     mi, null = float(values[0]), values[1:]
+    mean, rounding = float(null.mean()), ROUNDING * (1 + abs(mi))
     spread = float(null.std()) if n_permutations > 1 else float("nan")
-    mean = float(null.mean())
-    p_value = (1 + int((null >= mi).sum())) / (1 + n_permutations)
-    z = (mi - mean) / spread if spread > 0 else float("nan")
+    p_value = (1 + int((null >= mi - rounding).sum())) / (1 + n_permutations)
+    z = (mi - mean) / spread if spread > rounding else float("nan")
     return PermutationResult(mi, wrapper_like(x)(null), p_value, z, mi - mean)
 
 
@@ -97,8 +99,14 @@ def _null(exchange: Any, within: Any, n: int, generator: torch.Generator) -> Any
                 f"exchange: expected texts of equal length, got lengths from {int(sizes.min())} to {int(sizes.max())}; "
                 "sample blocks of the same number of rows from every text"
             )
+        if len(sizes) == 1:
+            raise ValueError("exchange: expected at least 2 different labels, got 1: nothing could be exchanged")
         return lambda: _whole_texts(texts, generator)
     if within is not None:
         same = _checks.labels("within", within, (n,), torch.device("cpu")).unique(return_inverse=True)[1]
+        if int(same.max()) + 1 == n:
+            raise ValueError(
+                "within: expected labels that some rows share, got all different: nothing could be exchanged"
+            )
         return lambda: permute_within(same, generator)
     return lambda: torch.randperm(n, generator=generator)

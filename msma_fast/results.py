@@ -41,13 +41,16 @@ class Missing(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """An estimate of information (nats) and what speaks against it: the ceiling psi(N) - psi(k), the standard error, the
-    share of rows with a tied k-th distance, and what it lacks by the accounts of docs/verdict.md (None: cannot tell)."""
+    """An estimate of information (nats) and what speaks against it: the ceiling psi(N) - psi(k); the standard error; units,
+    the rows that may be independent of each other (texts where `groups` tells them); the shares of rows with a tied k-th
+    distance and of rows that repeat another; what it lacks by the accounts of docs/verdict.md (None: cannot tell)."""
 
     mi: float
     ceiling: float
+    units: int
     error: float = 0.0
     tie_fraction: float = 0.0
+    repeated: float = 0.0
     extrapolation: Missing | None = None
     linear: Missing | None = None
 

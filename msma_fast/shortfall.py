@@ -1,4 +1,4 @@
-"""How many nats a KSG estimate misses, by two accounts. KSG errs towards zero; neither account sees everything.
+"""How many nats a KSG estimate misses, by two accounts, neither of which sees everything.
 
 extrapolation   the density is taken as constant within the k-th distance eps; the error of that is of order eps^2, and
                 eps ~ (k/N)^(1/D) in D dimensions, so that   missing = (I(k) - I(w)) / ((w/k)^(2/D) - 1),   w > k
@@ -25,16 +25,20 @@ SHARED = 0.05  # of the rows may have the same value in a column that counts as 
 ROWS_PER_COLUMN = 20  # of each sample in the linear side: more columns would fit noise
 
 
-def joint_dimension(x: Tensor, y: Tensor, groups: Tensor | None, window: int) -> float:
-    """TwoNN of the rows (x, y); the number of columns where too few rows are distinct to tell."""
+def joint_rows(x: Tensor, y: Tensor, groups: Tensor | None, window: int) -> tuple[float, float]:
+    """(TwoNN of the rows (x, y), the share of rows that repeat an admissible one). The number of columns where too few rows
+    are distinct to tell a dimension."""
     columns = x.shape[1] + y.shape[1]
+    if x.shape[0] < 3:
+        return float(columns), 0.0
     joined = torch.cat([_unit(x), _unit(y)], 1)
     radii = knn(joined, 2, groups=groups, window=window, check_finite=False).distances
+    repeated = float((radii[:, 0] == 0).to(torch.float64).mean())
     distinct = radii[(radii[:, 0] > 0) & radii[:, 1].isfinite()]
     try:
-        return min(censored_twonn(distinct, 0.9)[0], columns)
+        return min(censored_twonn(distinct, 0.9)[0], columns), repeated
     except ValueError:
-        return float(columns)
+        return float(columns), repeated
 
 
 def _unit(x: Tensor) -> Tensor:
@@ -47,11 +51,11 @@ def _unit(x: Tensor) -> Tensor:
     return centred / centred.square().sum(1).mean().sqrt()
 
 
-def by_extrapolation(local: Tensor, wide: Tensor, ratio: float, dimension: float) -> Missing:
-    """Local terms (n,) at k neighbours and at ratio * k of them."""
+def by_extrapolation(local: Tensor, wide: Tensor, ratio: float, dimension: float, units: int) -> Missing:
+    """Local terms (n,) at k neighbours and at ratio * k of them; units: how many of the rows are independent."""
     slope = local - wide
     factor = ratio ** (2 / dimension) - 1
-    return Missing(float(slope.mean()) / factor, float(slope.std()) / math.sqrt(slope.shape[0]) / factor)
+    return Missing(float(slope.mean()) / factor, float(slope.std()) / math.sqrt(units) / factor)
 
 
 def normal_scores(x: Tensor) -> Tensor:
@@ -63,21 +67,20 @@ def normal_scores(x: Tensor) -> Tensor:
     return torch.special.ndtri((below + up_to).to(torch.float64) / (2 * x.shape[0])).T.contiguous()
 
 
-def linear_information(x: Tensor, y: Tensor) -> tuple[float, float]:
-    """(nats, standard error) of linear dependence: the most that the normal scores or the sizes of x have with the normal
-    scores or the sizes of y. 0 where there are too few rows to tell."""
-    return linear_information_of(views(x), views(y))
+def linear_information(x: Tensor, y: Tensor, units: int) -> Missing | None:
+    """Linear dependence: the most that the normal scores or the sizes of x (n, dx) have with those of y (n, dy). units: how
+    many of the rows are independent. None where these are too few to tell, or no column is continuous."""
+    return linear_information_of(views(x, units), views(y, units), units)
 
 
-def linear_information_of(left: Views, right: Views) -> tuple[float, float]:
+def linear_information_of(left: Views, right: Views, units: int) -> Missing | None:
     """The same of samples whose views are at hand."""
-    return max((_canonical_information(u, v) for u in left for v in right), default=(0.0, 0.0))
+    return max((_canonical_information(u, v, units) for u in left for v in right), default=None)
 
 
-def views(x: Tensor) -> Views:
-    """Orthonormal bases of the normal scores of x (n, d), and of those of its sizes: |scores| and the rows' lengths. None
-    where there are too few rows to tell, or no column is continuous."""
-    columns = _continuous(_leading(x, x.shape[0] // ROWS_PER_COLUMN))
+def views(x: Tensor, units: int) -> Views:
+    """Orthonormal bases of the normal scores of x (n, d), and of those of its sizes: |scores| and the rows' lengths."""
+    columns = _continuous(_leading(x, units // ROWS_PER_COLUMN))
     if columns.shape[1] == 0:
         return ()
     scores = normal_scores(columns)
@@ -93,16 +96,15 @@ def _continuous(x: Tensor) -> Tensor:
     return x[:, (ordered[shared:] != ordered[:-shared]).all(0)]
 
 
-def _canonical_information(u: Tensor, v: Tensor) -> tuple[float, float]:
-    """(nats, standard error) from orthonormal bases (n, p), (n, q)."""
-    n = u.shape[0]
+def _canonical_information(u: Tensor, v: Tensor, units: int) -> Missing:
+    """From orthonormal bases (n, p), (n, q) of rows of which `units` are independent."""
     p, q = sorted((u.shape[1], v.shape[1]))
     squared = torch.linalg.svdvals(u.T @ v).square().clamp(max=1 - 1e-12).cpu()
     # Independent samples of n rows: 1 - R^2 is a product of p beta((n - 1 - q - i)/2, q/2), i < p.
-    rest = (n - 1 - torch.arange(p, dtype=torch.float64)) / 2
+    rest = (units - 1 - torch.arange(p, dtype=torch.float64)) / 2
     chance = (torch.special.digamma(rest) - torch.special.digamma(rest - q / 2)).sum() / 2
     information = float(-torch.log1p(-squared).sum() / 2 - chance)
-    return information, math.sqrt(float(squared.sum()) / n + p * q / 2 / n**2)
+    return Missing(information, math.sqrt(float(squared.sum()) / units + p * q / 2 / units**2))
 
 
 def _leading(x: Tensor, limit: int) -> Tensor:

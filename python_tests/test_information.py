@@ -147,6 +147,19 @@ def test_noise_is_seeded_and_breaks_ties(backend: str) -> None:
     assert mi() == pytest.approx(information_oracles.ksg_mi(x, y, 3).mi, abs=1e-12)
 
 
+def test_noise_on_constant_and_on_huge_columns() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.standard_normal(200)
+    for constant in (0.0, 1.0, -1e200):
+        x = np.full(200, constant)
+        assert abs(mf.ksg_mi(x, np.zeros(200), noise=1e-6)) < 0.3  # both are nothing but noise now
+        assert mf.ksg_mi(x, y, noise=1e-6, diagnostics=True).tie_fraction == 0
+    x = y + rng.standard_normal(200)
+    assert mf.ksg_mi(x * 1e300, y * 1e300, noise=1e-9) == pytest.approx(mf.ksg_mi(x, y), abs=0.05)
+    with pytest.raises(ValueError, match="seed"):
+        mf.ksg_mi(x, y, seed=-1)
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("metric", ["chebyshev", "euclidean"])
 def test_the_matrix_is_all_pairs(method: str, metric: str, backend: str) -> None:
@@ -295,20 +308,34 @@ def test_rotation_leaves_the_euclidean_estimate(rng: np.random.Generator) -> Non
 # ---- peers, where the definitions coincide ------------------------------------------------------------
 
 
-def test_agreement_with_peers(backend: str) -> None:
+def test_agreement_with_ennemi(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same definition. Its digamma is an expansion good to 1e-6, so it gets scipy's for the comparison."""
     import ennemi
+    from ennemi import _entropy_estimators
+
+    monkeypatch.setattr(_entropy_estimators, "_psi", digamma)
+    x, y = gaussian(300, 0.8, 11)
+    for k in (1, 3, 10):
+        theirs = ennemi.estimate_mi(y, x, k=k, preprocess=False).item()
+        assert mf.ksg_mi(x, y, k, backend=backend) == pytest.approx(theirs, abs=1e-10)
+
+
+def test_agreement_with_npeet_plus(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same definition, once its noise of 1e-10 is left out."""
     import npeet_plus
+
+    monkeypatch.setattr(npeet_plus.estimators, "add_noise", lambda x, intens=0: x)
+    for dx, dy in ((1, 1), (3, 2), (7, 5)):
+        x, y = paired(300, dx, dy)
+        for k in (1, 3, 10):
+            theirs = npeet_plus.mi(x, y, k=k, base=np.e)
+            assert mf.ksg_mi(x, y, k, backend=backend) == pytest.approx(theirs, abs=1e-10)
+
+
+def test_agreement_with_scikit_learn(backend: str) -> None:
+    """It rescales x and y and adds noise of 1e-10 that cannot be turned off."""
     from sklearn.feature_selection import mutual_info_regression
 
-    x, y = gaussian(300, 0.8, 11)
-    ours = float(mf.ksg_mi(x, y, 3, backend=backend))
-    theirs = ennemi.estimate_mi(y, x, k=3, preprocess=False).item()
-    assert ours == pytest.approx(float(theirs), abs=1e-5)  # its digamma is an expansion good to 1e-6
-    unit_x, unit_y = x / x.std(), y / y.std()  # scikit-learn rescales x and y and adds noise of 1e-10
-    ours = float(mf.ksg_mi(unit_x, unit_y, 3, backend=backend))
-    theirs = mutual_info_regression(unit_x[:, None], unit_y, n_neighbors=3, random_state=0)[0]
-    assert ours == pytest.approx(theirs, abs=1e-6)
-    ours = float(mf.ksg_mi(x, y, 3, backend=backend))
-    np.random.seed(0)
-    theirs = npeet_plus.mi(x[:, None].tolist(), y[:, None].tolist(), k=3, base=np.e)
-    assert ours == pytest.approx(float(theirs), abs=1e-6)
+    x, y = (sample / sample.std() for sample in gaussian(300, 0.8, 11))
+    theirs = mutual_info_regression(x[:, None], y, n_neighbors=3, random_state=0)[0]
+    assert mf.ksg_mi(x, y, 3, backend=backend) == pytest.approx(theirs, abs=1e-6)

@@ -340,10 +340,10 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"window": 2}, ValueError, r"units: .*consecutive.*None"),
     ({"window": 2, "units": np.arange(30) % 5}, ValueError, r"units: .*consecutive.*5 labels in 30 runs"),
     ({"window": 2, "groups": np.arange(30) % 5}, ValueError, r"units: .*consecutive.*5 labels in 30 runs"),
-    ({"k": 20, "n_resamples": 2}, ValueError, r"k: .*at most 14, .*resample, got 20"),
-    ({"k": 5, "fraction": 0.1, "resampling": "subsample"}, ValueError, r"k: .*at most 2, .*resample, got 5"),
+    ({"k": 20, "n_resamples": 2}, ValueError, r"k: .*at most 13, .*resample, got 20"),
+    ({"k": 5, "fraction": 0.1, "resampling": "subsample"}, ValueError, r"k: .*at most 1, .*resample, got 5"),
     ({"k": 21, "groups": np.arange(30) // 10}, ValueError, r"k: .*at most 20, .*groups and window, got 21"),
-    ({"k": 11, "groups": np.arange(30) // 10}, ValueError, r"k: .*at most 10, .*resample, got 11"),
+    ({"k": 11, "groups": np.arange(30) // 10}, ValueError, r"k: .*at most 9, .*resample, got 11"),
     ({"k": 30}, ValueError, r"k: .*n - 1 = 29.*30"),
     ({"metric": "cosine"}, ValueError, r"metric: .*cosine"),
     ({"method": "ksg3"}, ValueError, r"method: .*ksg3"),
@@ -364,3 +364,10 @@ def test_what_is_refused(options: dict[str, Any], error: type[Exception], says: 
 def test_a_batch_is_refused(backend: str) -> None:
     with pytest.raises(ValueError, match=r"x: .*\(2, 9, 3\)"):
         mf.mi_interval(np.ones((2, 9, 3)), np.ones((2, 9, 3)), backend=backend)
+
+
+def test_a_resample_of_k_plus_1_rows_is_refused() -> None:
+    """Its estimate would be one number whatever the data, and the interval of width zero."""
+    x = np.random.default_rng(0).standard_normal((5, 1))
+    with pytest.raises(ValueError, match=r"k: expected at most 2, .*resample, got 3"):
+        mf.mi_interval(x, x**2, 3)

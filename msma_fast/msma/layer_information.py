@@ -15,7 +15,7 @@ from torch import Tensor
 
 from msma_fast import shortfall
 from msma_fast.activations import Activations
-from msma_fast.diagnostics import reasons_against
+from msma_fast.diagnostics import independent_rows, reasons_against
 from msma_fast.information import ksg_mi_matrix, ross_mi
 from msma_fast.msma.spaces import information_space, rms_normalized
 from msma_fast.msma.stages import Stages
@@ -131,16 +131,16 @@ def layer_information(
     n = parts.rows.shape[0]
     # I(X; X) of a layer without ties is psi(<N_i>) - psi(k), the estimator's ceiling.
     ceiling = float(mi.diagonal().median())
-    views = [shortfall.views(space) for space in continuous]
+    units = independent_rows(text_ids, 0, n)
+    views = [shortfall.views(space, units) for space in continuous]
     reasons: list[list[str | None]] = [[None] * len(acts) for _ in acts.names]
     for a, left in enumerate(blocks):
         for b, right in enumerate(blocks):
             if a != b:
-                nats, error = shortfall.linear_information_of(views[a], views[b])
-                missing = Missing(nats - float(mi[a, b]), error)
-                reasons[left][right] = (
-                    "; ".join(reasons_against(Evidence(float(mi[a, b]), ceiling, linear=missing))) or None
-                )
+                linear = shortfall.linear_information_of(views[a], views[b], units)
+                missing = linear and Missing(linear.nats - float(mi[a, b]), linear.error)
+                found = reasons_against(Evidence(float(mi[a, b]), ceiling, units, linear=missing))
+                reasons[left][right] = "; ".join(found) or None
     return {
         "k": k,
         "dimensions": dimensions,
