@@ -98,7 +98,8 @@ def show(layers: Layers, found: Found) -> None:
         truth = "" if layers.truth is None else f"{layers.truth[0, m]:.2f}"
         within, free = found.within[:, 0, m].mean(), found.free[:, 0, m].mean()
         numbers = f"{truth:>8}{one.mi:8.2f}{free:10.2f}{within:14.2f}{one.mi - within:8.2f}"
-        print(f"{f'1, {m + 1}':>8}{numbers}   {one.verdict}")
+        why = ", ".join(dict.fromkeys(reason.partition(":")[0] for reason in one.reasons))
+        print(f"{f'1, {m + 1}':>8}{numbers}   {why or one.verdict}")
 
 
 def draw_lines(canvas: Canvas, layers: Layers, found: Found) -> None:
