@@ -1,0 +1,70 @@
+"""Canonical keys by Triton kernels, on CUDA tensors; under TRITON_INTERPRET=1 on CPU tensors, in Triton's interpreter.
+
+Every other part of an op is the torch backend's. The variable is read when the kernels are first imported: an interpreted
+process never launches on a GPU, and the other way round. mahalanobis and the metrics of promise "band" are torch's.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
+
+
+def interpreted() -> bool:
+    """Whether Triton runs kernels in its interpreter, on the CPU."""
+    return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes", "y")
+
+
+@cache
+def available() -> tuple[bool, str]:
+    """Whether kernels can run here, and why (not). Starts no CUDA context."""
+    if importlib.util.find_spec("triton") is None:
+        return False, "triton is not installed: pip install 'msma_fast[triton]'"
+    if interpreted():
+        return True, "Triton kernels in the interpreter, on CPU tensors"
+    if torch.version.cuda is None or not torch.cuda.is_available():
+        return False, "no CUDA device that this torch can use; TRITON_INTERPRET=1 runs the kernels on CPU tensors, slowly"
+    return True, "Triton kernels on CUDA tensors"
+
+
+def status() -> dict[str, str]:
+    """What `msma-fast doctor` prints."""
+    return {"triton": available()[1]}
+
+
+def serves(device: torch.device) -> tuple[bool, str]:
+    """CUDA tensors; CPU tensors in the interpreter, when asked for by name."""
+    wanted = "cpu" if interpreted() else "cuda"
+    if device.type != wanted:
+        return False, f"the kernels run on {wanted} tensors here; these are on {device}"
+    return True, f"{wanted} tensors"
+
+
+def operations() -> dict[str, Callable[..., Any]]:
+    """op name -> function: the torch backend's ops over these keys."""
+    from msma_fast.backends.torch.ops import ops as bind
+    from msma_fast.triton_kernels.keys import KINDS
+
+    return bind(Keys(pair_keys, block_keys, KINDS))
+
+
+def pair_keys(kernel: Kernel, x: Rows, y: Rows, i: Tensor, j: Tensor) -> Tensor:
+    """(P,) float64 of the index pairs (x[i[t]], y[j[t]]); i and j (P,) int64."""
+    from msma_fast.triton_kernels import keys
+
+    return keys.pair_keys(kernel.kind, kernel.p, tuple(x), tuple(y), i.contiguous(), j.contiguous())
+
+
+def block_keys(kernel: Kernel, x: Rows, y: Rows) -> Tensor:
+    """(n, m) float64 of all pairs."""
+    from msma_fast.triton_kernels import keys
+
+    return keys.block_keys(kernel.kind, kernel.p, tuple(x), tuple(y))
