@@ -1,1 +1,1 @@
-"""Triton kernels, one file per op; installed as msma_fast.triton_kernels. This release has none yet."""
+"""Triton kernels, one file per op; installed as msma_fast.triton_kernels. They import torch and triton only."""

@@ -17,7 +17,15 @@ import triton.language as tl
 from torch import Tensor
 
 KINDS = frozenset(["sqeuclidean", "manhattan", "chebyshev", "minkowski", "inner_product", "cosine"])
+BLOCK_TILE = {"BLOCK_N": 16, "BLOCK_M": 16}  # two keys a thread: more would spill on sm_100
+PAIR_TILE = {"BLOCK": 128}
 EXACT = {"enable_fp_fusion": False}  # a fused multiply-add rounds once where the canonical order rounds twice
+
+
+@triton.jit
+def larger(a, b):
+    """The larger of two numbers, NaN where one is NaN."""
+    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
@@ -32,7 +40,7 @@ def lane_term(lane, x, y, KIND: tl.constexpr, P: tl.constexpr):
         else:
             size = tl.abs(a)
             if KIND == "chebyshev":
-                result = tl.maximum(lane, size)
+                result = larger(lane, size)
             else:  # manhattan is minkowski with P = 1
                 power = size
                 for _ in tl.static_range(P - 1):
@@ -45,8 +53,8 @@ def lane_term(lane, x, y, KIND: tl.constexpr, P: tl.constexpr):
 def combine_lanes(l0, l1, l2, l3, l4, l5, l6, l7, KIND: tl.constexpr):
     """((l0 + l4) + (l2 + l6)) + ((l1 + l5) + (l3 + l7)), or the largest."""
     if KIND == "chebyshev":
-        even = tl.maximum(tl.maximum(l0, l4), tl.maximum(l2, l6))
-        result = tl.maximum(even, tl.maximum(tl.maximum(l1, l5), tl.maximum(l3, l7)))
+        even = larger(larger(l0, l4), larger(l2, l6))
+        result = larger(even, larger(larger(l1, l5), larger(l3, l7)))
     else:
         result = ((l0 + l4) + (l2 + l6)) + ((l1 + l5) + (l3 + l7))
     return result
@@ -58,7 +66,7 @@ def finish_key(total, equal, norm_x, norm_y, KIND: tl.constexpr):
     if KIND == "inner_product":
         result = 0.0 - total
     elif KIND == "cosine":
-        result = tl.maximum(1.0 - total / (norm_x * norm_y), 0.0)
+        result = larger(1.0 - total / (norm_x * norm_y), 0.0)
         result = tl.where(equal, 0.0, result)
     else:
         result = total
@@ -142,11 +150,10 @@ def block_keys(kind: str, p: int, x: Side, y: Side) -> Tensor:
     """(n, m) float64 on the device of the rows."""
     (n, d), m = x[0].shape, y[0].shape[0]
     out = torch.empty(n, m, dtype=torch.float64, device=x[0].device)
-    block_n, block_m = 16, 32
-    grid = (triton.cdiv(n, block_n) * triton.cdiv(m, block_m),)
+    grid = (triton.cdiv(n, BLOCK_TILE["BLOCK_N"]) * triton.cdiv(m, BLOCK_TILE["BLOCK_M"]),)
     if n and m:
         block_keys_kernel[grid](
-            x[0], y[0], *_norms(x, y), out, n, m, d, *_kind(kind, p), BLOCK_N=block_n, BLOCK_M=block_m, **EXACT
+            x[0], y[0], *_norms(x, y), out, n, m, d, *_kind(kind, p), **BLOCK_TILE, **EXACT
         )
     return out
 
@@ -155,9 +162,8 @@ def pair_keys(kind: str, p: int, x: Side, y: Side, i: Tensor, j: Tensor) -> Tens
     """(P,) float64; i and j (P,) int64 in range."""
     out = torch.empty(i.shape, dtype=torch.float64, device=i.device)
     if i.numel():
-        block = 128
-        pair_keys_kernel[(triton.cdiv(i.numel(), block),)](
-            x[0], y[0], *_norms(x, y), i, j, out, i.numel(), x[0].shape[1], *_kind(kind, p), BLOCK=block, **EXACT
+        pair_keys_kernel[(triton.cdiv(i.numel(), PAIR_TILE["BLOCK"]),)](
+            x[0], y[0], *_norms(x, y), i, j, out, i.numel(), x[0].shape[1], *_kind(kind, p), **PAIR_TILE, **EXACT
         )
     return out
 

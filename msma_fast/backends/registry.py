@@ -15,8 +15,7 @@ import torch
 # Best first. Modules are imported when first asked for.
 ORDER = ("native", "triton", "cuda", "torch")
 _NOT_IN_THIS_RELEASE = {
-    "triton": "this release has no Triton kernels yet; CUDA tensors are served by the torch backend",
-    "cuda": "this release has no CUDA kernels yet; CUDA tensors are served by the torch backend",
+    "cuda": "this release has no CUDA kernels yet",
 }
 
 _forced: ContextVar[str | None] = ContextVar("msma_fast_backend", default=None)

@@ -1,0 +1,42 @@
+"""Triton kernels compiled ahead of time for GPUs that are not here: registers, spills, and the machine code's words."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+BIN = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+ARCHITECTURES = (80, 90, 100)
+
+
+class Compiled(NamedTuple):
+    """What ptxas made of a kernel: registers a thread, bytes spilled to local memory, bytes of shared memory, SASS text."""
+
+    registers: int
+    spilled: int
+    shared: int
+    sass: str
+
+
+def compiled(kernel: Any, types: dict[str, str], constants: dict[str, Any], architecture: int, **options: Any) -> Compiled:
+    """types: argument name -> "*fp32", "i32", ...; constants: the constexpr arguments."""
+    signature = {name: types.get(name, "constexpr") for name in kernel.arg_names}
+    target = GPUTarget("cuda", architecture, 32)
+    found = triton.compile(ASTSource(kernel, signature, constants), target=target, options=options)
+    with tempfile.TemporaryDirectory() as folder:
+        cubin = Path(folder) / "kernel.cubin"
+        cubin.write_bytes(found.asm["cubin"])
+        usage = _run("cuobjdump", "-res-usage", str(cubin))
+        sass = _run("nvdisasm", "-c", str(cubin))
+    numbers = {key: int(value) for key, value in (word.split(":") for word in usage.split() if word.count(":") == 1 and word.split(":")[1].isdigit())}
+    return Compiled(numbers["REG"], numbers["STACK"], found.metadata.shared, sass)
+
+
+def _run(tool: str, *arguments: str) -> str:
+    return subprocess.run([BIN / tool, *arguments], capture_output=True, text=True, check=True).stdout

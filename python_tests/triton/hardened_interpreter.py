@@ -1,0 +1,139 @@
+"""Triton's interpreter made strict: what it lets pass and a GPU would not is an error, and dots round as tensor cores may.
+
+    with hardened(seed=1): kernel[grid](...)
+
+- A load or store under a true mask outside the memory of the kernel's own arguments raises OutOfBounds.
+- Two programs that write different numbers to one address without atomics raise LostUpdate.
+- Programs run in a random order.
+- dot: bfloat16 is decoded (the interpreter multiplies its bits), TF32 operands are rounded to 10 bits after the point of the
+  mantissa, and float32 sums are truncated towards zero instead of rounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+import triton.language as tl
+from triton.runtime import interpreter
+
+
+class OutOfBounds(Exception):
+    """A kernel touched memory that is none of its arguments'."""
+
+
+class LostUpdate(Exception):
+    """Two programs wrote different values to one address."""
+
+
+def decoded(values: np.ndarray, dtype: Any) -> np.ndarray:
+    """bfloat16 bits as float32; everything else as it is."""
+    if dtype.scalar != tl.bfloat16:
+        return values
+    return (values.astype(np.uint32) << 16).view(np.float32)
+
+
+def rounded_to_tf32(values: np.ndarray) -> np.ndarray:
+    """float32 with 10 bits after the point, to nearest, ties to even."""
+    bits = values.view(np.uint32).astype(np.uint64)
+    bits = (bits + 0xFFF + ((bits >> 13) & 1)) & 0xFFFFE000
+    return np.where(np.isfinite(values), bits.astype(np.uint32).view(np.float32), values)
+
+
+def truncated(values: np.ndarray) -> np.ndarray:
+    """float64 -> float32 towards zero."""
+    near = values.astype(np.float32)
+    over = np.abs(near.astype(np.float64)) > np.abs(values)
+    return np.where(over, np.nextafter(near, np.float32(0)), near)
+
+
+class Watch:
+    """One launch: the memory that it may touch, what it wrote, and the order of its programs."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = np.random.default_rng(seed)
+        self.ranges = np.empty((0, 2), dtype=np.int64)
+        self.written: dict[int, tuple[int, Any]] = {}
+        self.program = 0
+
+    def launch(self, tensors: list[torch.Tensor]) -> None:
+        """Bytes of each tensor argument; only dense ones, so that a range is what the tensor owns."""
+        spans = [(t.data_ptr(), t.data_ptr() + t.numel() * t.element_size()) for t in tensors]
+        self.ranges = np.array(sorted(spans), dtype=np.int64).reshape(-1, 2)
+        self.written = {}
+
+    def check(self, addresses: np.ndarray, mask: np.ndarray, width: int, what: str) -> None:
+        asked = np.broadcast_to(addresses, np.broadcast_shapes(addresses.shape, mask.shape))[
+            np.broadcast_to(mask, np.broadcast_shapes(addresses.shape, mask.shape)).astype(bool)
+        ].astype(np.int64)
+        inside = np.zeros(asked.shape, dtype=bool)
+        for start, end in self.ranges:
+            inside |= (asked >= start) & (asked + width <= end)
+        if not inside.all():
+            raise OutOfBounds(f"{what} of {int((~inside).sum())} addresses outside the arguments")
+
+    def wrote(self, addresses: np.ndarray, values: np.ndarray, mask: np.ndarray) -> None:
+        for address, value, kept in np.broadcast(addresses, values, mask):
+            if kept:
+                before = self.written.get(int(address))
+                if before is not None and before[0] != self.program and before[1] != value:
+                    raise LostUpdate(f"programs {before[0]} and {self.program} wrote {before[1]} and {value}")
+                self.written[int(address)] = (self.program, value)
+
+
+@contextmanager
+def hardened(seed: int = 0) -> Iterator[Watch]:
+    """Within the block every interpreted kernel runs under a Watch."""
+    watch = Watch(seed)
+    builder = interpreter.InterpreterBuilder
+    load, store = builder.create_masked_load, builder.create_masked_store
+    set_dim, set_index = builder.set_grid_dim, builder.set_grid_idx
+    to_host = interpreter.GridExecutor._init_args_hst
+
+    def init_args(self: Any, args: Any, kwargs: Any) -> Any:
+        found = to_host(self, args, kwargs)
+        watch.launch([each for each in (*found[0], *found[1].values()) if isinstance(each, torch.Tensor)])
+        return found
+
+    def masked_load(self: Any, ptrs: Any, mask: Any, *rest: Any) -> Any:
+        watch.check(ptrs.data, mask.data, ptrs.get_element_ty().primitive_bitwidth // 8, "a load")
+        return load(self, ptrs, mask, *rest)
+
+    def masked_store(self: Any, ptrs: Any, value: Any, mask: Any, *rest: Any) -> Any:
+        watch.check(ptrs.data, mask.data, max(1, ptrs.get_element_ty().primitive_bitwidth // 8), "a store")
+        watch.wrote(ptrs.data, value.data, mask.data)
+        return store(self, ptrs, value, mask, *rest)
+
+    def grid_dim(self: Any, *dim: int) -> None:
+        self.order = watch.random.permutation(int(np.prod(dim)))
+        set_dim(self, *dim)
+
+    def grid_index(self: Any, x: int, y: int, z: int) -> None:
+        _, ny, nz = self.grid_dim
+        watch.program = int(self.order[(x * ny + y) * nz + z])
+        set_index(self, watch.program // (ny * nz), watch.program // nz % ny, watch.program % nz)
+
+    def dot(self: Any, a: Any, b: Any, d: Any, precision: Any, imprecise: Any) -> Any:
+        left, right = decoded(a.data, a.dtype), decoded(b.data, b.dtype)
+        if left.dtype == np.float32 and "TF32" in str(precision).upper() and a.dtype.scalar == tl.float32:
+            left, right = rounded_to_tf32(left), rounded_to_tf32(right)
+        if not np.issubdtype(d.data.dtype, np.floating):
+            product = np.matmul(left.astype(np.int64), right.astype(np.int64)) + d.data
+            return interpreter.TensorHandle(product.astype(d.data.dtype), d.dtype.scalar)
+        product = np.matmul(left.astype(np.float64), right.astype(np.float64)) + d.data.astype(np.float64)
+        exact = d.data.dtype == np.float64
+        return interpreter.TensorHandle(product if exact else truncated(product).astype(d.data.dtype), d.dtype.scalar)
+
+    with (
+        patch.object(interpreter.GridExecutor, "_init_args_hst", init_args),
+        patch.object(builder, "create_masked_load", masked_load),
+        patch.object(builder, "create_masked_store", masked_store),
+        patch.object(builder, "set_grid_dim", grid_dim),
+        patch.object(builder, "set_grid_idx", grid_index),
+        patch.object(builder, "create_dot", dot),
+    ):
+        yield watch

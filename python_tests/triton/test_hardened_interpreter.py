@@ -1,0 +1,90 @@
+"""The interpreter that the kernels are tested in finds what it says it finds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import triton
+import triton.language as tl
+from hardened_interpreter import decoded, hardened, rounded_to_tf32, truncated
+from triton.runtime.errors import InterpreterError
+
+
+@triton.jit
+def copy_kernel(x_ptr, y_ptr, n, stride, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(y_ptr + at * stride, tl.load(x_ptr + at, mask=at < n, other=0.0), mask=at < n)
+
+
+@triton.jit
+def dot_kernel(a_ptr, b_ptr, c_ptr, K: tl.constexpr, PRECISION: tl.constexpr):
+    i, k = tl.arange(0, 16), tl.arange(0, K)
+    a = tl.load(a_ptr + i[:, None] * K + k[None, :])
+    b = tl.load(b_ptr + k[:, None] * 16 + i[None, :])
+    tl.store(c_ptr + i[:, None] * 16 + i[None, :], tl.dot(a, b, input_precision=PRECISION))
+
+
+@triton.jit
+def order_kernel(out_ptr, count_ptr):
+    at = tl.atomic_add(count_ptr, 1)
+    tl.store(out_ptr + at, tl.program_id(0))
+
+
+def test_memory_of_others_is_out_of_bounds() -> None:
+    x, y = torch.arange(10.0), torch.zeros(10)
+    copy_kernel[(3,)](x, y, 10, 1, BLOCK=4)
+    assert torch.equal(x, y)
+    with pytest.raises(InterpreterError, match="OutOfBounds.*a load of 2 addresses"):
+        copy_kernel[(3,)](x, torch.zeros(12), 12, 1, BLOCK=4)
+    with pytest.raises(InterpreterError, match="OutOfBounds.*a store of"):
+        copy_kernel[(3,)](x, y[:9].clone(), 10, 1, BLOCK=4)
+
+
+def test_a_lost_update_is_found() -> None:
+    with pytest.raises(InterpreterError, match="LostUpdate"):
+        copy_kernel[(3,)](torch.arange(10.0), torch.zeros(10), 10, 0, BLOCK=4)
+    copy_kernel[(3,)](torch.ones(10), torch.zeros(10), 10, 0, BLOCK=4)  # the same number: nothing is lost
+
+
+@pytest.mark.usefixtures("watched")
+def test_programs_run_in_an_order_of_the_seed() -> None:
+    def order(seed: int) -> list[int]:
+        out, count = torch.zeros(20, dtype=torch.int32), torch.zeros(1, dtype=torch.int32)
+        with hardened(seed):
+            order_kernel[(20,)](out, count)
+        return [int(value) for value in out]
+
+    assert sorted(order(1)) == list(range(20))
+    assert order(1) == order(1)
+    assert order(1) != order(2)
+    assert order(1) != list(range(20))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "precision", "least", "most"),
+    [
+        (torch.bfloat16, "ieee", 0.0, 2.0**-17),
+        (torch.float16, "ieee", 0.0, 2.0**-17),
+        (torch.float32, "ieee", 0.0, 2.0**-17),
+        (torch.float32, "tf32", 2.0**-14, 2.0**-6),
+    ],
+)
+def test_dots_round_as_tensor_cores(dtype: Any, precision: str, least: float, most: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(shape, generator=generator).to(dtype) for shape in ((16, 32), (32, 16)))
+    c = torch.zeros(16, 16)
+    dot_kernel[(1,)](a, b, c, K=32, PRECISION=precision)
+    exact = a.double() @ b.double()
+    assert least < float((c - exact).abs().max()) < most
+    assert (c.abs() <= exact.abs() + (2.0**-10 if precision == "tf32" else 0) * 32).all()
+
+
+def test_the_roundings() -> None:
+    import numpy as np
+
+    assert rounded_to_tf32(np.float32([1 + 2**-11, 1 + 3 * 2**-11, np.inf])).tolist() == [1.0, 1 + 2**-9, np.inf]
+    assert truncated(np.array([1 + 0.9 * 2**-23, -1 - 0.9 * 2**-23, 0.0])).tolist() == [1.0, -1.0, 0.0]
+    bits = torch.tensor([1.5, -3.25], dtype=torch.bfloat16).view(torch.int16).numpy().view(np.uint16)
+    assert decoded(bits, tl.bfloat16).tolist() == [1.5, -3.25]
