@@ -24,7 +24,9 @@ class Compiled(NamedTuple):
     sass: str
 
 
-def compiled(kernel: Any, types: dict[str, str], constants: dict[str, Any], architecture: int, **options: Any) -> Compiled:
+def compiled(
+    kernel: Any, types: dict[str, str], constants: dict[str, Any], architecture: int, **options: Any
+) -> Compiled:
     """types: argument name -> "*fp32", "i32", ...; constants: the constexpr arguments."""
     signature = {name: types.get(name, "constexpr") for name in kernel.arg_names}
     target = GPUTarget("cuda", architecture, 32)
@@ -34,7 +36,12 @@ def compiled(kernel: Any, types: dict[str, str], constants: dict[str, Any], arch
         cubin.write_bytes(found.asm["cubin"])
         usage = _run("cuobjdump", "-res-usage", str(cubin))
         sass = _run("nvdisasm", "-c", str(cubin))
-    numbers = {key: int(value) for key, value in (word.split(":") for word in usage.split() if word.count(":") == 1 and word.split(":")[1].isdigit())}
+    numbers = {
+        key: int(value)
+        for key, value in (
+            word.split(":") for word in usage.split() if word.count(":") == 1 and word.split(":")[1].isdigit()
+        )
+    }
     return Compiled(numbers["REG"], numbers["STACK"], found.metadata.shared, sass)
 
 

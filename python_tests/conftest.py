@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,6 +11,10 @@ import torch
 from hypothesis import HealthCheck, settings
 
 CPU_BACKENDS = ("native", "torch")
+# Kernels in Triton's interpreter have a process of their own, `TRITON_INTERPRET=1 pytest python_tests/triton`: the variable is
+# read when a kernel is defined, so that a process either interprets or compiles.
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+collect_ignore_glob = [] if INTERPRETED else ["triton/*"]
 
 settings.register_profile(
     "msma", deadline=None, max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
@@ -61,3 +66,12 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 
     if request.param == "blocks":
         monkeypatch.setattr(joint, "searchable", lambda keys, kernel: False)
+
+
+@pytest.fixture
+def strict() -> Iterator[None]:
+    """Triton's interpreter made strict."""
+    from hardened_interpreter import hardened
+
+    with hardened(seed=0):
+        yield

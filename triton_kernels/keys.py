@@ -152,9 +152,7 @@ def block_keys(kind: str, p: int, x: Side, y: Side) -> Tensor:
     out = torch.empty(n, m, dtype=torch.float64, device=x[0].device)
     grid = (triton.cdiv(n, BLOCK_TILE["BLOCK_N"]) * triton.cdiv(m, BLOCK_TILE["BLOCK_M"]),)
     if n and m:
-        block_keys_kernel[grid](
-            x[0], y[0], *_norms(x, y), out, n, m, d, *_kind(kind, p), **BLOCK_TILE, **EXACT
-        )
+        block_keys_kernel[grid](x[0], y[0], *_norms(x, y), out, n, m, d, *_kind(kind, p), **BLOCK_TILE, **EXACT)
     return out
 
 
@@ -174,4 +172,4 @@ def _norms(x: Side, y: Side) -> tuple[Tensor, Tensor]:
 
 
 def _kind(kind: str, p: int) -> tuple[str, Any]:
-    return ("minkowski", 1) if kind == "manhattan" else (kind, int(p))
+    return ("minkowski", 1) if kind == "manhattan" else (kind, p)

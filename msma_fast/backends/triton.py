@@ -31,7 +31,10 @@ def available() -> tuple[bool, str]:
     if interpreted():
         return True, "Triton kernels in the interpreter, on CPU tensors"
     if torch.version.cuda is None or not torch.cuda.is_available():
-        return False, "no CUDA device that this torch can use; TRITON_INTERPRET=1 runs the kernels on CPU tensors, slowly"
+        return (
+            False,
+            "no CUDA device that this torch can use; TRITON_INTERPRET=1 runs the kernels on CPU tensors, slowly",
+        )
     return True, "Triton kernels on CUDA tensors"
 
 
@@ -41,30 +44,53 @@ def status() -> dict[str, str]:
 
 
 def serves(device: torch.device) -> tuple[bool, str]:
-    """CUDA tensors; CPU tensors in the interpreter, when asked for by name."""
+    """CUDA tensors, once the device has given the right answer to a planted search; CPU tensors in the interpreter."""
     wanted = "cpu" if interpreted() else "cuda"
     if device.type != wanted:
         return False, f"the kernels run on {wanted} tensors here; these are on {device}"
+    if wanted == "cuda" and (fault := _fault(device.index or 0)):
+        return False, fault
     return True, f"{wanted} tensors"
+
+
+@cache
+def _fault(index: int) -> str:
+    """What a GPU answers wrongly, compared with the torch backend on the CPU; empty where nothing is. Run once a process."""
+    from msma_fast.backends.torch.ops import TORCH_KEYS, knn
+
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(300, 70, generator=generator)
+    x[:, 0] += 100
+    x[7] = x[8]
+    groups = (torch.arange(300) // 5).to(torch.int32)
+    rest = 15, "euclidean", 2.0, None
+    wanted = knn(TORCH_KEYS, x, None, *rest, groups, None, 2, True, torch.float64)
+    device = torch.device("cuda", index)
+    found = operations()["knn"](x.to(device), None, *rest, groups.to(device), None, 2, True, torch.float64)
+    same = all(torch.equal(a, b.cpu()) for a, b in zip(wanted[:2], found[:2], strict=True))
+    return "" if same else f"{torch.cuda.get_device_name(index)} gave other neighbours than the CPU in a planted search"
 
 
 def operations() -> dict[str, Callable[..., Any]]:
     """op name -> function: the torch backend's ops over these keys."""
+    from msma_fast.backends import triton_search
     from msma_fast.backends.torch.ops import ops as bind
     from msma_fast.triton_kernels.keys import KINDS
 
-    return bind(Keys(pair_keys, block_keys, KINDS))
+    return bind(Keys(pair_keys, block_keys, KINDS, nearest=triton_search.nearest))
 
 
 def pair_keys(kernel: Kernel, x: Rows, y: Rows, i: Tensor, j: Tensor) -> Tensor:
     """(P,) float64 of the index pairs (x[i[t]], y[j[t]]); i and j (P,) int64."""
     from msma_fast.triton_kernels import keys
 
-    return keys.pair_keys(kernel.kind, kernel.p, tuple(x), tuple(y), i.contiguous(), j.contiguous())
+    return keys.pair_keys(
+        kernel.kind, int(kernel.p), (x.values, x.norms), (y.values, y.norms), i.contiguous(), j.contiguous()
+    )
 
 
 def block_keys(kernel: Kernel, x: Rows, y: Rows) -> Tensor:
     """(n, m) float64 of all pairs."""
     from msma_fast.triton_kernels import keys
 
-    return keys.block_keys(kernel.kind, kernel.p, tuple(x), tuple(y))
+    return keys.block_keys(kernel.kind, int(kernel.p), (x.values, x.norms), (y.values, y.norms))

@@ -32,23 +32,24 @@ def order_kernel(out_ptr, count_ptr):
     tl.store(out_ptr + at, tl.program_id(0))
 
 
+@pytest.mark.usefixtures("strict")
 def test_memory_of_others_is_out_of_bounds() -> None:
     x, y = torch.arange(10.0), torch.zeros(10)
     copy_kernel[(3,)](x, y, 10, 1, BLOCK=4)
     assert torch.equal(x, y)
-    with pytest.raises(InterpreterError, match="OutOfBounds.*a load of 2 addresses"):
+    with pytest.raises(InterpreterError, match=r"OutOfBounds.*a load of 2 addresses"):
         copy_kernel[(3,)](x, torch.zeros(12), 12, 1, BLOCK=4)
-    with pytest.raises(InterpreterError, match="OutOfBounds.*a store of"):
+    with pytest.raises(InterpreterError, match=r"OutOfBounds.*a store of"):
         copy_kernel[(3,)](x, y[:9].clone(), 10, 1, BLOCK=4)
 
 
+@pytest.mark.usefixtures("strict")
 def test_a_lost_update_is_found() -> None:
     with pytest.raises(InterpreterError, match="LostUpdate"):
         copy_kernel[(3,)](torch.arange(10.0), torch.zeros(10), 10, 0, BLOCK=4)
     copy_kernel[(3,)](torch.ones(10), torch.zeros(10), 10, 0, BLOCK=4)  # the same number: nothing is lost
 
 
-@pytest.mark.usefixtures("watched")
 def test_programs_run_in_an_order_of_the_seed() -> None:
     def order(seed: int) -> list[int]:
         out, count = torch.zeros(20, dtype=torch.int32), torch.zeros(1, dtype=torch.int32)
@@ -71,6 +72,7 @@ def test_programs_run_in_an_order_of_the_seed() -> None:
         (torch.float32, "tf32", 2.0**-14, 2.0**-6),
     ],
 )
+@pytest.mark.usefixtures("strict")
 def test_dots_round_as_tensor_cores(dtype: Any, precision: str, least: float, most: float) -> None:
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(shape, generator=generator).to(dtype) for shape in ((16, 32), (32, 16)))
@@ -84,7 +86,11 @@ def test_dots_round_as_tensor_cores(dtype: Any, precision: str, least: float, mo
 def test_the_roundings() -> None:
     import numpy as np
 
-    assert rounded_to_tf32(np.float32([1 + 2**-11, 1 + 3 * 2**-11, np.inf])).tolist() == [1.0, 1 + 2**-9, np.inf]
+    assert rounded_to_tf32(np.array([1 + 2**-11, 1 + 3 * 2**-11, np.inf], dtype=np.float32)).tolist() == [
+        1.0,
+        1 + 2**-9,
+        np.inf,
+    ]
     assert truncated(np.array([1 + 0.9 * 2**-23, -1 - 0.9 * 2**-23, 0.0])).tolist() == [1.0, -1.0, 0.0]
     bits = torch.tensor([1.5, -3.25], dtype=torch.bfloat16).view(torch.int16).numpy().view(np.uint16)
     assert decoded(bits, tl.bfloat16).tolist() == [1.5, -3.25]

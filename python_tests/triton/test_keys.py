@@ -14,6 +14,8 @@ from msma_fast.backends import triton as backend
 from msma_fast.backends.torch import keys as plain
 from msma_fast.backends.torch.kernel import Kernel, Rows
 
+pytestmark = pytest.mark.usefixtures("strict")
+
 KERNELS = [
     Kernel("sqeuclidean"),
     Kernel("manhattan"),
@@ -76,7 +78,10 @@ def test_no_pairs_and_no_rows() -> None:
     assert backend.block_keys(kernel, Rows(x.values[:0]), x).shape == (0, 5)
 
 
-@pytest.mark.parametrize("metric", ["euclidean", "manhattan", "chebyshev", "minkowski", "cosine", "inner_product", "correlation", "hellinger"])
+@pytest.mark.parametrize(
+    "metric",
+    ["euclidean", "manhattan", "chebyshev", "minkowski", "cosine", "inner_product", "correlation", "hellinger"],
+)
 def test_the_engine_on_these_keys(metric: str) -> None:
     """Neighbours, counts and distances: indices and distances equal to the native backend's."""
     x = np.abs(data("normal", 60, 6, 3))

@@ -193,16 +193,24 @@ def products(screen: Screen, rows: Tensor) -> Tensor:
     return torch.addmm(right.c.to(right.b.dtype), left.b.index_select(0, rows), right.b.T, alpha=-2.0)
 
 
-def subtract_margin(screen: Screen, g: Tensor, rows: Tensor, sign: float = 1.0) -> Tensor:
-    """g -= the pairwise part of the Cauchy-Schwarz margin, in place (sign -1 adds it). `row_margin` has the rest."""
-    left, right = screen.left, screen.right
+def point_margins(screen: Screen) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(c, near, far, col), each (m,) in the screen's precision: the pairwise part of the Cauchy-Schwarz margin of g is at most
+    r_i near_j + m_i far_j + col_j. `row_margin` has the rest."""
+    right, dtype = screen.right, screen.right.b.dtype
     # 2^-9 and epsilon: the rounding of these very operations in g's precision.
     up = 1.0 + 2.0**-9
     q = (right.r + screen.kappa * right.m) * up
     col = screen.epsilon * right.c + right.slack
-    g.addr_(left.r[rows].to(g.dtype), (2.0 * up * right.x).to(g.dtype), alpha=-sign)
-    g.addr_(left.m[rows].to(g.dtype), (2.0 * q).to(g.dtype), alpha=-sign)
-    return g.sub_((col * up).to(g.dtype), alpha=sign)
+    return right.c.to(dtype), (2.0 * up * right.x).to(dtype), (2.0 * q).to(dtype), (col * up).to(dtype)
+
+
+def subtract_margin(screen: Screen, g: Tensor, rows: Tensor, sign: float = 1.0) -> Tensor:
+    """g -= the pairwise part of the margin, in place (sign -1 adds it)."""
+    left = screen.left
+    _, near, far, col = point_margins(screen)
+    g.addr_(left.r[rows].to(g.dtype), near, alpha=-sign)
+    g.addr_(left.m[rows].to(g.dtype), far, alpha=-sign)
+    return g.sub_(col, alpha=sign)
 
 
 def row_margin(screen: Screen, rows: Tensor) -> Tensor:

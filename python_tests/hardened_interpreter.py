@@ -40,8 +40,8 @@ def decoded(values: np.ndarray, dtype: Any) -> np.ndarray:
 def rounded_to_tf32(values: np.ndarray) -> np.ndarray:
     """float32 with 10 bits after the point, to nearest, ties to even."""
     bits = values.view(np.uint32).astype(np.uint64)
-    bits = (bits + 0xFFF + ((bits >> 13) & 1)) & 0xFFFFE000
-    return np.where(np.isfinite(values), bits.astype(np.uint32).view(np.float32), values)
+    near = (bits + np.uint64(0xFFF) + ((bits >> np.uint64(13)) & np.uint64(1))) & np.uint64(0xFFFFE000)
+    return np.where(np.isfinite(values), near.astype(np.uint32).view(np.float32), values)
 
 
 def truncated(values: np.ndarray) -> np.ndarray:

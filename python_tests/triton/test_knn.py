@@ -1,0 +1,114 @@
+"""Neighbours by the Triton screen: indices, distances and order equal to the native backend's, on data made to be hard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import msma_fast as mf
+from msma_fast.backends import triton as backend
+from msma_fast.backends.torch import screen as screens
+from msma_fast.backends.torch.admissible import Admissible
+from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
+from msma_fast.backends.torch.knn import Search
+from msma_fast.backends.triton_search import candidates
+
+pytestmark = pytest.mark.usefixtures("strict")
+
+
+def data(kind: str, n: int, d: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, d))
+    if kind == "shifted":
+        x += 1e6
+    if kind == "huge coordinate":
+        x[0, 0] = 1e30
+    if kind == "massive tokens":
+        x[:3] *= 1000
+    if kind == "duplicates":
+        x = x[rng.integers(0, n // 3, n)]
+    if kind == "lattice":
+        x = np.round(x * 2)
+    return x + 0.0
+
+
+def same(x: np.ndarray, k: int, y: np.ndarray | None = None, **options: Any) -> Any:
+    ours, stats = mf.knn(x, k, y, backend="triton", return_stats=True, **options)
+    theirs = mf.knn(x, k, y, backend="torch", **options)
+    assert np.array_equal(ours.indices, theirs.indices)
+    assert np.array_equal(ours.distances, theirs.distances)
+    assert np.array_equal(ours.valid, theirs.valid)
+    return stats
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "inner_product"])
+@pytest.mark.parametrize("kind", ["normal", "shifted", "huge coordinate", "massive tokens", "duplicates", "lattice"])
+def test_hard_data(kind: str, metric: str) -> None:
+    for dtype in (np.float32, np.float64):
+        same(data(kind, 130, 9).astype(dtype), 4, metric=metric)
+
+
+@pytest.mark.parametrize(("n", "d", "k"), [(20, 1, 5), (64, 32, 1), (65, 33, 16), (129, 64, 32), (300, 3, 60)])
+def test_odd_shapes(n: int, d: int, k: int) -> None:
+    stats = same(data("normal", n, d), k)
+    assert (stats.candidates >= k).all()
+
+
+def test_the_screen_drops_most_and_certifies() -> None:
+    stats = same(data("normal", 300, 40).astype(np.float32), 5)
+    assert np.median(stats.candidates) < 15
+    assert (stats.widened == 0).all()
+
+
+def test_separate_points_groups_and_window() -> None:
+    x, y = data("normal", 70, 6), data("normal", 150, 6, 1)
+    same(x, 5, y)
+    same(x, 5, y, groups=np.arange(70) % 4, point_groups=np.arange(150) % 4)
+    same(y, 5, groups=np.arange(150) // 7, window=3)
+    same(y, 5, window=40)
+    same(y, 8, groups=np.arange(150) // 145)  # most rows are left with 5 neighbours
+    same(y.astype(np.float16), 5)
+    same(torch.from_numpy(y).to(torch.bfloat16).to(torch.float32).numpy()[:, ::2], 5)
+
+
+def test_rows_whose_list_overflows_are_searched_again() -> None:
+    """Eight hundred points at nearly one distance: no screen of eight bits can tell them apart."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((500, 5))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    x = np.vstack([np.zeros((1, 5)), x * (1 + 1e-9 * rng.standard_normal((500, 1)))])
+    stats = same(x, 3)
+    assert stats.widened[0] > 0
+
+
+def search_of(x: np.ndarray, k: int) -> Search:
+    rows = Rows(torch.from_numpy(x))
+    keys = Keys(backend.pair_keys, backend.block_keys, frozenset(["sqeuclidean"]))
+    return Search(keys, Kernel("sqeuclidean"), rows, rows, Admissible(torch.arange(len(x))), k)
+
+
+@pytest.mark.parametrize(("times", "whole"), [(0.99, True), (8.0, False)])
+def test_any_error_within_the_bound_loses_no_neighbour(
+    times: float, whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every product with a point is off by `times` the least declared margin of that point, up or down: within the bound every
+    neighbour stays a candidate, beyond it some are lost, so that the bound is not idle."""
+    x = data("normal", 200, 12)
+    search = search_of(x, 5)
+    screen = screens.build(search.kernel, search.x, search.y, 0)
+    c, near, far, col = screens.point_margins(screen)
+    margin = (screen.left.r[:, None] * near + screen.left.m[:, None] * far + col).amin(0)
+    wanted = mf.knn(x, 5, backend="torch").indices
+    lost = 0
+    for seed in range(6):
+        sign = torch.from_numpy(np.sign(np.random.default_rng(seed).standard_normal(200)))
+        moved = (c + times * sign * margin).to(torch.float32)
+        monkeypatch.setattr(screens, "point_margins", lambda _, moved=moved: (moved, near, far, col))
+        row, column, crowded = candidates(search, limit=200)
+        assert not len(crowded)
+        pairs = set(zip(row.tolist(), column.tolist(), strict=True))
+        lost += sum((i, int(j)) not in pairs for i in range(200) for j in wanted[i])
+    assert (lost == 0) == whole
