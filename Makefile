@@ -37,11 +37,14 @@ $(VENV)/.installed: $(VENV)/.packages $(SOURCES)
 demo: setup
 	$(BIN)/msma-fast analyze --out demo
 
+# Triton's kernels run in its interpreter in a process of their own.
 test: setup
 	$(BIN)/python -m pytest
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest python_tests/triton
 
 test-all: setup
 	$(BIN)/python -m pytest -m ""
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest python_tests/triton -m ""
 
 check: setup
 	$(BIN)/ruff check .
