@@ -12,7 +12,6 @@ if os.environ.get("TRITON_INTERPRET") == "1":
     pytest.skip("a process that interprets kernels does not compile them", allow_module_level=True)
 
 from compiled_triton import ARCHITECTURES, compiled
-
 from msma_fast.triton_kernels import keys, knn
 
 KINDS = [("sqeuclidean", 0), ("chebyshev", 0), ("minkowski", 1), ("minkowski", 16), ("inner_product", 0), ("cosine", 0)]
