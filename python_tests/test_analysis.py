@@ -49,6 +49,14 @@ def test_information_beyond_the_token_is_where_it_was_planted(results: dict[str,
     assert abs(excess[2][3]) < 0.1
 
 
+def test_what_many_dimensions_hide_is_said() -> None:
+    """Layers 1 and 2 share 20 coordinates, more than 400 rows show; layer 3 shares none, and nothing is saturated there."""
+    information = analyze(planted(private=3.0), SETTINGS._replace(mi_dimensions=20))["information"]
+    assert "biased low: the trend" in information["reasons"][1][2]
+    assert "saturated" in information["reasons"][1][2]
+    assert "saturated" not in information["reasons"][1][3]
+
+
 def test_token_identity_alone_leaves_no_excess() -> None:
     information = analyze(planted(private=0.0, seed=1), SETTINGS)["information"]
     for a, b in ((1, 2), (1, 3), (2, 3)):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from msma_fast import shortfall
 from msma_fast.activations import Activations
-from msma_fast.diagnostics import independent_rows, reasons_against
+from msma_fast.diagnostics import WIDER, independent_rows, neighbor_counts, reasons_against
 from msma_fast.information import ksg_mi_matrix, ross_mi
 from msma_fast.msma.spaces import information_space, rms_normalized
 from msma_fast.msma.stages import Stages
@@ -114,11 +114,13 @@ def layer_information(
     step()
     continuous = [spaces[index] for index in blocks]
 
-    def matrix(permutation: Tensor | None) -> dict[str, Tensor]:
+    def matrix(permutation: Tensor | None, k: int = k) -> dict[str, Tensor]:
         mi = ksg_mi_matrix(continuous, k, metric="euclidean", groups=text_ids, permutation=permutation)
         return {"mi": torch.as_tensor(mi)}
 
     mi = stages.run("mi", partial(matrix, None))["mi"]
+    wide = min(WIDER * k, int(neighbor_counts(text_ids, 0, parts.rows.shape[0]).min()))
+    mi_wide = stages.run("mi-wide", partial(matrix, None, wide))["mi"]
     step()
     generator = torch.Generator().manual_seed(seed)
     labels = token_ids.unique(return_inverse=True)[1]
@@ -133,13 +135,19 @@ def layer_information(
     ceiling = float(mi.diagonal().median())
     units = independent_rows(text_ids, 0, n)
     views = [shortfall.views(space, units) for space in continuous]
+    own = [shortfall.joint_rows(space, space, text_ids, 0)[0] for space in continuous]
     reasons: list[list[str | None]] = [[None] * len(acts) for _ in acts.names]
     for a, left in enumerate(blocks):
         for b, right in enumerate(blocks):
             if a != b:
                 linear = shortfall.linear_information_of(views[a], views[b], units)
                 missing = linear and Missing(linear.nats - float(mi[a, b]), linear.error)
-                found = reasons_against(Evidence(float(mi[a, b]), ceiling, units, linear=missing))
+                # Two layers together have at least the dimension of either, which gives the least that is missing.
+                slope = (
+                    float(mi[a, b] - mi_wide[a, b]) / ((wide / k) ** (2 / max(own[a], own[b])) - 1) if wide > k else 0.0
+                )
+                trend = Missing(slope, 0.0)
+                found = reasons_against(Evidence(float(mi[a, b]), ceiling, units, extrapolation=trend, linear=missing))
                 reasons[left][right] = "; ".join(found) or None
     return {
         "k": k,
