@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 import msma_fast as mf
 from msma_fast.activations import collect_activations, read_texts
 from msma_fast.msma.layer_information import split
 from msma_fast.msma.spaces import information_space, rms_normalized
+from msma_fast.permutation import permute_within
 from msma_fast.report.canvas import Canvas
 from msma_fast.report.chart import Panel, Series, draw_chart
 from msma_fast.report.heatmap import HEIGHT, WIDTH, draw_heatmap
@@ -76,19 +78,17 @@ def of_model(model: str, n: int) -> Layers:
 
 
 def information(layers: Layers, seed: int = 0) -> Found:
-    rng, n = np.random.default_rng(seed), len(layers.tokens)
+    generator = torch.Generator().manual_seed(seed)
 
     def null(labels: np.ndarray) -> np.ndarray:
-        orders = np.empty((DRAWS, n), np.int64)
-        for order in orders:  # row i of one layer is paired with row order[i] of the other, which has its label
-            order[np.lexsort((np.arange(n), labels))] = np.lexsort((rng.random(n), labels))
+        orders = [permute_within(torch.from_numpy(labels), generator).numpy() for _ in range(DRAWS)]
         return np.stack([mf.ksg_mi_matrix(layers.rows, K, groups=layers.texts, permutation=o) for o in orders])
 
     pairs = [(layers.rows[0], later) for later in layers.rows[1:]]
     first = [mf.ksg_mi(x, y, K, metric="euclidean", groups=layers.texts, diagnostics=True) for x, y in pairs]
     mi = mf.ksg_mi_matrix(layers.rows, K, groups=layers.texts)
     np.fill_diagonal(mi, np.nan)  # of a layer with itself the estimator says its ceiling
-    return Found(mi, null(layers.tokens), null(np.zeros(n)), first)
+    return Found(mi, null(layers.tokens), null(np.zeros_like(layers.tokens)), first)
 
 
 def show(layers: Layers, found: Found) -> None:

@@ -179,6 +179,18 @@ def check_layers(layers: Any, check_finite: bool = True) -> tuple[list[Parted], 
     return [Parted((tensor,)) for tensor in tensors], like
 
 
+def matrix_arguments(
+    layers: Any, k: Any, method: str, metric: str, check_finite: bool
+) -> tuple[list[Parted], Any, list[int], bool]:
+    """What every estimate of all pairs of layers asks for: (layers, an array to wrap results like, values of k, whether one
+    was given)."""
+    parts, like = check_layers(layers, check_finite)
+    ks, single = _checks.neighbor_counts(k, parts[0].shape[0])
+    _checks.choice("method", method, METHODS)
+    _checks.choice("metric", metric, METRICS)
+    return parts, like, ks, single
+
+
 def check_permutation(name: str, value: Any, n: int, device: torch.device) -> Tensor:
     """(n,) a permutation of 0..n-1."""
     tensor = _checks.labels(name, value, (n,), device)
@@ -209,11 +221,8 @@ def ksg_mi_matrix(
     mirrored. Other arguments, the estimator and the errors are those of `ksg_mi`.
     """
     check_name(backend)
-    parts, like = check_layers(layers, check_finite)
+    parts, like, ks, single = matrix_arguments(layers, k, method, metric, check_finite)
     n, device = parts[0].shape[0], parts[0].device
-    ks, single = _checks.neighbor_counts(k, n)
-    _checks.choice("method", method, METHODS)
-    _checks.choice("metric", metric, METRICS)
     labels, window = exclusions(groups, window, n, max(ks), device)
     order = None if permutation is None else check_permutation("permutation", permutation, n, device)
     matrix = registry.run("ksg_matrix", device, backend or "", parts, ks, method, metric, labels, window, order)

@@ -30,7 +30,7 @@ from msma_fast._arrays import wrapper_like
 from msma_fast.backends import registry
 from msma_fast.backends.registry import check_name
 from msma_fast.diagnostics import neighbor_counts
-from msma_fast.information import METHODS, METRICS, check_layers, exclusions, ksg_mi, paired, unbatched
+from msma_fast.information import exclusions, ksg_mi, matrix_arguments, paired, unbatched
 from msma_fast.results import Array, MIInterval
 
 
@@ -122,16 +122,13 @@ def mi_matrix_interval(
     Cost: one `ksg_mi_matrix` for each resample and one for all rows.
     """
     check_name(backend)
-    parts, like = check_layers(layers, check_finite)
+    parts, like, ks, single = matrix_arguments(layers, k, method, metric, check_finite)
     n, device = parts[0].shape[0], parts[0].device
-    ks, single = _checks.neighbor_counts(k, n)
-
-    _checks.choice("method", method, METHODS)
-    _checks.choice("metric", metric, METRICS)
+    window = _checks.window(window, n, self_search=True)
 
     def estimate(rows: Tensor | None, labels: Tensor | None) -> Tensor:
         kept = parts if rows is None else [layer.take(rows) for layer in parts]
-        within = min(_checks.window(window, n, self_search=True), kept[0].shape[0])
+        within = min(window, kept[0].shape[0])
         labels = None if labels is None else labels.to(device)
         found: Tensor = registry.run(
             "ksg_matrix", device, backend or "", kept, ks, method, metric, labels, within, None

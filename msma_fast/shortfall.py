@@ -26,13 +26,17 @@ ROWS_PER_COLUMN = 20  # of each sample in the linear side: more columns would fi
 
 
 def joint_rows(x: Tensor, y: Tensor, groups: Tensor | None, window: int) -> tuple[float, float]:
-    """(TwoNN of the rows (x, y), the share of rows that repeat an admissible one). The number of columns where too few rows
+    """`dimension_of` the rows (x, y), each sample divided by its scale."""
+    return dimension_of(torch.cat([_unit(x), _unit(y)], 1), groups, window)
+
+
+def dimension_of(x: Tensor, groups: Tensor | None, window: int) -> tuple[float, float]:
+    """(TwoNN of the rows (n, d), the share of rows that repeat an admissible one). The number of columns where too few rows
     are distinct to tell a dimension."""
-    columns = x.shape[1] + y.shape[1]
-    if x.shape[0] < 3:
+    n, columns = x.shape
+    if n < 3:
         return float(columns), 0.0
-    joined = torch.cat([_unit(x), _unit(y)], 1)
-    radii = knn(joined, 2, groups=groups, window=window, check_finite=False).distances
+    radii = knn(x, 2, groups=groups, window=window, check_finite=False).distances
     repeated = float((radii[:, 0] == 0).to(torch.float64).mean())
     distinct = radii[(radii[:, 0] > 0) & radii[:, 1].isfinite()]
     try:
@@ -53,9 +57,13 @@ def _unit(x: Tensor) -> Tensor:
 
 def by_extrapolation(local: Tensor, wide: Tensor, ratio: float, dimension: float, units: int) -> Missing:
     """Local terms (n,) at k neighbours and at ratio * k of them; units: how many of the rows are independent."""
-    slope = local - wide
-    factor = ratio ** (2 / dimension) - 1
-    return Missing(float(slope.mean()) / factor, float(slope.std()) / math.sqrt(units) / factor)
+    slope, scale = local - wide, per_slope(ratio, dimension)
+    return Missing(scale * float(slope.mean()), scale * float(slope.std()) / math.sqrt(units))
+
+
+def per_slope(ratio: float, dimension: float) -> float:
+    """What is missing for each nat that an estimate loses with ratio times as many neighbours."""
+    return 1 / (ratio ** (2 / dimension) - 1)
 
 
 def normal_scores(x: Tensor) -> Tensor:

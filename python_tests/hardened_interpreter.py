@@ -67,9 +67,8 @@ class Watch:
         self.written = {}
 
     def check(self, addresses: np.ndarray, mask: np.ndarray, width: int, what: str) -> None:
-        asked = np.broadcast_to(addresses, np.broadcast_shapes(addresses.shape, mask.shape))[
-            np.broadcast_to(mask, np.broadcast_shapes(addresses.shape, mask.shape)).astype(bool)
-        ].astype(np.int64)
+        everything, kept = np.broadcast_arrays(addresses, mask)
+        asked = everything[kept.astype(bool)].astype(np.int64)
         inside = np.zeros(asked.shape, dtype=bool)
         for start, end in self.ranges:
             inside |= (asked >= start) & (asked + width <= end)

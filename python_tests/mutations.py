@@ -35,22 +35,22 @@ def knn(name: str, old: str, new: str) -> Mutation:
 MUTATIONS = [
     keys("sign of the inner product", "result = 0.0 - total", "result = 0.0 + total"),
     keys("order of the lanes", "((l0 + l4) + (l2 + l6)) + ((l1", "((l0 + l2) + (l4 + l6)) + ((l1"),
-    keys("last coordinate", "inside = (x_row * 0 + t + lane) < d", "inside = (x_row * 0 + t + lane) < d - 1"),
+    keys("last coordinate", "tl.int32) < d", "tl.int32) < d - 1"),
     keys("norm left out", "total / (norm_x * norm_y)", "total / norm_x"),
     keys("equal rows", "result = tl.where(equal, 0.0, result)", "result = result"),
     keys("one power too few", "tl.static_range(P - 1)", "tl.static_range(P - 2)"),
     keys("last row", "row_keep, col_keep = rows < n, cols < m", "row_keep, col_keep = rows < n - 1, cols < m"),
     keys("pairs beyond the end", "keep = at < pairs", "keep = at < pairs + 1"),
     keys("NaN lost", "propagate_nan=tl.PropagateNan.ALL", "propagate_nan=tl.PropagateNan.NONE"),
-    knn("a lower bound as an upper one", "+ near_i[:, None] * near", "- near_i[:, None] * near"),
-    knn("an upper bound as a lower one", "- near_i[:, None] * near", "+ near_i[:, None] * near"),
+    knn("a lower bound as an upper one", "upper = g + margin", "upper = g - margin"),
+    knn("an upper bound as a lower one", "lower = g - margin", "lower = g + margin"),
     knn("the query itself", "> window) | (own", ">= window) | (own"),
     knn("labels", "(label[:, None] != other[None, :])", "(label[:, None] == other[None, :])"),
     knn("overflowing lists", "mask=keep & (place < limit)", "mask=keep"),
     knn("place in the list", "tl.cumsum(kept, axis=1) - kept", "tl.cumsum(kept, axis=1)"),
-    knn("points beyond the end", "keep = (cols < m)[None, :] &", "keep = (cols <= m)[None, :] &"),
+    knn("points beyond the end", "keep = (cols < m)[None, :]", "keep = (cols <= m)[None, :]"),
     knn("largest bin", "keep & (upper < best)", "keep & (upper > best)"),
-    knn("half the product", "c[None, :] - 2.0 * dot - near_i", "c[None, :] - 1.0 * dot - near_i"),
+    knn("half the product", "c[None, :] - 2.0 * dot,", "c[None, :] - 1.0 * dot,"),
 ]  # fmt: skip
 
 

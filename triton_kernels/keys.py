@@ -81,7 +81,7 @@ def row_keys(x_ptr, y_ptr, x_row, y_row, x_keep, y_keep, norm_x, norm_y, d, KIND
     equal = zero == zero
     for t in range(0, d, 8):
         for lane in tl.static_range(8):
-            inside = (x_row * 0 + t + lane) < d
+            inside = tl.full((1,), t + lane, tl.int32) < d  # a Python bool is no mask to the interpreter
             x = tl.load(x_ptr + x_row + t + lane, mask=x_keep & inside, other=0.0).to(tl.float64)
             y = tl.load(y_ptr + y_row + t + lane, mask=y_keep & inside, other=0.0).to(tl.float64)
             if KIND == "cosine":

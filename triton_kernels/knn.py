@@ -66,9 +66,31 @@ def products(
 
 
 @triton.jit
+def queries(near_i_ptr, far_i_ptr, own_ptr, label_i_ptr, rows, n, SELF: tl.constexpr, LABELS: tl.constexpr):
+    """(r_i, m_i, own, label) of the rows; where a flag is off nobody reads the last two."""
+    keep = rows < n
+    near_i = tl.load(near_i_ptr + rows, mask=keep, other=0.0)
+    far_i = tl.load(far_i_ptr + rows, mask=keep, other=0.0)
+    own = tl.load(own_ptr + rows, mask=keep, other=-1) if SELF else rows
+    label = tl.load(label_i_ptr + rows, mask=keep, other=-2) if LABELS else rows
+    return near_i, far_i, own, label
+
+
+@triton.jit
+def screened(dot, near_i, far_i, c_ptr, near_ptr, far_ptr, col_ptr, cols, m):
+    """(g, margin) of the tile of products `dot`."""
+    keep = cols < m
+    c = tl.load(c_ptr + cols, mask=keep, other=0.0)
+    near = tl.load(near_ptr + cols, mask=keep, other=0.0)
+    far = tl.load(far_ptr + cols, mask=keep, other=0.0)
+    col = tl.load(col_ptr + cols, mask=keep, other=0.0)
+    return c[None, :] - 2.0 * dot, near_i[:, None] * near[None, :] + far_i[:, None] * far[None, :] + col[None, :]
+
+
+@triton.jit
 def admissible(own, cols, m, label, label_ptr, window, SELF: tl.constexpr, LABELS: tl.constexpr):
-    """(BLOCK_N, BLOCK_M) bool. own (BLOCK_N,): the column that is the query itself, -1 for none."""
-    keep = (cols < m)[None, :] & (own == own)[:, None]
+    """Bool that broadcasts to (BLOCK_N, BLOCK_M). own (BLOCK_N,): the column that is the query itself, -1 for none."""
+    keep = (cols < m)[None, :]
     if SELF:
         keep = keep & ((tl.abs(own[:, None] - cols[None, :]) > window) | (own < 0)[:, None])
     if LABELS:
@@ -86,20 +108,13 @@ def bounds_kernel(
     row = tl.program_id(0) * BLOCK_N
     rows = row + tl.arange(0, BLOCK_N)
     row_keep = rows < n
-    near_i = tl.load(near_i_ptr + rows, mask=row_keep, other=0.0)
-    far_i = tl.load(far_i_ptr + rows, mask=row_keep, other=0.0)
-    own = tl.load(own_ptr + rows, mask=row_keep, other=-1) if SELF else rows
-    label = tl.load(label_i_ptr + rows, mask=row_keep, other=-2) if LABELS else rows
+    near_i, far_i, own, label = queries(near_i_ptr, far_i_ptr, own_ptr, label_i_ptr, rows, n, SELF, LABELS)
     best = tl.full((BLOCK_N, BLOCK_M), float("inf"), dtype=tl.float32)
     for start in range(0, m, BLOCK_M):
         cols = tl.arange(0, BLOCK_M) + start
-        col_keep = cols < m
         dot = products(b_ptr, p_ptr, row, start, n, m, d, BLOCK_N, BLOCK_M, BLOCK_D)
-        c = tl.load(c_ptr + cols, mask=col_keep, other=0.0)
-        near = tl.load(near_ptr + cols, mask=col_keep, other=0.0)
-        far = tl.load(far_ptr + cols, mask=col_keep, other=0.0)
-        col = tl.load(col_ptr + cols, mask=col_keep, other=0.0)
-        upper = c[None, :] - 2.0 * dot + near_i[:, None] * near[None, :] + far_i[:, None] * far[None, :] + col[None, :]
+        g, margin = screened(dot, near_i, far_i, c_ptr, near_ptr, far_ptr, col_ptr, cols, m)
+        upper = g + margin
         keep = admissible(own, cols, m, label, label_ptr, window, SELF, LABELS)
         best = tl.where(keep & (upper < best), upper, best)  # NaN is never below
     at = tl.arange(0, BLOCK_N)[:, None] * BLOCK_M + tl.arange(0, BLOCK_M)[None, :]
@@ -115,29 +130,21 @@ def collect_kernel(
     row = tl.program_id(0) * BLOCK_N
     rows = row + tl.arange(0, BLOCK_N)
     row_keep = rows < n
-    near_i = tl.load(near_i_ptr + rows, mask=row_keep, other=0.0)
-    far_i = tl.load(far_i_ptr + rows, mask=row_keep, other=0.0)
+    near_i, far_i, own, label = queries(near_i_ptr, far_i_ptr, own_ptr, label_i_ptr, rows, n, SELF, LABELS)
     top = tl.load(top_ptr + rows, mask=row_keep, other=0.0)
-    own = tl.load(own_ptr + rows, mask=row_keep, other=-1) if SELF else rows
-    label = tl.load(label_i_ptr + rows, mask=row_keep, other=-2) if LABELS else rows
     count = tl.zeros((BLOCK_N,), dtype=tl.int32)
     for start in range(0, m, BLOCK_M):
         cols = tl.arange(0, BLOCK_M) + start
-        col_keep = cols < m
         dot = products(b_ptr, p_ptr, row, start, n, m, d, BLOCK_N, BLOCK_M, BLOCK_D)
-        c = tl.load(c_ptr + cols, mask=col_keep, other=0.0)
-        near = tl.load(near_ptr + cols, mask=col_keep, other=0.0)
-        far = tl.load(far_ptr + cols, mask=col_keep, other=0.0)
-        col = tl.load(col_ptr + cols, mask=col_keep, other=0.0)
-        lower = c[None, :] - 2.0 * dot - near_i[:, None] * near[None, :] - far_i[:, None] * far[None, :] - col[None, :]
+        g, margin = screened(dot, near_i, far_i, c_ptr, near_ptr, far_ptr, col_ptr, cols, m)
+        lower = g - margin
         keep = admissible(own, cols, m, label, label_ptr, window, SELF, LABELS) & row_keep[:, None]
         keep = keep & ((lower <= top[:, None]) | (lower != lower))  # dropped only where truly greater
         kept = keep.to(tl.int32)
         place = count[:, None] + tl.cumsum(kept, axis=1) - kept
         at = tl.arange(0, BLOCK_N)[:, None] * limit + place
-        tl.store(
-            columns_ptr + tl.cast(row, tl.int64) * limit + at, cols[None, :] + 0 * place, mask=keep & (place < limit)
-        )
+        to = columns_ptr + tl.cast(row, tl.int64) * limit + at
+        tl.store(to, tl.broadcast_to(cols[None, :], (BLOCK_N, BLOCK_M)), mask=keep & (place < limit))
         count += tl.sum(kept, axis=1)
     tl.store(count_ptr + rows, count, mask=row_keep)
 

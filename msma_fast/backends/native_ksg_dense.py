@@ -89,9 +89,8 @@ def ksg_permutations(
     n = x.shape[0]
     if n * n > _DENSE:
         return ops.ksg_permutations(keys, x, y, k, method, metric, groups, permutations)
-    kind, samples = _samples(
-        keys, [Parted((x,)), Parted((y,))], metric, Admissible()
-    )  # a permutation brings any two rows of y together
+    # A permutation brings any two rows of y together.
+    kind, samples = _samples(keys, [Parted((x,)), Parted((y,))], metric, Admissible())
     sums, fewest = compiled().ksg_permutation_sums(
         kind,
         samples,

@@ -47,8 +47,7 @@ def candidates(search: Search, limit: int) -> tuple[Tensor, Tensor, Tensor]:
     c, near, far, col = screens.point_margins(screen)
     left, right = screen.left, screen.right
     x = kernels.Side(left.b.to(torch.bfloat16), left.r.to(torch.float32), left.m.to(torch.float32))
-    y = x if left is right else kernels.Side(right.b.to(torch.bfloat16), near, far)
-    y = y._replace(near=near, far=far)
+    y = kernels.Side(x.b if left is right else right.b.to(torch.bfloat16), near, far)
     who = search.admissible
     labels = None if who.groups is None or who.point_groups is None else who.groups
     own = None if who.own is None else who.own.to(torch.int32)

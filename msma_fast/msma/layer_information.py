@@ -135,20 +135,20 @@ def layer_information(
     ceiling = float(mi.diagonal().median())
     units = independent_rows(text_ids, 0, n)
     views = [shortfall.views(space, units) for space in continuous]
-    own = [shortfall.joint_rows(space, space, text_ids, 0)[0] for space in continuous]
+    own = [shortfall.dimension_of(space, text_ids, 0)[0] for space in continuous]
     reasons: list[list[str | None]] = [[None] * len(acts) for _ in acts.names]
     for a, left in enumerate(blocks):
-        for b, right in enumerate(blocks):
-            if a != b:
-                linear = shortfall.linear_information_of(views[a], views[b], units)
-                missing = linear and Missing(linear.nats - float(mi[a, b]), linear.error)
+        for b, right in enumerate(blocks[:a]):
+            value = float(mi[a, b])
+            linear = shortfall.linear_information_of(views[a], views[b], units)
+            missing = linear and Missing(linear.nats - value, linear.error)
+            trend = None
+            if wide > k:
                 # Two layers together have at least the dimension of either, which gives the least that is missing.
-                slope = (
-                    float(mi[a, b] - mi_wide[a, b]) / ((wide / k) ** (2 / max(own[a], own[b])) - 1) if wide > k else 0.0
-                )
-                trend = Missing(slope, 0.0)
-                found = reasons_against(Evidence(float(mi[a, b]), ceiling, units, extrapolation=trend, linear=missing))
-                reasons[left][right] = "; ".join(found) or None
+                scale = shortfall.per_slope(wide / k, max(own[a], own[b]))
+                trend = Missing(scale * (value - float(mi_wide[a, b])), 0.0)
+            found = reasons_against(Evidence(value, ceiling, units, extrapolation=trend, linear=missing))
+            reasons[left][right] = reasons[right][left] = "; ".join(found) or None
     return {
         "k": k,
         "dimensions": dimensions,
