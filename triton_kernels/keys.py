@@ -16,10 +16,20 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .resources import EXACT, Configuration, Need, launched
+
 KINDS = frozenset(["sqeuclidean", "manhattan", "chebyshev", "minkowski", "inner_product", "cosine"])
-BLOCK_TILE = {"BLOCK_N": 16, "BLOCK_M": 16}  # two keys a thread: more would spill on sm_100
-PAIR_TILE = {"BLOCK": 128}
-EXACT = {"enable_fp_fusion": False}  # a fused multiply-add rounds once where the canonical order rounds twice
+BLOCK_TILES = (Configuration({"BLOCK_N": 16, "BLOCK_M": 16}, 4),)  # two keys a thread: more would spill on sm_100
+PAIR_TILES = (Configuration({"BLOCK": 128}, 4),)
+
+
+def block_needs(tile: Configuration) -> Need:
+    """Eight lanes of float64, two registers each."""
+    return Need(16 * tile.blocks["BLOCK_N"] * tile.blocks["BLOCK_M"], 0)
+
+
+def pair_needs(tile: Configuration) -> Need:
+    return Need(16 * tile.blocks["BLOCK"], 0)
 
 
 @triton.jit
@@ -150,18 +160,20 @@ def block_keys(kind: str, p: int, x: Side, y: Side) -> Tensor:
     """(n, m) float64 on the device of the rows."""
     (n, d), m = x[0].shape, y[0].shape[0]
     out = torch.empty(n, m, dtype=torch.float64, device=x[0].device)
-    grid = (triton.cdiv(n, BLOCK_TILE["BLOCK_N"]) * triton.cdiv(m, BLOCK_TILE["BLOCK_M"]),)
+    tile = launched(BLOCK_TILES, block_needs, out.device)
+    grid = (triton.cdiv(n, tile["BLOCK_N"]) * triton.cdiv(m, tile["BLOCK_M"]),)
     if n and m:
-        block_keys_kernel[grid](x[0], y[0], *_norms(x, y), out, n, m, d, *_kind(kind, p), **BLOCK_TILE, **EXACT)
+        block_keys_kernel[grid](x[0], y[0], *_norms(x, y), out, n, m, d, *_kind(kind, p), **tile, **EXACT)
     return out
 
 
 def pair_keys(kind: str, p: int, x: Side, y: Side, i: Tensor, j: Tensor) -> Tensor:
     """(P,) float64; i and j (P,) int64 in range."""
     out = torch.empty(i.shape, dtype=torch.float64, device=i.device)
+    tile = launched(PAIR_TILES, pair_needs, out.device)
     if i.numel():
-        pair_keys_kernel[(triton.cdiv(i.numel(), PAIR_TILE["BLOCK"]),)](
-            x[0], y[0], *_norms(x, y), i, j, out, i.numel(), x[0].shape[1], *_kind(kind, p), **PAIR_TILE, **EXACT
+        pair_keys_kernel[(triton.cdiv(i.numel(), tile["BLOCK"]),)](
+            x[0], y[0], *_norms(x, y), i, j, out, i.numel(), x[0].shape[1], *_kind(kind, p), **tile, **EXACT
         )
     return out
 

@@ -14,89 +14,15 @@ inadmissible by index: the query itself, |i - j| <= window, equal labels.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from .resources import FUSED, Configuration, Need, launched
+from .screen import Rule, Side, admissible, flags, pointers, products, queries, screened
+
 BINS = 128
-
-
-class Side(NamedTuple):
-    """One side of the screen: b (n, d) bfloat16 contiguous; near and far (n,) float32: r_i and m_i of queries, x_j and q_j of
-    points."""
-
-    b: Tensor
-    near: Tensor
-    far: Tensor
-
-
-class Rule(NamedTuple):
-    """Who is admissible: own (n,) int32 or None, window, labels (n,) and (m,) int32 or None."""
-
-    own: Tensor | None
-    window: int
-    labels: Tensor | None
-    point_labels: Tensor | None
-
-
-@triton.jit
-def products(
-    b_ptr, p_ptr, row, col, n, m, d, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr
-):  # fmt: skip
-    """b_i.b_j in float32 of the queries from `row` and the points from `col` on; beyond the end rows read as zero.
-
-    64-bit addresses by scalars, 32-bit offsets within the tile: these are registers of every thread."""
-    dot = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.float32)
-    i, j, along = tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_D)
-    left = b_ptr + tl.cast(row, tl.int64) * d
-    right = p_ptr + tl.cast(col, tl.int64) * d
-    for t in range(0, d, BLOCK_D):
-        inside = along + t < d
-        a = tl.load(
-            left + i[:, None] * d + (along + t)[None, :], mask=(row + i < n)[:, None] & inside[None, :], other=0.0
-        )
-        b = tl.load(
-            right + j[None, :] * d + (along + t)[:, None], mask=(col + j < m)[None, :] & inside[:, None], other=0.0
-        )
-        dot = tl.dot(a, b, dot)
-    return dot
-
-
-@triton.jit
-def queries(near_i_ptr, far_i_ptr, own_ptr, label_i_ptr, rows, n, SELF: tl.constexpr, LABELS: tl.constexpr):
-    """(r_i, m_i, own, label) of the rows; where a flag is off nobody reads the last two."""
-    keep = rows < n
-    near_i = tl.load(near_i_ptr + rows, mask=keep, other=0.0)
-    far_i = tl.load(far_i_ptr + rows, mask=keep, other=0.0)
-    own = tl.load(own_ptr + rows, mask=keep, other=-1) if SELF else rows
-    label = tl.load(label_i_ptr + rows, mask=keep, other=-2) if LABELS else rows
-    return near_i, far_i, own, label
-
-
-@triton.jit
-def screened(dot, near_i, far_i, c_ptr, near_ptr, far_ptr, col_ptr, cols, m):
-    """(g, margin) of the tile of products `dot`."""
-    keep = cols < m
-    c = tl.load(c_ptr + cols, mask=keep, other=0.0)
-    near = tl.load(near_ptr + cols, mask=keep, other=0.0)
-    far = tl.load(far_ptr + cols, mask=keep, other=0.0)
-    col = tl.load(col_ptr + cols, mask=keep, other=0.0)
-    return c[None, :] - 2.0 * dot, near_i[:, None] * near[None, :] + far_i[:, None] * far[None, :] + col[None, :]
-
-
-@triton.jit
-def admissible(own, cols, m, label, label_ptr, window, SELF: tl.constexpr, LABELS: tl.constexpr):
-    """Bool that broadcasts to (BLOCK_N, BLOCK_M). own (BLOCK_N,): the column that is the query itself, -1 for none."""
-    keep = (cols < m)[None, :]
-    if SELF:
-        keep = keep & ((tl.abs(own[:, None] - cols[None, :]) > window) | (own < 0)[:, None])
-    if LABELS:
-        other = tl.load(label_ptr + cols, mask=cols < m, other=-1)
-        keep = keep & (label[:, None] != other[None, :])
-    return keep
 
 
 @triton.jit
@@ -149,18 +75,30 @@ def collect_kernel(
     tl.store(count_ptr + rows, count, mask=row_keep)
 
 
-# The largest tiles without spills on sm_80, sm_90 and sm_100.
-BOUNDS_TILE = {"BLOCK_N": 64, "BLOCK_M": BINS, "BLOCK_D": 32, "num_warps": 8, "num_stages": 2}
-COLLECT_TILE = {"BLOCK_N": 64, "BLOCK_M": 64, "BLOCK_D": 64, "num_warps": 8, "num_stages": 3}
+BOUNDS = (
+    Configuration({"BLOCK_N": 64, "BLOCK_M": BINS, "BLOCK_D": 32}, 8, 2),
+    Configuration({"BLOCK_N": 32, "BLOCK_M": BINS, "BLOCK_D": 32}, 4, 2),
+)
+COLLECT = (
+    Configuration({"BLOCK_N": 64, "BLOCK_M": 64, "BLOCK_D": 64}, 8, 3),
+    Configuration({"BLOCK_N": 32, "BLOCK_M": 64, "BLOCK_D": 64}, 4, 2),
+)
+
+
+def needs(tile: Configuration) -> Need:
+    """The products and the best bounds or places, two registers an entry; bfloat16 rows in every stage."""
+    n, m, d = tile.blocks["BLOCK_N"], tile.blocks["BLOCK_M"], tile.blocks["BLOCK_D"]
+    return Need(2 * n * m, 2 * (n + m) * d * tile.stages)
 
 
 def bounds(x: Side, y: Side, c: Tensor, col: Tensor, rule: Rule) -> Tensor:
     """best (n, BINS) float32; c and col (m,) float32."""
     n, m = x.b.shape[0], y.b.shape[0]
     best = torch.empty(n, BINS, dtype=torch.float32, device=x.b.device)
-    bounds_kernel[(triton.cdiv(n, BOUNDS_TILE["BLOCK_N"]),)](
-        x.b, y.b, x.near, x.far, c, y.near, y.far, col, *_pointers(rule, c), best, n, m, x.b.shape[1], rule.window,
-        **_flags(rule), **BOUNDS_TILE,
+    tile = launched(BOUNDS, needs, best.device)
+    bounds_kernel[(triton.cdiv(n, tile["BLOCK_N"]),)](
+        x.b, y.b, x.near, x.far, c, y.near, y.far, col, *pointers(rule, c), best, n, m, x.b.shape[1], rule.window,
+        **flags(rule), **tile, **FUSED,
     )  # fmt: skip
     return best
 
@@ -170,17 +108,9 @@ def collect(x: Side, y: Side, c: Tensor, col: Tensor, top: Tensor, limit: int, r
     n, m = x.b.shape[0], y.b.shape[0]
     columns = torch.empty(n, limit, dtype=torch.int32, device=x.b.device)
     count = torch.empty(n, dtype=torch.int32, device=x.b.device)
-    collect_kernel[(triton.cdiv(n, COLLECT_TILE["BLOCK_N"]),)](
-        x.b, y.b, x.near, x.far, top, c, y.near, y.far, col, *_pointers(rule, c), columns, count, n, m, x.b.shape[1],
-        rule.window, limit, **_flags(rule), **COLLECT_TILE,
+    tile = launched(COLLECT, needs, count.device)
+    collect_kernel[(triton.cdiv(n, tile["BLOCK_N"]),)](
+        x.b, y.b, x.near, x.far, top, c, y.near, y.far, col, *pointers(rule, c), columns, count, n, m, x.b.shape[1],
+        rule.window, limit, **flags(rule), **tile, **FUSED,
     )  # fmt: skip
     return columns, count
-
-
-def _pointers(rule: Rule, stand_in: Tensor) -> tuple[Tensor, ...]:
-    """Pointers have to be tensors, also where a flag says that nobody reads them."""
-    return tuple(stand_in if each is None else each for each in (rule.own, rule.labels, rule.point_labels))
-
-
-def _flags(rule: Rule) -> dict[str, bool]:
-    return {"SELF": rule.own is not None, "LABELS": rule.labels is not None}

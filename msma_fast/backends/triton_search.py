@@ -42,16 +42,17 @@ def nearest(search: Search) -> Found:
 def candidates(search: Search, limit: int) -> tuple[Tensor, Tensor, Tensor]:
     """(row, column) of every pair that may be among the k nearest, ascending, and the rows (L,) with more than `limit`."""
     from msma_fast.triton_kernels import knn as kernels
+    from msma_fast.triton_kernels.screen import Rule, Side
 
     screen = screens.build(search.kernel, search.x, search.y, 0)
     c, near, far, col = screens.point_margins(screen)
     left, right = screen.left, screen.right
-    x = kernels.Side(left.b.to(torch.bfloat16), left.r.to(torch.float32), left.m.to(torch.float32))
-    y = kernels.Side(x.b if left is right else right.b.to(torch.bfloat16), near, far)
+    x = Side(left.b.to(torch.bfloat16), left.r.to(torch.float32), left.m.to(torch.float32))
+    y = Side(x.b if left is right else right.b.to(torch.bfloat16), near, far)
     who = search.admissible
     labels = None if who.groups is None or who.point_groups is None else who.groups
     own = None if who.own is None else who.own.to(torch.int32)
-    rule = kernels.Rule(own, who.window, labels, None if labels is None else who.point_groups)
+    rule = Rule(own, who.window, labels, None if labels is None else who.point_groups)
     best = kernels.bounds(x, y, c, col, rule)
     value = best.topk(search.k, dim=1, largest=False).values[:, -1].to(torch.float64)
     every = torch.arange(best.shape[0], device=best.device)

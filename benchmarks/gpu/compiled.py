@@ -1,15 +1,18 @@
-"""Triton kernels compiled ahead of time for GPUs that are not here: registers, spills, and the machine code's words."""
+"""Triton kernels compiled ahead of time for GPUs that are not here: registers, spills, and the machine code."""
 
 from __future__ import annotations
 
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import triton
+from msma_fast.triton_kernels.resources import Configuration
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+
+from benchmarks.gpu.variants import Variant
 
 BIN = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 ARCHITECTURES = (80, 90, 100)
@@ -22,13 +25,18 @@ class Compiled(NamedTuple):
     spilled: int
     shared: int
     sass: str
+    cubin: bytes
 
 
-def compiled(
-    kernel: Any, types: dict[str, str], constants: dict[str, Any], architecture: int, **options: Any
-) -> Compiled:
-    """types: argument name -> "*fp32", "i32", ...; constants: the constexpr arguments."""
-    signature = {name: types.get(name, "constexpr") for name in kernel.arg_names}
+def compiled(variant: Variant, configuration: Configuration, architecture: int) -> Compiled:
+    """The variant as a launch with this configuration on this architecture would compile it."""
+    kernel = variant.kernel
+    constants = dict(variant.constants) | configuration.blocks
+    signature = {
+        name: "constexpr" if name in constants else variant.types[name]
+        for name in kernel.arg_names
+    }  # fmt: skip
+    options = dict(variant.options) | configuration.options()
     target = GPUTarget("cuda", architecture, 32)
     found = triton.compile(ASTSource(kernel, signature, constants), target=target, options=options)
     with tempfile.TemporaryDirectory() as folder:
@@ -42,7 +50,7 @@ def compiled(
             word.split(":") for word in usage.split() if word.count(":") == 1 and word.split(":")[1].isdigit()
         )
     }
-    return Compiled(numbers["REG"], numbers["STACK"], found.metadata.shared, sass)
+    return Compiled(numbers["REG"], numbers["STACK"], found.metadata.shared, sass, found.asm["cubin"])
 
 
 def _run(tool: str, *arguments: str) -> str:

@@ -1,0 +1,100 @@
+"""Which tile sizes fit a GPU: registers and shared memory, by arithmetic, so that nobody compiles what cannot run well.
+
+A kernel lists its configurations best first and says what one of them needs; `fitting` leaves those that fit the device, and
+the first of these is launched. Sizes of the data are no part of it: one compiled kernel serves every shape.
+
+Limits per compute capability: CUDA C++ Programming Guide, "Compute Capabilities".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+
+# Said at every launch: Triton's own default changes between releases.
+EXACT = {"enable_fp_fusion": False}  # a fused multiply-add rounds once where the canonical order rounds twice
+FUSED = {"enable_fp_fusion": True}
+
+MOST_REGISTERS = 255  # a thread
+SPARE_REGISTERS = 48  # addresses, masks and loop state beside a kernel's own tiles
+
+
+class Gpu(NamedTuple):
+    """registers (32 bits) and shared (bytes) of a multiprocessor, shared_block: the most that one block may have."""
+
+    registers: int
+    shared: int
+    shared_block: int
+    warps: int  # resident at once
+
+
+GPUS = {
+    80: Gpu(65536, 164 << 10, 163 << 10, 64),
+    86: Gpu(65536, 100 << 10, 99 << 10, 48),
+    89: Gpu(65536, 100 << 10, 99 << 10, 48),
+    90: Gpu(65536, 228 << 10, 227 << 10, 64),
+    100: Gpu(65536, 228 << 10, 227 << 10, 64),
+    120: Gpu(65536, 100 << 10, 99 << 10, 48),
+}
+
+
+class Configuration(NamedTuple):
+    """blocks: the kernel's constexpr sizes by name; warps a program; stages of the software pipeline."""
+
+    blocks: dict[str, int]
+    warps: int
+    stages: int = 1
+
+    def options(self) -> dict[str, int]:
+        """What a launch takes beside the kernel's own arguments."""
+        return {"num_warps": self.warps, "num_stages": self.stages}
+
+    def launch(self) -> dict[str, int]:
+        return self.blocks | self.options()
+
+
+class Need(NamedTuple):
+    """registers: 32-bit values that a whole program keeps in its tiles; shared: bytes a program keeps in shared memory."""
+
+    registers: int
+    shared: int
+
+
+Needs = Callable[[Configuration], Need]
+
+
+def fits(configuration: Configuration, need: Need, gpu: Gpu) -> bool:
+    """Whether one program fits without spills."""
+    threads = 32 * configuration.warps
+    held = need.registers / threads + SPARE_REGISTERS
+    return held <= MOST_REGISTERS and threads * held <= gpu.registers and need.shared <= gpu.shared_block
+
+
+def fitting(configurations: Sequence[Configuration], needs: Needs, capability: int) -> list[Configuration]:
+    """Those that fit, best first. Raises RuntimeError where none does."""
+    found = [each for each in configurations if fits(each, needs(each), gpu_of(capability))]
+    if not found:
+        raise RuntimeError(f"no configuration fits compute capability {capability}: {list(configurations)}")
+    return found
+
+
+def gpu_of(capability: int) -> Gpu:
+    """The entry of a compute capability, or of the last one before it."""
+    return GPUS[max((known for known in GPUS if known <= capability), default=min(GPUS))]
+
+
+@cache
+def capability_of(device: torch.device) -> int:
+    """10 major + minor of a CUDA device; the smallest known one in the interpreter."""
+    if device.type != "cuda":
+        return min(GPUS)
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
+
+
+def launched(configurations: Sequence[Configuration], needs: Needs, device: torch.device) -> dict[str, Any]:
+    """Keyword arguments of a launch: the first configuration that fits the device."""
+    return fitting(configurations, needs, capability_of(device))[0].launch()
