@@ -1,7 +1,7 @@
 """Breaks every Triton kernel in several ways and shows that a test notices: `python python_tests/mutations [NAME...]`.
 
-Each other file here is of the kernel file of its name: MUTATIONS, (what breaks, the text replaced, by what), and TEST, the file
-of python_tests/triton that has to fail. A replacement is undone afterwards. Exit status 1 where the tests pass all the same.
+Each other file here is of the kernel file of its name: MUTATIONS, (what breaks, the text replaced, by what), and TEST, the
+file of python_tests/triton that has to fail. A replacement is undone afterwards. Exit status 1 where the tests pass.
 """
 
 from __future__ import annotations
