@@ -15,17 +15,34 @@ import triton.language as tl
 from torch import Tensor
 
 
+ROWS, COLUMNS = 128, 64  # both sides are padded to multiples of these, so that no kernel masks what it loads
+# Sizes that change from call to call: a value of 1 or a multiple of 16 must not compile a kernel anew.
+SIZES = ("n", "m", "window", "limit")
+
+
 class Side(NamedTuple):
-    """One side of the screen: b (n, d) bfloat16 contiguous; near and far (n,) float32: r_i and m_i of queries, x_j and q_j of
-    points."""
+    """One side of the screen, padded: N and D are n and d up to multiples of ROWS and COLUMNS.
+
+    b (N, D) bfloat16 contiguous, zero beyond n and d; near and far (N,) float32: r_i and m_i of queries, x_j and q_j of points,
+    zero beyond n; size: n.
+    """
 
     b: Tensor
     near: Tensor
     far: Tensor
+    size: int
+
+
+class Points(NamedTuple):
+    """c (M,) float32, inf beyond m, so that no bound of a pair that does not exist is finite; col (M,) float32."""
+
+    side: Side
+    c: Tensor
+    col: Tensor
 
 
 class Rule(NamedTuple):
-    """Who is admissible: own (n,) int32 or None, window, labels (n,) and (m,) int32 or None."""
+    """Who is admissible: own (N,) int32 or None, window, labels (N,) and (M,) int32 or None; anything beyond n and m."""
 
     own: Tensor | None
     window: int
@@ -34,59 +51,50 @@ class Rule(NamedTuple):
 
 
 @triton.jit
-def products(
-    b_ptr, p_ptr, row, col, n, m, d, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr
-):  # fmt: skip
-    """b_i.b_j in float32 of the queries from `row` and the points from `col` on; beyond the end rows read as zero.
+def products(b_ptr, p_ptr, row, col, d, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr):
+    """b_i.b_j in float32 of the queries from `row` and the points from `col` on; d padded.
 
     64-bit addresses by scalars, 32-bit offsets within the tile: these are registers of every thread."""
-    dot = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.float32)
     i, j, along = tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_D)
-    left = b_ptr + tl.cast(row, tl.int64) * d
-    right = p_ptr + tl.cast(col, tl.int64) * d
-    for t in range(0, d, BLOCK_D):
-        inside = along + t < d
-        a = tl.load(
-            left + i[:, None] * d + (along + t)[None, :], mask=(row + i < n)[:, None] & inside[None, :], other=0.0
-        )
-        b = tl.load(
-            right + j[None, :] * d + (along + t)[:, None], mask=(col + j < m)[None, :] & inside[:, None], other=0.0
-        )
-        dot = tl.dot(a, b, dot)
+    left = b_ptr + tl.cast(row, tl.int64) * d + (i[:, None] * d + along[None, :])
+    right = p_ptr + tl.cast(col, tl.int64) * d + (j[None, :] * d + along[:, None])
+    dot = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.float32)
+    for _ in range(0, d, BLOCK_D):
+        dot = tl.dot(tl.load(left), tl.load(right), dot)
+        left += BLOCK_D
+        right += BLOCK_D
     return dot
 
 
 @triton.jit
-def queries(near_i_ptr, far_i_ptr, own_ptr, label_i_ptr, rows, n, SELF: tl.constexpr, LABELS: tl.constexpr):
+def queries(near_i_ptr, far_i_ptr, own_ptr, label_i_ptr, rows, SELF: tl.constexpr, LABELS: tl.constexpr):
     """(r_i, m_i, own, label) of the rows; where a flag is off nobody reads the last two."""
-    keep = rows < n
-    near_i = tl.load(near_i_ptr + rows, mask=keep, other=0.0)
-    far_i = tl.load(far_i_ptr + rows, mask=keep, other=0.0)
-    own = tl.load(own_ptr + rows, mask=keep, other=-1) if SELF else rows
-    label = tl.load(label_i_ptr + rows, mask=keep, other=-2) if LABELS else rows
+    near_i = tl.load(near_i_ptr + rows)
+    far_i = tl.load(far_i_ptr + rows)
+    own = tl.load(own_ptr + rows) if SELF else rows
+    label = tl.load(label_i_ptr + rows) if LABELS else rows
     return near_i, far_i, own, label
 
 
 @triton.jit
-def screened(dot, near_i, far_i, c_ptr, near_ptr, far_ptr, col_ptr, cols, m):
+def screened(dot, near_i, far_i, c_ptr, near_ptr, far_ptr, col_ptr, cols):
     """(g, margin) of the tile of products `dot`."""
-    keep = cols < m
-    c = tl.load(c_ptr + cols, mask=keep, other=0.0)
-    near = tl.load(near_ptr + cols, mask=keep, other=0.0)
-    far = tl.load(far_ptr + cols, mask=keep, other=0.0)
-    col = tl.load(col_ptr + cols, mask=keep, other=0.0)
+    c = tl.load(c_ptr + cols)
+    near = tl.load(near_ptr + cols)
+    far = tl.load(far_ptr + cols)
+    col = tl.load(col_ptr + cols)
     return c[None, :] - 2.0 * dot, near_i[:, None] * near[None, :] + far_i[:, None] * far[None, :] + col[None, :]
 
 
 @triton.jit
-def admissible(own, cols, m, label, label_ptr, window, SELF: tl.constexpr, LABELS: tl.constexpr):
-    """Bool that broadcasts to (BLOCK_N, BLOCK_M). own (BLOCK_N,): the column that is the query itself, -1 for none."""
-    keep = (cols < m)[None, :]
+def admissible(own, cols, label, label_ptr, window, SELF: tl.constexpr, LABELS: tl.constexpr):
+    """Bool that broadcasts to (BLOCK_N, BLOCK_M). own (BLOCK_N,): the column that is the query itself, far below -window for
+    none. Columns beyond m are told by their infinite c."""
+    keep = (cols >= 0)[None, :]
     if SELF:
-        keep = keep & ((tl.abs(own[:, None] - cols[None, :]) > window) | (own < 0)[:, None])
+        keep = tl.abs(own[:, None] - cols[None, :]) > window
     if LABELS:
-        other = tl.load(label_ptr + cols, mask=cols < m, other=-1)
-        keep = keep & (label[:, None] != other[None, :])
+        keep = keep & (label[:, None] != tl.load(label_ptr + cols)[None, :])
     return keep
 
 

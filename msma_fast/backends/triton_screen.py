@@ -1,0 +1,56 @@
+"""From the torch backend's screen to what the Triton kernels read: padded rows and margins, and the rule by index."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from msma_fast.backends.torch import screen as screens
+from msma_fast.backends.torch.admissible import Admissible
+from msma_fast.backends.torch.kernel import Kernel, Rows
+
+_NOBODY = -(2**31) // 2  # a column that no window reaches: who has no column of its own
+
+
+class Ready(NamedTuple):
+    """Both sides at level 0 as triton_kernels.screen has them, and the torch backend's screen that they come from."""
+
+    screen: screens.Screen
+    x: Any  # Side
+    y: Any  # Points
+    rule: Any  # Rule
+
+
+def ready(kernel: Kernel, x: Rows, y: Rows, who: Admissible) -> Ready:
+    """The screen of queries x (n, d) against points y (m, d)."""
+    from msma_fast.triton_kernels.screen import Points, Rule, Side
+
+    screen = screens.build(kernel, x, y, 0)
+    c, near, far, col = screens.point_margins(screen)
+    left, right = screen.left, screen.right
+    points = Side(_rows(right.b), padded(near, 0.0), padded(far, 0.0), y.values.shape[0])
+    b = points.b if left is right else _rows(left.b)
+    queries = Side(b, padded(left.r.to(torch.float32), 0.0), padded(left.m.to(torch.float32), 0.0), x.values.shape[0])
+    labels = None if who.groups is None or who.point_groups is None else padded(who.groups, 0)
+    point_labels = None if labels is None or who.point_groups is None else padded(who.point_groups, 0)
+    own = None
+    if who.own is not None:
+        own = padded(torch.where(who.own < 0, _NOBODY, who.own).to(torch.int32), _NOBODY)
+    rule = Rule(own, who.window, labels, point_labels)
+    return Ready(screen, queries, Points(points, padded(c, float("inf")), padded(col, 0.0)), rule)
+
+
+def padded(values: Tensor, fill: float) -> Tensor:
+    """(n,) -> (N,)."""
+    from msma_fast.triton_kernels.screen import ROWS
+
+    return torch.nn.functional.pad(values, (0, -values.shape[0] % ROWS), value=fill)
+
+
+def _rows(b: Tensor) -> Tensor:
+    """(n, d) -> (N, D) bfloat16."""
+    from msma_fast.triton_kernels.screen import COLUMNS, ROWS
+
+    return torch.nn.functional.pad(b.to(torch.bfloat16), (0, -b.shape[1] % COLUMNS, 0, -b.shape[0] % ROWS))
