@@ -1,4 +1,4 @@
-# make setup | demo | test | test-all | check | fix | bench | bench-compare | sanitize. Everything lives in .venv; a second run does nothing twice.
+# make setup | demo | test | test-all | check | fix | bench | bench-compare | gpu-report | gpu-check | sanitize. Everything lives in .venv; a second run does nothing twice.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -17,7 +17,7 @@ CXX_FILES := $(shell find csrc -name '*.cpp' -o -name '*.hpp' 2>/dev/null)
 
 BENCH ?=
 
-.PHONY: setup demo test test-all check fix bench bench-compare sanitize clean
+.PHONY: setup demo test test-all check fix bench bench-compare gpu-report gpu-check sanitize clean
 
 setup: $(VENV)/.installed
 
@@ -64,6 +64,14 @@ bench: setup
 # Exit status 1 where a ratio to a peer is worse than in benchmarks/baseline.json, a results.json of an earlier `make bench`.
 bench-compare: setup
 	$(BIN)/python -m benchmarks.compare
+
+# What the GPU kernels' machine code says of them, without a GPU: build/gpu-report.json, build/gpu-report.html, build/cubins/.
+gpu-report: setup
+	$(BIN)/python -m benchmarks.gpu
+
+# On a machine with a GPU: the tests of the kernels and the same cases timed on it, into build/gpu-check.json.
+gpu-check: setup
+	$(BIN)/python -m benchmarks.gpu.check
 
 # The C++ alone, in drivers without Python, under the address and undefined-behaviour sanitizers.
 sanitize: setup

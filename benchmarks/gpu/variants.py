@@ -17,6 +17,15 @@ from benchmarks.gpu import kernels
 TENSOR_CORE = {80: " HMMA", 90: "HGMMA", 100: "UTCHMMA"}
 
 
+class Tiling(NamedTuple):
+    """How a kernel goes through its tiles: `entries` names the blocks whose product is the entries of a tile; a loop over the
+    coordinates, `step` at a time (a block's name or a number), is `depth` loops deep (1 where a program has one tile)."""
+
+    entries: tuple[str, ...] = ("BLOCK_N", "BLOCK_M")
+    step: str | int = "BLOCK_D"
+    depth: int = 2
+
+
 class Variant(NamedTuple):
     """One kernel under one choice of its flags and dtypes."""
 
@@ -31,6 +40,7 @@ class Variant(NamedTuple):
     options: Mapping[str, Any] = resources.FUSED  # how it is launched beside its configuration
     tensor_core: bool = False  # whether it must use the matrix instructions
     lacks: tuple[str, ...] = ()  # words that its machine code must not have
+    tiling: Tiling = Tiling()
     slow: bool = False  # whether only `make test-all` compiles its default
 
     @property
@@ -44,5 +54,17 @@ class Variant(NamedTuple):
 
 def variants() -> Iterator[Variant]:
     """All of them, file by file."""
-    for module in sorted(each.name for each in pkgutil.iter_modules(kernels.__path__)):
-        yield from importlib.import_module(f"benchmarks.gpu.kernels.{module}").variants()
+    for module in _files():
+        yield from module.variants()
+
+
+def ops(architecture: int) -> Iterator[Any]:
+    """The ops whose bound is reported (bound.Op), of the files that say which passes they have."""
+    for module in _files():
+        if hasattr(module, "ops"):
+            yield from module.ops(architecture)
+
+
+def _files() -> list[Any]:
+    names = sorted(each.name for each in pkgutil.iter_modules(kernels.__path__))
+    return [importlib.import_module(f"benchmarks.gpu.kernels.{name}") for name in names]

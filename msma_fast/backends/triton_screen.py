@@ -39,21 +39,27 @@ class Ready(NamedTuple):
 
 def ready(kernel: Kernel, x: Rows, y: Rows, who: Admissible) -> Ready:
     """The screen of queries x (n, d) against points y (m, d)."""
-    from msma_fast.triton_kernels.screen import Points, Rule, Side
+    from msma_fast.triton_kernels.screen import Points, Side
 
     screen = screens.build(kernel, x, y, 0)
     c, near, far, col = screens.point_margins(screen)
     left, right = screen.left, screen.right
-    points = Side(_rows(right.b), padded(near, 0.0), padded(far, 0.0), y.values.shape[0])
-    b = points.b if left is right else _rows(left.b)
+    points = Side(padded_rows(right.b), padded(near, 0.0), padded(far, 0.0), y.values.shape[0])
+    b = points.b if left is right else padded_rows(left.b)
     queries = Side(b, padded(left.r.to(torch.float32), 0.0), padded(left.m.to(torch.float32), 0.0), x.values.shape[0])
+    return Ready(screen, queries, Points(points, padded(c, float("inf")), padded(col, 0.0)), rule_of(who))
+
+
+def rule_of(who: Admissible) -> Any:
+    """The rule as the kernels read it, padded."""
+    from msma_fast.triton_kernels.screen import Rule
+
     labels = None if who.groups is None or who.point_groups is None else padded(who.groups, 0)
     point_labels = None if labels is None or who.point_groups is None else padded(who.point_groups, 0)
     own = None
     if who.own is not None:
         own = padded(torch.where(who.own < 0, _NOBODY, who.own).to(torch.int32), _NOBODY)
-    rule = Rule(own, who.window, labels, point_labels)
-    return Ready(screen, queries, Points(points, padded(c, float("inf")), padded(col, 0.0)), rule)
+    return Rule(own, who.window, labels, point_labels)
 
 
 def padded(values: Tensor, fill: float) -> Tensor:
@@ -63,7 +69,7 @@ def padded(values: Tensor, fill: float) -> Tensor:
     return torch.nn.functional.pad(values, (0, -values.shape[0] % ROWS), value=fill)
 
 
-def _rows(b: Tensor) -> Tensor:
+def padded_rows(b: Tensor) -> Tensor:
     """(n, d) -> (N, D) bfloat16."""
     from msma_fast.triton_kernels.screen import COLUMNS, ROWS
 

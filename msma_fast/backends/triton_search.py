@@ -20,7 +20,7 @@ from msma_fast.backends.torch.select import smallest
 from msma_fast.backends.triton_screen import Ready, ready
 
 LEVEL = 0  # what a row certified by the bfloat16 screen reports
-_SAMPLE = 8  # (A) looks at no less than every eighth tile of points
+_SAMPLE = 16  # (A) looks at no less than every sixteenth tile of points
 _SAMPLED = 64  # and at this many points for each neighbour wanted
 _QUERIES = 1 << 14  # searched at a time: their lists stay in bounded memory
 _WORD = 32
@@ -56,7 +56,12 @@ def nearest(search: Search) -> Found:
 
 def room(k: int) -> int:
     """Words that a row's list may hold."""
-    return max(16 * k + 64, 256)
+    return max(2 * _SAMPLE * k + 64, 256)
+
+
+def sample_step(m: int, k: int) -> int:
+    """(A) looks at every step-th tile of m points."""
+    return max(1, min(_SAMPLE, m // (_SAMPLED * k)))
 
 
 def candidates(search: Search, limit: int) -> Candidates:
@@ -73,8 +78,7 @@ def _of_block(whole: Ready, start: int, end: int, k: int, limit: int) -> Candida
     part = whole.block(start, end)
     margin = screens.row_margin(whole.screen, torch.arange(start, end, device=whole.x.b.device))
     m = part.y.side.size
-    step = max(1, min(_SAMPLE, m // max(_SAMPLED * k, kernels.BINS)))
-    best, _ = kernels.bounds(part.x, part.y, part.rule, k, step)
+    best, _ = kernels.bounds(part.x, part.y, part.rule, k, sample_step(m, k))
     top = part.padded(_raised(_kth(best[: end - start], k), margin))
     listed, low, count = (each[: end - start] for each in kernels.collect(part.x, part.y, part.rule, top, limit))
     crowded = count > limit

@@ -52,7 +52,9 @@ def test_hard_data(kind: str, metric: str) -> None:
         same(data(kind, 130, 9).astype(dtype), 4, metric=metric)
 
 
-@pytest.mark.parametrize(("n", "d", "k"), [(20, 1, 5), (64, 32, 1), (65, 33, 16), (129, 64, 32), (300, 3, 60)])
+@pytest.mark.parametrize(
+    ("n", "d", "k"), [(20, 1, 5), (64, 32, 1), (65, 33, 16), (129, 64, 32), (70, 130, 3), (300, 3, 60)]
+)
 def test_odd_shapes(n: int, d: int, k: int) -> None:
     stats = same(data("normal", n, d), k)
     assert (stats.candidates >= k).all()

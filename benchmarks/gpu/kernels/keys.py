@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from msma_fast.triton_kernels import keys
 from msma_fast.triton_kernels.resources import EXACT
 
-from benchmarks.gpu.variants import Variant
+from benchmarks.gpu.variants import Tiling, Variant
 
 _KINDS = [
     ("sqeuclidean", 0),
@@ -27,11 +27,11 @@ def variants() -> Iterator[Variant]:
         lacks = () if kind == "cosine" else ("DFMA",)
         for dtype in ("fp32", "fp64"):
             types = _TYPES | {"x_ptr": f"*{dtype}", "y_ptr": f"*{dtype}"}
-            for kernel, tiles, needs in (
-                (keys.block_keys_kernel, keys.BLOCK_TILES, keys.block_needs),
-                (keys.pair_keys_kernel, keys.PAIR_TILES, keys.pair_needs),
+            for kernel, tiles, needs, entries in (
+                (keys.block_keys_kernel, keys.BLOCK_TILES, keys.block_needs, ("BLOCK_N", "BLOCK_M")),
+                (keys.pair_keys_kernel, keys.PAIR_TILES, keys.pair_needs, ("BLOCK",)),
             ):
                 yield Variant(
                     "keys", f"{kind} {p} {dtype}", kernel, types, {"KIND": kind, "P": p}, tiles, needs, options=EXACT,
-                    lacks=lacks, slow=dtype == "fp64",
+                    lacks=lacks, tiling=Tiling(entries, 8, 1), slow=dtype == "fp64",
                 )  # fmt: skip

@@ -1,0 +1,75 @@
+"""`make gpu-report`: what machine code says of the GPU kernels: build/gpu-report.json, build/gpu-report.html, build/cubins/."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu import bound, page
+from benchmarks.gpu.compiled import ARCHITECTURES, compiled
+from benchmarks.gpu.variants import TENSOR_CORE, ops, variants
+
+BUILD = Path("build")
+WIDTH = 576  # coordinates, where a figure depends on them
+
+
+def kernels() -> Iterator[dict[str, Any]]:
+    """One record a variant, configuration and architecture; the cubin is kept under the record's name."""
+    folder = BUILD / "cubins"
+    folder.mkdir(parents=True, exist_ok=True)
+    for variant in variants():
+        for architecture in ARCHITECTURES:
+            for place, configuration in enumerate(variant.fitting(architecture)):
+                found = compiled(variant, configuration, architecture)
+                words = "".join(character if character.isalnum() else "_" for character in variant.name)
+                cubin = folder / f"{words}.{place}.sm_{architecture}.cubin"
+                cubin.write_bytes(found.cubin)
+                yield {
+                    "op": variant.op,
+                    "kernel": variant.name,
+                    "language": "triton",
+                    "arch": f"sm_{architecture}",
+                    "default": place == 0,
+                    "d": WIDTH,
+                    "blocks": configuration.blocks,
+                    "warps": configuration.warps,
+                    "registers": found.registers,
+                    "spill_bytes": found.spilled,
+                    "shared_bytes": found.shared,
+                    "occupancy": bound.occupancy(found, configuration, architecture),
+                    "tensor_core": TENSOR_CORE[architecture] in found.sass,
+                    "instructions_per_entry": bound.per_entry(variant, configuration, found, WIDTH),
+                    "cubin": str(cubin),
+                }
+
+
+def records_of_ops() -> Iterator[dict[str, Any]]:
+    for architecture in ARCHITECTURES:
+        for op in ops(architecture):
+            alone, overlapped = op.shares()
+            yield {
+                "op": op.op,
+                "arch": f"sm_{architecture}",
+                "n": op.n,
+                "m": op.m,
+                "d": op.d,
+                "k": op.k,
+                "bound_share": alone,
+                "bound_share_overlapped": overlapped,
+                "bound": op.bound,
+                "passes": [each._asdict() for each in op.passes],
+            }
+
+
+def main() -> None:
+    report = {"kernels": list(kernels()), "ops": list(records_of_ops())}
+    (BUILD / "gpu-report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    (BUILD / "gpu-report.html").write_text(page.html(report), encoding="utf-8")
+    print(page.text(report))
+    print(f"\n{BUILD}/gpu-report.json, {BUILD}/gpu-report.html, {BUILD}/cubins/")
+
+
+if __name__ == "__main__":
+    main()
