@@ -6,9 +6,6 @@ are zero; coordinates add +0.0 to a sum of either kind, and `kept` leaves rows o
 
 A tile is ROWS rows of one block (ROWS divides block) and the BLOCK columns of another: wide and flat, because a thread then
 holds several columns of every row and loads less than it computes.
-
-squares  |x_i - y_j|^2 by direct differences, one accumulator, for sums that promise float64 rounding
-keys     canonical keys, eight accumulators in the order of keys.py, for counts
 """
 
 from __future__ import annotations
@@ -18,12 +15,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .keys import combine_lanes, finish_key, lane_term
-
 
 @triton.jit
 def squares(x_ptr, y_ptr, d, ROWS: tl.constexpr, BLOCK: tl.constexpr):
-    """(ROWS, BLOCK) float64; x_ptr at the first row in its block, y_ptr at a block, d a multiple of eight."""
+    """(ROWS, BLOCK) float64 |x_i - y_j|^2 by direct differences, up to rounding canonical; x_ptr at the first row in its block,
+    y_ptr at a block, d a multiple of eight."""
     i, j = tl.arange(0, ROWS), tl.arange(0, BLOCK)
     total = tl.zeros((ROWS, BLOCK), dtype=tl.float64)
     for t in range(0, d, 8):
@@ -32,38 +28,6 @@ def squares(x_ptr, y_ptr, d, ROWS: tl.constexpr, BLOCK: tl.constexpr):
             a = tl.load(x_ptr + at + i)[:, None] - tl.load(y_ptr + at + j)[None, :]
             total += a * a
     return total
-
-
-@triton.jit
-def keys(x_ptr, y_ptr, norm_x, norm_y, d, KIND: tl.constexpr, P: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):
-    """(ROWS, BLOCK) canonical keys, pointers as in `squares`; norms (ROWS, 1) and (1, BLOCK), read for cosine only."""
-    i, j = tl.arange(0, ROWS), tl.arange(0, BLOCK)
-    zero = tl.zeros((ROWS, BLOCK), dtype=tl.float64)
-    l0, l1, l2, l3, l4, l5, l6, l7 = zero, zero, zero, zero, zero, zero, zero, zero
-    equal = zero == zero
-    for t in range(0, d, 8):
-        for u in tl.static_range(8):
-            at = (t + u) * BLOCK
-            x, y = tl.load(x_ptr + at + i)[:, None], tl.load(y_ptr + at + j)[None, :]
-            if KIND == "cosine":
-                equal = equal & (x == y)
-            if u == 0:
-                l0 = lane_term(l0, x, y, KIND, P)
-            elif u == 1:
-                l1 = lane_term(l1, x, y, KIND, P)
-            elif u == 2:
-                l2 = lane_term(l2, x, y, KIND, P)
-            elif u == 3:
-                l3 = lane_term(l3, x, y, KIND, P)
-            elif u == 4:
-                l4 = lane_term(l4, x, y, KIND, P)
-            elif u == 5:
-                l5 = lane_term(l5, x, y, KIND, P)
-            elif u == 6:
-                l6 = lane_term(l6, x, y, KIND, P)
-            else:
-                l7 = lane_term(l7, x, y, KIND, P)
-    return finish_key(combine_lanes(l0, l1, l2, l3, l4, l5, l6, l7, KIND), equal, norm_x, norm_y, KIND)
 
 
 @triton.jit

@@ -16,5 +16,5 @@ def variants() -> Iterator[Variant]:
     for form in ("distance", "gaussian"):
         yield Variant(
             "centered_products", form, centered_products.products_kernel, _TYPES, {"FORM": form},
-            centered_products.TILES, centered_products.needs,
+            centered_products.TILES, centered_products.needs, slow=form == "distance",
         )  # fmt: skip

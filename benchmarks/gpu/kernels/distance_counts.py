@@ -27,6 +27,6 @@ def variants() -> Iterator[Variant]:
         # A division of float64 is made of fused operations; chebyshev has none of any kind.
         yield Variant(
             "distance_counts", f"{kind} {p} self={own} labels={labels}", distance_counts.counts_kernel, _TYPES,
-            {"KIND": kind, "P": p, "SELF": own, "LABELS": labels}, distance_counts.TILES, distance_counts.needs, EXACT,
-            lacks=() if kind == "cosine" else ("DFMA",), slow=kind not in ("sqeuclidean", "cosine") or not own,
+            {"KIND": kind, "P": p, "SELF": own, "LABELS": labels}, distance_counts.tiles(kind), distance_counts.needs,
+            EXACT, lacks=() if kind == "cosine" else ("DFMA",), slow=kind not in ("chebyshev", "cosine"),
         )  # fmt: skip
