@@ -18,8 +18,8 @@ from torch import Tensor
 
 @triton.jit
 def squares(x_ptr, y_ptr, d, ROWS: tl.constexpr, BLOCK: tl.constexpr):
-    """(ROWS, BLOCK) float64 |x_i - y_j|^2 by direct differences, up to rounding canonical; x_ptr at the first row in its block,
-    y_ptr at a block, d a multiple of eight."""
+    """(ROWS, BLOCK) float64 |x_i - y_j|^2 by direct differences: canonical keys but for rounding. x_ptr at the first row in
+    its block, y_ptr at a block, d a multiple of eight."""
     i, j = tl.arange(0, ROWS), tl.arange(0, BLOCK)
     total = tl.zeros((ROWS, BLOCK), dtype=tl.float64)
     for t in range(0, d, 8):

@@ -11,7 +11,8 @@ MUTATIONS = [
     ("window", "i[:, None] > window", "i[:, None] >= window"),
     ("labels", "label[:, None] != other[None, :]", "label[:, None] == other[None, :]"),
     ("pairs that do not count", "tl.where(keep & (place >= 0)", "tl.where((place >= 0)"),
-    ("places of another launch", "& (place < BINS - 1), place", "& (place < BINS), place"),
+    ("places of a later launch", "& (place < BINS - 1), place", ", place"),
+    ("places of an earlier launch", "keep & (place >= 0) &", "keep &"),
     ("the first launch again", "place, limits) - start", "place, limits)"),
     ("the bin of what does not count", "asked = (found > 0) & (bins < BINS - 1)", "asked = found > 0"),
     (

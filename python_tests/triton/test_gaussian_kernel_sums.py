@@ -22,6 +22,7 @@ pytestmark = pytest.mark.usefixtures("strict")
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several blocks of columns in small sets."""
     monkeypatch.setattr(kernels, "SUMS", (Configuration({"ROWS": 16, "BLOCK": 32}, 4),))
+    monkeypatch.setattr(kernels, "GRADIENTS", (Configuration({"ROWS": 16, "BLOCK": 16, "BLOCK_D": 16}, 4),))
 
 
 SHAPES = [(1, 1, 1), (2, 1, 3), (17, 257, 8), (97, 43, 41)]
@@ -99,6 +100,15 @@ def test_gradients_are_the_formula(n: int, m: int, d: int) -> None:
     x, y = cloud("normal", n, d, 4), cloud("normal", m, d, 5)
     x[-1], y[0] = x[0], x[0]
     data = x, y, np.array([1.0, 3.0]), np.array([0.7, -0.2])
+    for found, wanted in zip(found_gradients(*data), wanted_gradients(*data), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-11, atol=1e-13 * max(1.0, np.abs(wanted).max()))
+
+
+@pytest.mark.usefixtures("small")
+def test_gradients_over_many_blocks() -> None:
+    """More column blocks than shares, so that a program adds up several of them."""
+    x, y = cloud("normal", 20, 19, 4), cloud("normal", 150, 19, 5)
+    data = x, y, np.array([4.0, 9.0]), np.array([0.7, -0.2])
     for found, wanted in zip(found_gradients(*data), wanted_gradients(*data), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-11, atol=1e-13 * max(1.0, np.abs(wanted).max()))
 
