@@ -91,6 +91,7 @@ def hardened(seed: int = 0) -> Iterator[Watch]:
     watch = Watch(seed)
     builder = interpreter.InterpreterBuilder
     load, store = builder.create_masked_load, builder.create_masked_store
+    patch_tensor = interpreter._patch_lang_tensor
     add, binned = builder.create_atomic_rmw, builder.create_histogram
     set_dim, set_index = builder.set_grid_dim, builder.set_grid_idx
     to_host, convert = interpreter.GridExecutor._init_args_hst, interpreter._implicit_cvt
@@ -139,6 +140,11 @@ def hardened(seed: int = 0) -> Iterator[Watch]:
             raise OutOfBounds(f"a histogram of {bins} bins of numbers from {kept.min()} to {kept.max()}")
         return binned(self, data, bins, mask)
 
+    def lang_tensor(tensor: Any, scope: Any) -> None:
+        # As in `argument`, for the bounds of a loop.
+        patch_tensor(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.squeeze()))
+
     def argument(value: Any) -> Any:
         # Triton 3.6 keeps a scalar in one dimension, which numpy 2.5 does not turn into a number.
         found = convert(value)
@@ -151,6 +157,7 @@ def hardened(seed: int = 0) -> Iterator[Watch]:
         patch.object(interpreter.GridExecutor, "_init_args_hst", init_args),
         patch.object(builder, "create_masked_load", masked_load),
         patch.object(builder, "create_masked_store", masked_store),
+        patch.object(interpreter, "_patch_lang_tensor", lang_tensor),
         patch.object(builder, "create_atomic_rmw", atomic),
         patch.object(builder, "create_histogram", histogram),
         patch.object(builder, "set_grid_dim", grid_dim),

@@ -24,7 +24,8 @@ def count_keys(
     if kernel.kind not in KINDS or kernel.kind == "minkowski":
         return distance_counts.count_keys(keys, kernel, x, y, groups, window, limits)
     labels = None if groups is None else groups.contiguous()
-    return kernels.counts(kernel.kind, tuple(x), None if x is y else tuple(y), labels, window, limits)
+    points = None if x is y else (y.values, y.norms)
+    return kernels.counts(kernel.kind, (x.values, x.norms), points, labels, window, limits)
 
 
 def centered_products(a: Form, b: Form) -> tuple[Tensor, Tensor, Tensor]:

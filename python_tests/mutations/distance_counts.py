@@ -1,6 +1,6 @@
 """Ways to break triton_kernels/distance_counts.py."""
 
-TEST = "test_distance_counts.py"
+TEST = "test_distance_counts_kernel.py"
 MUTATIONS = [
     ("order of the lanes", "elif u == 5:", "elif u == 6:"),
     ("equal rows", "equal = equal & (x == y)", "equal = equal & (x != x)"),
