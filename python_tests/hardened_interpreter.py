@@ -2,7 +2,8 @@
 
     with hardened(seed=1): kernel[grid](...)
 
-- A load or store under a true mask outside the memory of the kernel's own arguments raises OutOfBounds.
+- A load, store or atomic under a true mask outside the memory of the kernel's own arguments raises OutOfBounds, as does a
+  number that has no bin in a histogram.
 - Two programs that write different numbers to one address without atomics raise LostUpdate.
 - Programs run in a random order.
 - dot: bfloat16 is decoded (the interpreter multiplies its bits), TF32 operands are rounded to 10 bits after the point of the
@@ -104,6 +105,8 @@ def hardened(seed: int = 0) -> Iterator[Watch]:
     watch = Watch(seed)
     builder = interpreter.InterpreterBuilder
     load, store = builder.create_masked_load, builder.create_masked_store
+    patch_tensor = interpreter._patch_lang_tensor
+    add, binned = builder.create_atomic_rmw, builder.create_histogram
     set_dim, set_index = builder.set_grid_dim, builder.set_grid_idx
     to_host, convert = interpreter.GridExecutor._init_args_hst, interpreter._implicit_cvt
 
@@ -142,6 +145,21 @@ def hardened(seed: int = 0) -> Iterator[Watch]:
         exact = d.data.dtype == np.float64
         return interpreter.TensorHandle(product if exact else truncated(product).astype(d.data.dtype), d.dtype.scalar)
 
+    def atomic(self: Any, op: Any, ptrs: Any, value: Any, mask: Any, *rest: Any) -> Any:
+        watch.check(ptrs.data, mask.data, ptrs.get_element_ty().primitive_bitwidth // 8, "an atomic")
+        return add(self, op, ptrs, value, mask, *rest)
+
+    def histogram(self: Any, data: Any, bins: int, mask: Any) -> Any:
+        kept = data.data if mask is None else data.data[mask.data.astype(bool)]
+        if ((kept < 0) | (kept >= bins)).any():
+            raise OutOfBounds(f"a histogram of {bins} bins of numbers from {kept.min()} to {kept.max()}")
+        return binned(self, data, bins, mask)
+
+    def lang_tensor(tensor: Any, scope: Any) -> None:
+        # As in `argument`, for the bounds of a loop.
+        patch_tensor(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.squeeze()))
+
     def argument(value: Any) -> Any:
         # Triton 3.6 keeps a scalar in one dimension, which numpy 2.5 does not turn into a number.
         found = convert(value)
@@ -154,6 +172,9 @@ def hardened(seed: int = 0) -> Iterator[Watch]:
         patch.object(interpreter.GridExecutor, "_init_args_hst", init_args),
         patch.object(builder, "create_masked_load", masked_load),
         patch.object(builder, "create_masked_store", masked_store),
+        patch.object(interpreter, "_patch_lang_tensor", lang_tensor),
+        patch.object(builder, "create_atomic_rmw", atomic),
+        patch.object(builder, "create_histogram", histogram),
         patch.object(builder, "set_grid_dim", grid_dim),
         patch.object(builder, "set_grid_idx", grid_index),
         patch.object(builder, "create_dot", dot),

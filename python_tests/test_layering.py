@@ -33,6 +33,7 @@ LAYERS = {
     "msma_fast.backends.native_tree": "backends.native",
     "msma_fast.backends.native_reductions": "backends.native",
     "msma_fast.backends.triton_fast": "backends.triton",
+    "msma_fast.backends.triton_reductions": "backends.triton",
     "msma_fast.backends.triton_screen": "backends.triton",
     "msma_fast.backends.triton_search": "backends.triton",
     **{f"msma_fast.{name}": name for name in ("_native", "_cuda", "triton_kernels", "ops")},

@@ -1,4 +1,4 @@
-"""`make gpu-report`: what machine code says of the GPU kernels: build/gpu-report.json, build/gpu-report.html, build/cubins/."""
+"""`make gpu-report`: what machine code says of the GPU kernels; build/gpu-report.json, .html and build/cubins/."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def kernels() -> Iterator[dict[str, Any]]:
                     "shared_bytes": found.shared,
                     "occupancy": bound.occupancy(found, configuration, architecture),
                     "tensor_core": TENSOR_CORE[architecture] in found.sass,
-                    "instructions_per_entry": bound.per_entry(variant, configuration, found, WIDTH),
+                    "instructions_per_entry": bound.per_entry(variant, configuration, found, WIDTH)
+                    if variant.tiling
+                    else None,
                     "cubin": str(cubin),
                 }
 

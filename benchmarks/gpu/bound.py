@@ -22,7 +22,7 @@ from msma_fast.triton_kernels.resources import GPUS, Configuration
 from benchmarks.gpu import sass
 from benchmarks.gpu.compiled import Compiled, compiled
 from benchmarks.gpu.sass import Instruction, Loop
-from benchmarks.gpu.variants import Variant
+from benchmarks.gpu.variants import Tiling, Variant
 
 SCHEDULERS = 4  # of a multiprocessor, one instruction of a warp each per cycle
 # bfloat16 products with float32 sums, dense: operations per cycle and multiprocessor. Datasheet peaks at boost clock:
@@ -82,10 +82,9 @@ def _operations(word: str) -> float:
 
 def issued_per_tile(variant: Variant, configuration: Configuration, found: Compiled, d: int) -> float:
     """Instructions that a warp issues for one tile; of a program with one tile its beginning and end are part of it."""
-    trips = _steps(variant, configuration, d)
     issued = counts(sass.instructions(found.sass), configuration.warps).issued
-    depth = variant.tiling.depth
-    return issued[depth - 1] + trips * issued[depth]
+    depth = _tiling(variant).depth
+    return issued[depth - 1] + _steps(variant, configuration, d) * issued[depth]
 
 
 def per_entry(variant: Variant, configuration: Configuration, found: Compiled, d: int) -> float:
@@ -94,12 +93,18 @@ def per_entry(variant: Variant, configuration: Configuration, found: Compiled, d
     return issued_per_tile(variant, configuration, found, d) * threads / entries(variant, configuration)
 
 
+def _tiling(variant: Variant) -> Tiling:
+    if variant.tiling is None:
+        raise ValueError(f"{variant.name}: expected a tiling, got None")
+    return variant.tiling
+
+
 def entries(variant: Variant, configuration: Configuration) -> int:
-    return math.prod(configuration.blocks[name] for name in variant.tiling.entries)
+    return math.prod(configuration.blocks[name] for name in _tiling(variant).entries)
 
 
 def _steps(variant: Variant, configuration: Configuration, d: int) -> int:
-    step = variant.tiling.step
+    step = _tiling(variant).step
     return -(-d // (configuration.blocks[step] if isinstance(step, str) else step))
 
 
@@ -114,7 +119,7 @@ def passed(
 ) -> Pass:
     """All of a kernel's tiles, where `programs` begin and end."""
     code = counts(sass.instructions(found.sass), configuration.warps)
-    steps, depth = _steps(variant, configuration, d), variant.tiling.depth
+    steps, depth = _steps(variant, configuration, d), _tiling(variant).depth
     issue = tiles * issued_per_tile(variant, configuration, found, d)
     if depth == 2:
         issue += programs * code.issued[0]

@@ -31,7 +31,7 @@ def _kernels(report: dict[str, Any]) -> Iterator[tuple[str, ...]]:
             yield (
                 each["kernel"], each["arch"], blocks, str(each["warps"]), str(each["registers"]), str(each["spill_bytes"]),
                 f"{each['shared_bytes'] / 1024:.0f} KiB", f"{each['occupancy']:.0%}", "yes" if each["tensor_core"] else "",
-                f"{each['instructions_per_entry']:.1f}",
+                "" if each["instructions_per_entry"] is None else f"{each['instructions_per_entry']:.1f}",
             )  # fmt: skip
 
 

@@ -40,7 +40,7 @@ class Variant(NamedTuple):
     options: Mapping[str, Any] = resources.FUSED  # how it is launched beside its configuration
     tensor_core: bool = False  # whether it must use the matrix instructions
     lacks: tuple[str, ...] = ()  # words that its machine code must not have
-    tiling: Tiling = Tiling()
+    tiling: Tiling | None = None  # None: its loops are of several kinds, and nobody counts instructions an entry
     slow: bool = False  # whether only `make test-all` compiles its default
 
     @property

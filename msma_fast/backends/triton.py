@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -72,23 +72,14 @@ def _fault(index: int) -> str:
 
 
 def operations() -> dict[str, Callable[..., Any]]:
-    """op name -> function: the torch backend's ops over these keys."""
-    from msma_fast.backends import triton_fast, triton_search
+    """op name -> function: the torch backend's ops over these keys, searches and sums."""
+    from msma_fast.backends import triton_fast, triton_reductions, triton_search
     from msma_fast.backends.torch.ops import ops as bind
-    from msma_fast.backends.torch.prepare import kernel_of
     from msma_fast.triton_kernels.keys import KINDS
 
     keys = Keys(pair_keys, block_keys, KINDS, nearest=triton_search.nearest)
-    bound = bind(keys)
-
-    def knn(x: Tensor, y: Tensor | None, k: int, metric: str, p: float, tensor: Tensor | None, *rest: Any) -> Any:
-        *who, certified, dtype = rest
-        kernel = kernel_of(metric, p, tensor)
-        if certified or not triton_fast.serves(kernel, k, (x if y is None else y).shape[0]):
-            return bound["knn"](x, y, k, metric, p, tensor, *rest)
-        return triton_fast.knn(keys, x, y, k, metric, p, *who, dtype)
-
-    return bound | {"knn": knn}
+    bound = bind(keys, triton_reductions.REDUCTIONS)
+    return bound | {"knn": partial(triton_fast.knn, keys, bound["knn"])}
 
 
 def pair_keys(kernel: Kernel, x: Rows, y: Rows, i: Tensor, j: Tensor) -> Tensor:

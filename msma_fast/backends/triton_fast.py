@@ -10,6 +10,9 @@ Nothing here depends on a value, so that nobody waits for one and CUDA graphs ca
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -26,24 +29,33 @@ _SAMPLE = 512  # rows of the sample whose coordinate-wise median is the shift
 
 def knn(
     keys: Keys,
+    exact: Callable[..., Any],
     x: Tensor,
     y: Tensor | None,
     k: int,
     metric: str,
     p: float,
+    tensor: Tensor | None,
     groups: Tensor | None,
     point_groups: Tensor | None,
     window: int,
+    certified: bool,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """As backends.torch.ops.knn, of metrics that `serves` admits."""
+    """As backends.torch.ops.knn, by `exact` where a certificate is asked for or this file does not serve."""
+    kernel = kernel_of(metric, p, tensor)
+    if certified or not serves(kernel, k, (x if y is None else y).shape[0]):
+        found: tuple[Tensor, Tensor, Tensor, Tensor] = exact(
+            x, y, k, metric, p, tensor, groups, point_groups, window, certified, dtype
+        )
+        return found
     left = prepare(x, metric, "queries")
     right = left if y is None else prepare(y, metric, "points")
     own = torch.arange(x.shape[0], device=x.device) if y is None else None
     who = Admissible(own, groups, groups if y is None else point_groups, window=window)
-    found = nearest(Search(keys, kernel_of(metric, p, None), left, right, who, k))
-    distances = distances_of(found.keys, metric, p).to(dtype)
-    return distances.masked_fill(found.indices < 0, float("inf")), found.indices, found.candidates, found.level
+    best = nearest(Search(keys, kernel, left, right, who, k))
+    distances = distances_of(best.keys, metric, p).to(dtype).masked_fill(best.indices < 0, float("inf"))
+    return distances, best.indices, best.candidates, best.level
 
 
 def serves(kernel: Kernel, k: int, m: int) -> bool:

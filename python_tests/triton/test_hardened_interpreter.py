@@ -32,6 +32,12 @@ def order_kernel(out_ptr, count_ptr):
     tl.store(out_ptr + at, tl.program_id(0))
 
 
+@triton.jit
+def bins_kernel(x_ptr, out_ptr, SIZE: tl.constexpr, BINS: tl.constexpr):
+    found = tl.histogram(tl.load(x_ptr + tl.arange(0, SIZE)), BINS)
+    tl.atomic_add(out_ptr + tl.arange(0, BINS), found, mask=found > 0)
+
+
 @pytest.mark.usefixtures("strict")
 def test_memory_of_others_is_out_of_bounds() -> None:
     x, y = torch.arange(10.0), torch.zeros(10)
@@ -41,6 +47,18 @@ def test_memory_of_others_is_out_of_bounds() -> None:
         copy_kernel[(3,)](x, torch.zeros(12), 12, 1, BLOCK=4)
     with pytest.raises(InterpreterError, match=r"OutOfBounds.*a store of"):
         copy_kernel[(3,)](x, y[:9].clone(), 10, 1, BLOCK=4)
+
+
+@pytest.mark.usefixtures("strict")
+def test_bins_and_atomics_of_others_are_out_of_bounds() -> None:
+    x, out = torch.tensor([0, 2, 2, 3], dtype=torch.int32), torch.zeros(4, dtype=torch.int32)
+    bins_kernel[(2,)](x, out, SIZE=4, BINS=4)
+    assert out.tolist() == [2, 0, 4, 2]
+    with pytest.raises(InterpreterError, match=r"OutOfBounds.*an atomic of 1 addresses"):
+        bins_kernel[(1,)](x, out[:3].clone(), SIZE=4, BINS=4)
+    for outside in (-1, 4):
+        with pytest.raises(InterpreterError, match=r"OutOfBounds.*a histogram of 4 bins"):
+            bins_kernel[(1,)](x.clone().fill_(outside), out, SIZE=4, BINS=4)
 
 
 def test_a_lost_update_is_found() -> None:

@@ -11,7 +11,7 @@ from msma_fast.triton_kernels import knn
 
 from benchmarks.gpu.bound import Op, pass_of
 from benchmarks.gpu.kernels.keys import variants as variants_of_keys
-from benchmarks.gpu.variants import Variant
+from benchmarks.gpu.variants import Tiling, Variant
 from msma_fast.backends.triton_search import sample_step
 
 COUNTED = Path(__file__).parents[1] / "candidates.json"  # written by python -m benchmarks.gpu.candidates
@@ -31,11 +31,11 @@ def variants() -> Iterator[Variant]:
         collect = knn.COLLECT_LABELLED if labels else knn.COLLECT
         bounds = flags | {"COLUMNS": False}
         yield Variant(
-            "knn", label, knn.bounds_kernel, TYPES, bounds, knn.BOUNDS, knn.bounds_needs, ROWS, tensor_core=True,
+            "knn", label, knn.bounds_kernel, TYPES, bounds, knn.BOUNDS, knn.bounds_needs, ROWS, tensor_core=True, tiling=Tiling(),
             lacks=("SHFL",), slow=slow,  # a bin is a register of one thread
         )  # fmt: skip
         yield Variant(
-            "knn", label, knn.collect_kernel, TYPES, flags, collect, knn.collect_needs, ROWS, tensor_core=True,
+            "knn", label, knn.collect_kernel, TYPES, flags, collect, knn.collect_needs, ROWS, tensor_core=True, tiling=Tiling(),
             slow=slow,
         )  # fmt: skip
 

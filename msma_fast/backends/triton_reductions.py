@@ -1,0 +1,55 @@
+"""Sums over pairs of rows by Triton kernels, on CUDA tensors (or in the interpreter).
+
+Each function stands for the one of its name in backends/torch/. Linear alignment in many dimensions is blocks of matrix
+products, and kinds of keys that no kernel has are read plainly: both stay torch's.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from msma_fast.backends.torch import distance_counts, similarity
+from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
+from msma_fast.backends.torch.ops import Reductions
+from msma_fast.backends.torch.similarity import Form
+
+
+def count_keys(
+    keys: Keys, kernel: Kernel, x: Rows, y: Rows, groups: Tensor | None, window: int, limits: Tensor
+) -> Tensor:
+    """(E + 1,) int64 counts of keys between limits (E,); a self problem where x and y are the same object."""
+    from msma_fast.triton_kernels import distance_counts as kernels
+    from msma_fast.triton_kernels.keys import KINDS
+
+    if kernel.kind not in KINDS or kernel.kind == "minkowski":
+        return distance_counts.count_keys(keys, kernel, x, y, groups, window, limits)
+    labels = None if groups is None else groups.contiguous()
+    points = None if x is y else (y.values, y.norms)
+    return kernels.counts(kernel.kind, (x.values, x.norms), points, labels, window, limits)
+
+
+def centered_products(a: Form, b: Form) -> tuple[Tensor, Tensor, Tensor]:
+    """mean((HAH) (HBH)), mean((HAH)^2), mean((HBH)^2)."""
+    from msma_fast.triton_kernels import centered_products as kernels
+
+    if a.form != b.form or a.form == "product":
+        return similarity.centered_products(a, b)
+    sides = [(each.x, each.scale, each.shift()) for each in (a, b)]
+    return similarity.centered_means(*kernels.products(a.form, *sides))
+
+
+def gaussian_sums(x: Tensor, y: Tensor | None, scales: Tensor) -> Tensor:
+    """(B,) float64."""
+    from msma_fast.triton_kernels import gaussian_kernel_sums as kernels
+
+    return kernels.sums(x.detach(), None if y is None else y.detach(), scales)
+
+
+def gaussian_gradients(x: Tensor, y: Tensor | None, scales: Tensor, weights: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Gradients (n, d), (m, d) or None, float64."""
+    from msma_fast.triton_kernels import gaussian_kernel_sums as kernels
+
+    return kernels.gradients(x.detach(), None if y is None else y.detach(), scales, weights)
+
+
+REDUCTIONS = Reductions(count_keys, centered_products, gaussian_sums, gaussian_gradients)
