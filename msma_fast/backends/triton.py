@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -73,11 +73,17 @@ def _fault(index: int) -> str:
 
 def operations() -> dict[str, Callable[..., Any]]:
     """op name -> function: the torch backend's ops over these keys."""
-    from msma_fast.backends import triton_search
+    from msma_fast.backends import triton_pairwise_distances as pairs
+    from msma_fast.backends import triton_search, triton_stress
+    from msma_fast.backends.torch.ops import Reductions
     from msma_fast.backends.torch.ops import ops as bind
     from msma_fast.triton_kernels.keys import KINDS
 
-    return bind(Keys(pair_keys, block_keys, KINDS, nearest=triton_search.nearest))
+    keys = Keys(pair_keys, block_keys, KINDS, nearest=triton_search.nearest)
+    return bind(keys, Reductions(stress=triton_stress.stress)) | {
+        "pairwise_distances": partial(pairs.pairwise_distances, keys),
+        "pairwise_distances_backward": pairs.pairwise_distances_backward,
+    }
 
 
 def pair_keys(kernel: Kernel, x: Rows, y: Rows, i: Tensor, j: Tensor) -> Tensor:
