@@ -87,7 +87,7 @@ def direct_sums(
             high, low = two_sum(high, low, part)
         x_ptr += STEPS * BLOCK
         y_ptr += STEPS * BLOCK
-    return high + low
+    return tl.where(high == float("inf"), high, high + low)  # of an infinite sum, the low part is NaN
 
 
 @triton.jit
@@ -116,8 +116,7 @@ def direct_kernel(
         if KIND == "sqeuclidean":
             there = keep & (rows != cols) if SELF else keep
             for huge in range(2):
-                # of a sum that overflows, the two-sum is NaN
-                large = (values > (2.0**50 if ROOT else 2.0**100)) | (values != values)
+                large = values > (2.0**50 if ROOT else 2.0**100)
                 odd = tl.where(huge == 1, large, values < (2.0**-47 if ROOT else 2.0**-94)) & there
                 if any_of(odd):
                     before = tl.where(huge == 1, 2.0**-80, 1.0)

@@ -31,7 +31,7 @@ from torch import Tensor
 from .pairwise_distances import own, packed, two_sum
 from .resources import EXACT, FUSED, Configuration, Need, Needs, launched
 
-SINGLE = (Configuration({"BLOCK_N": 64, "BLOCK_D": 64, "R": 8, "C": 4, "STEPS": 16}, 4),)
+SINGLE = (Configuration({"BLOCK_N": 64, "BLOCK_D": 64, "R": 4, "C": 8, "STEPS": 16}, 4),)
 DOUBLE = (Configuration({"BLOCK_N": 32, "BLOCK_D": 64, "R": 4, "C": 4, "STEPS": 4}, 4),)
 LIBRARY = (
     Configuration({"BLOCK_N": 32, "BLOCK_D": 32, "R": 4, "C": 2, "STEPS": 1}, 4),
@@ -97,9 +97,10 @@ def pull_kernel(
     tiles = tl.cdiv(d, BLOCK_D)
     row, col = tl.program_id(0) // tiles, tl.program_id(0) % tiles
     i, k = own(BLOCK_N, BLOCK_D, R, C)
-    at = (row * BLOCK_N + i).to(tl.int64) * d + (col * BLOCK_D + k)
+    corner = tl.cast(row, tl.int64) * BLOCK_N * d + col * BLOCK_D
+    at = i * d + k
     keep = (row * BLOCK_N + i < n) & (col * BLOCK_D + k < d)
-    x = tl.load(x_ptr + at, mask=keep, other=0.0)
+    x = tl.load(x_ptr + corner + at, mask=keep, other=0.0)
     y_ptr += tl.cast(col, tl.int64) * m * BLOCK_D
     weight_ptr += tl.cast(row, tl.int64) * m * BLOCK_N
     second_ptr += tl.cast(row, tl.int64) * m * BLOCK_N
@@ -128,8 +129,8 @@ def pull_kernel(
         y_ptr += STEPS * BLOCK_D
     found = high.to(tl.float64) + low.to(tl.float64)
     if ADD:
-        found += tl.load(out_ptr + at, mask=keep, other=0.0)
-    tl.store(out_ptr + at, found, mask=keep)
+        found += tl.load(out_ptr + corner + at, mask=keep, other=0.0)
+    tl.store(out_ptr + corner + at, found, mask=keep)
 
 
 @triton.jit

@@ -22,7 +22,7 @@ TILES = (Configuration({"BLOCK_N": 16, "BLOCK_M": 16, "BLOCK_D": 32}, 4),)
 
 
 def needs(tile: Configuration) -> Need:
-    """Eight lanes of float64 for one side's keys, the other's distances and the sum of squares; then two tiles of a product."""
+    """Eight lanes of float64 for a side's keys, the other's distances, the sum of squares; then two tiles of a product."""
     n, m, d = (tile.blocks[name] for name in ("BLOCK_N", "BLOCK_M", "BLOCK_D"))
     return Need(max(20 * n * m, 4 * n * m + 4 * n * d), 8 * (n * m + m * d + n * d))
 

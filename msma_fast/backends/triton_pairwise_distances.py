@@ -2,8 +2,8 @@
 
 x (n, d) or (b, n, d), y (m, d) or (b, m, d) or None -> (n, m) or (b, n, m)
 
-Forward. float32 rows of (sq)euclidean, manhattan and chebyshev: direct float32 differences, within 1e-6 relative (euclidean) on
-GPUs of any float64 rate. Everything else is the canonical float64 key and its distance, rounded once: products of float32
+Forward. float32 rows of (sq)euclidean, manhattan and chebyshev: direct float32 differences, within 1e-6 relative (euclidean)
+on GPUs of any float64 rate. Everything else is the canonical float64 key and its distance, rounded once: products of float32
 rows leave no relative accuracy where they cancel, whatever their terms, and the other backends return the rounded key too.
 An arc sine, and a float64 power, are taken in place; minkowski of a fractional p in float64 is the torch backend's.
 
