@@ -3,8 +3,8 @@
 direct     float32 rows, float32 result: sum of (x_j - y_j)^2 (or its root), sum or max of |x_j - y_j|, by direct differences.
            16 coordinates are summed one after the other, and such blocks without error (Knuth's two-sum, high + low): with
            u = 2^-24 the worst case is 8.5 u + 2 u for euclidean, 18 u + u for sqeuclidean and 16 u + u for manhattan,
-           for every d; chebyshev is within u. Where squares leave the normal range (sums below 2^-94, above 2^100) a tile is summed
-           again from differences multiplied by a power of two. Equal rows, and only these, are at distance zero.
+           for every d; chebyshev is within u. Where squares leave the normal range (sums below 2^-94, above 2^100) a tile is
+           summed again from differences multiplied by a power of two. Equal rows, and only these, are at distance zero.
 canonical  any rows: the float64 key (keys.py; its order of operations), then the distance of a key, rounded once to the
            result's dtype. No float64 matrix is written for a float32 result.
 

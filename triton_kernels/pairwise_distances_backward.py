@@ -13,8 +13,9 @@ out_ik = sum_j w_ij f(x_ik, y_jk)                x (n, d), y (m, d), w (n, m), o
 | jensen_shannon | log(2 x / (x + y)) / 2; -1/2 for x = 0 < y; 0 for x = y = 0         |                 |
 
 A program owns a tile of out and walks over the other side, so that no sum crosses a thread and no program writes another's
-tile: the result is the same in every run. y, w and second are packed by tiles, padded with zeros: w = 0 there. float32 rows: blocks of 16 terms, added without error (pairwise_distances.two_sum), and differences of float32; the
-error is within 20 x 2^-24 of the sum of sizes. float64 rows: float64.
+tile: the result is the same in every run. y, w and second are packed by tiles, padded with zeros: w = 0 there. float32 rows:
+float32 differences, and blocks of 16 terms added without error (pairwise_distances.two_sum); the error is within 20 x 2^-24 of
+the sum of sizes. float64 rows: float64.
 
 ties_kernel counts the coordinates whose |a| is the largest.
 """

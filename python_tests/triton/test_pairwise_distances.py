@@ -1,5 +1,5 @@
-"""All distances and their gradients by Triton kernels, in the strict interpreter: against float64 oracles, the torch backend where
-bits are promised, and gradcheck."""
+"""All distances and their gradients by Triton kernels, in the strict interpreter: against float64 oracles, the torch backend
+where bits are promised, and gradcheck."""
 
 from __future__ import annotations
 
