@@ -95,12 +95,12 @@ def counts_kernel(
 
 
 TILES = (Configuration({"ROWS": 4, "BLOCK": 256, "BINS": 512}, 4),)
-# A maximum that keeps NaN takes more registers than a sum.
-CHEBYSHEV_TILES = (Configuration({"ROWS": 2, "BLOCK": 256, "BINS": 512}, 4),)
+# A maximum that keeps NaN, and the comparison of equal rows, take more registers than a sum.
+NARROW_TILES = (Configuration({"ROWS": 2, "BLOCK": 256, "BINS": 512}, 4),)
 
 
 def tiles(kind: str) -> tuple[Configuration, ...]:
-    return CHEBYSHEV_TILES if kind == "chebyshev" else TILES
+    return NARROW_TILES if kind in ("chebyshev", "cosine") else TILES
 
 
 def needs(tile: Configuration) -> Need:

@@ -1,7 +1,7 @@
-"""Canonical keys by Triton kernels, on CUDA tensors; under TRITON_INTERPRET=1 on CPU tensors, in Triton's interpreter.
+"""The engine by Triton kernels, on CUDA tensors; under TRITON_INTERPRET=1 on CPU tensors, in Triton's interpreter.
 
-Every other part of an op is the torch backend's. The variable is read when the kernels are first imported: an interpreted
-process never launches on a GPU, and the other way round. mahalanobis and the metrics of promise "band" are torch's.
+What no kernel has is the torch backend's, over canonical keys by a kernel. The variable is read when the kernels are first
+imported: an interpreted process never launches on a GPU, and the other way round.
 """
 
 from __future__ import annotations
@@ -73,13 +73,17 @@ def _fault(index: int) -> str:
 
 def operations() -> dict[str, Callable[..., Any]]:
     """op name -> function: the torch backend's ops over these keys, searches and sums."""
-    from msma_fast.backends import triton_fast, triton_reductions, triton_search
+    from msma_fast.backends import triton_fast, triton_pairwise_distances, triton_reductions, triton_search
     from msma_fast.backends.torch.ops import ops as bind
     from msma_fast.triton_kernels.keys import KINDS
 
     keys = Keys(pair_keys, block_keys, KINDS, nearest=triton_search.nearest)
     bound = bind(keys, triton_reductions.REDUCTIONS)
-    return bound | {"knn": partial(triton_fast.knn, keys, bound["knn"])}
+    return bound | {
+        "knn": partial(triton_fast.knn, keys, bound["knn"]),
+        "pairwise_distances": partial(triton_pairwise_distances.pairwise_distances, keys),
+        "pairwise_distances_backward": triton_pairwise_distances.pairwise_distances_backward,
+    }
 
 
 def pair_keys(kernel: Kernel, x: Rows, y: Rows, i: Tensor, j: Tensor) -> Tensor:

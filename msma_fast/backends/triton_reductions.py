@@ -6,6 +6,7 @@ products, and kinds of keys that no kernel has are read plainly: both stay torch
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from msma_fast.backends.torch import distance_counts, similarity
@@ -52,4 +53,12 @@ def gaussian_gradients(x: Tensor, y: Tensor | None, scales: Tensor, weights: Ten
     return kernels.gradients(x.detach(), None if y is None else y.detach(), scales, weights)
 
 
-REDUCTIONS = Reductions(count_keys, centered_products, gaussian_sums, gaussian_gradients)
+def stress(x: Tensor, y: Tensor, needs: tuple[bool, bool]) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """(value (), gradient of x or None, gradient of y or None), float64."""
+    from msma_fast.triton_kernels import stress as kernels
+
+    wide = (z.detach().to(torch.float64).contiguous() for z in (x, y))
+    return kernels.stress(*wide, *needs)
+
+
+REDUCTIONS = Reductions(count_keys, centered_products, gaussian_sums, gaussian_gradients, stress)

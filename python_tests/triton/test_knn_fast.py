@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ import msma_fast as mf
 from msma_fast.backends import triton as backend
 
 
-def recall(x: np.ndarray, k: int, y: np.ndarray | None = None, **options: object) -> float:
+def recall(x: np.ndarray, k: int, y: np.ndarray | None = None, **options: Any) -> float:
     found = mf.knn(x, k, y, precision="fast", backend="triton", **options)
     right = mf.knn(x, k, y, backend="torch", **options)
     for row in range(len(x)):  # whatever is listed has its true distance, in order

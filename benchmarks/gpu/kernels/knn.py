@@ -31,11 +31,13 @@ def variants() -> Iterator[Variant]:
         collect = knn.COLLECT_LABELLED if labels else knn.COLLECT
         bounds = flags | {"COLUMNS": False}
         yield Variant(
-            "knn", label, knn.bounds_kernel, TYPES, bounds, knn.BOUNDS, knn.bounds_needs, ROWS, tensor_core=True, tiling=Tiling(),
+            "knn", label, knn.bounds_kernel, TYPES, bounds, knn.BOUNDS, knn.bounds_needs, ROWS,
+            tensor_core=True, tiling=Tiling(),
             lacks=("SHFL",), slow=slow,  # a bin is a register of one thread
         )  # fmt: skip
         yield Variant(
-            "knn", label, knn.collect_kernel, TYPES, flags, collect, knn.collect_needs, ROWS, tensor_core=True, tiling=Tiling(),
+            "knn", label, knn.collect_kernel, TYPES, flags, collect, knn.collect_needs, ROWS,
+            tensor_core=True, tiling=Tiling(),
             slow=slow,
         )  # fmt: skip
 
