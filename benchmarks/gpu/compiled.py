@@ -32,13 +32,13 @@ def compiled(variant: Variant, configuration: Configuration, architecture: int) 
     """The variant as a launch with this configuration on this architecture would compile it."""
     kernel = variant.kernel
     constants = dict(variant.constants) | configuration.blocks
-    signature = {
-        name: "constexpr" if name in constants else variant.types[name]
-        for name in kernel.arg_names
-    }  # fmt: skip
+    signature = {name: "constexpr" if name in constants else variant.types[name] for name in kernel.arg_names}
+    # As at a launch: torch aligns its memory, and the screen pads its rows.
+    aligned = [name for name, kind in signature.items() if kind[0] == "*" or (variant.tensor_core and name == "d")]
+    attributes = {(kernel.arg_names.index(name),): [["tt.divisibility", 16]] for name in aligned}
     options = dict(variant.options) | configuration.options()
     target = GPUTarget("cuda", architecture, 32)
-    found = triton.compile(ASTSource(kernel, signature, constants), target=target, options=options)
+    found = triton.compile(ASTSource(kernel, signature, constants, attributes), target=target, options=options)
     with tempfile.TemporaryDirectory() as folder:
         cubin = Path(folder) / "kernel.cubin"
         cubin.write_bytes(found.asm["cubin"])

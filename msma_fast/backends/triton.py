@@ -73,11 +73,12 @@ def _fault(index: int) -> str:
 
 def operations() -> dict[str, Callable[..., Any]]:
     """op name -> function: the torch backend's ops over these keys."""
-    from msma_fast.backends import triton_search
+    from msma_fast.backends import triton_radius_count, triton_search
     from msma_fast.backends.torch.ops import ops as bind
     from msma_fast.triton_kernels.keys import KINDS
 
-    return bind(Keys(pair_keys, block_keys, KINDS, nearest=triton_search.nearest))
+    within = triton_radius_count.within
+    return bind(Keys(pair_keys, block_keys, KINDS, nearest=triton_search.nearest, within=within))
 
 
 def pair_keys(kernel: Kernel, x: Rows, y: Rows, i: Tensor, j: Tensor) -> Tensor:

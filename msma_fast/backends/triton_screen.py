@@ -42,11 +42,11 @@ def ready(kernel: Kernel, x: Rows, y: Rows, who: Admissible) -> Ready:
     return Ready(screen, queries, Points(points, padded(c, float("inf")), padded(col, 0.0)), rule)
 
 
-def padded(values: Tensor, fill: float) -> Tensor:
-    """(n,) -> (N,)."""
+def padded(values: Tensor, fill: float, unit: int | None = None) -> Tensor:
+    """(n,) -> (N,), up to a multiple of `unit`, by default the screen's."""
     from msma_fast.triton_kernels.screen import ROWS
 
-    return torch.nn.functional.pad(values, (0, -values.shape[0] % ROWS), value=fill)
+    return torch.nn.functional.pad(values, (0, -values.shape[0] % (unit or ROWS)), value=fill)
 
 
 def _rows(b: Tensor) -> Tensor:
