@@ -1,3 +1,6 @@
+# ruff: noqa: RUF005
+# mypy: disable-error-code="assignment, misc"
+# Triton's tuples grow by addition, which both complain of.
 """Canonical keys made in registers and used there: counts within radii, and the two passes of a k-nearest search.
 
 counts_low   inside (T, n) int32 += #{admissible j: K_ij <= top_ti}, few coordinates (WIDTH = d <= FEW, known to the compiler)
@@ -8,11 +11,11 @@ bins         best (n, splits BLOCK_M) float64: the least admissible key of each 
 collect      count (n,) int32 of the admissible j with K_ij not above top_i, and columns (n, limit) int32, keys (n, limit)
              float64: those j, in any order. Where count exceeds limit the row's list is not complete.
 
-No key is written but those of `collect`. In few coordinates a thread owns whole queries, their coordinates in registers, and
-walks over the points one by one: a point is read once for all queries of a thread, nothing is summed across threads, and a pair
-costs a subtraction, product and addition a coordinate, one comparison, one addition. Else a program owns a tile, and the eight
-lanes of a key are summed one after the other, so that four numbers a pair are alive instead of eight. Rows are transposed for
-it, so that a tile's coordinate is adjacent in memory.
+No key is written but those of `collect`. In few coordinates a thread owns whole queries, their coordinates in registers,
+and walks over the points one by one: a point is read once for all queries of a thread, nothing is summed across threads, and
+a pair costs a subtraction, product and addition a coordinate, one comparison, one addition. Else a program owns a tile, and
+the eight lanes of a key are summed one after the other, so that four numbers a pair are alive instead of eight. Rows are
+transposed for it, so that a tile's coordinate is adjacent in memory.
 
 Every operation is rounded on its own (enable_fp_fusion=False). A sum may start from -0.0, which the compiler can drop: nothing
 but the sign of a zero could differ, and no key depends on that. Points that pad a tile are NaN, and NaN is in no radius.
@@ -260,18 +263,16 @@ def collect_keys_kernel(
         tl.store(keys_ptr + at, keys, mask=keep)
 
 
-LOW_TILES = tuple(Configuration({"BLOCK": block}, 4) for block in (1024, 512, 256))
+LOW_TILES = tuple(Configuration({"BLOCK": block}, 4) for block in (1024, 512, 256, 128))
 TILES = (Configuration({"BLOCK_N": 16, "BLOCK_M": 128}, 8),)
-LOW_ROWS, ROWS, COLUMNS = (
-    1024,
-    16,
-    128,
-)  # queries (of few coordinates, of more) and points are padded to multiples of these
+# Queries (of few coordinates, of more) and points are padded to multiples of these.
+LOW_ROWS, ROWS, COLUMNS = 1024, 16, 128
 
 
-def low_needs(width: int, radii: int) -> Callable[[Configuration], Need]:
-    """A query's coordinates, thresholds and counts, and those of two points a thread."""
-    return lambda tile: Need(tile.blocks["BLOCK"] * (2 * width + 4 + 3 * radii) + 128 * 4 * width, 0)
+def low_needs(kind: str, width: int, radii: int) -> Callable[[Configuration], Need]:
+    """A query's coordinates, thresholds and counts, and what a division takes; the coordinates of two points a thread."""
+    query = 2 * width + 4 + 3 * radii + (24 if kind == "cosine" else 0)
+    return lambda tile: Need(tile.blocks["BLOCK"] * query + 128 * 4 * width, 0)
 
 
 def tile_needs(tile: Configuration) -> Need:
@@ -307,7 +308,7 @@ def counts(kind: str, p: int, x: Side, y: Side, top: Tensor, rule: Rule) -> Tens
 def _counts_low(kind: str, p: int, x: Side, y: Side, top: Tensor, rule: Rule) -> Tensor:
     (n, d), m, radii = x[0].shape, y[0].shape[0], top.shape[1]
     at_once = 1 if radii == 1 or kind == "chebyshev" else RADII  # it compares each coordinate with each radius
-    tile = launched(LOW_TILES, low_needs(d, at_once), top.device)
+    tile = launched(LOW_TILES, low_needs(kind, d, at_once), top.device)
     values = _wide(x[0].T.to(torch.float64), 0.0, LOW_ROWS)
     points = y[0].to(torch.float64).contiguous()
     rows = values.shape[1]

@@ -3,9 +3,9 @@
 g_ij = c_j - 2 b_i.b_j, margin_ij                              (triton_kernels/screen.py)
 
 inside (T, N) int32: the admissible j with g + margin < low_ti, surely within radius t. Those not surely inside whose
-g - margin is not above high_ti are listed: listed (N, limit) int64, one entry for WORD adjacent columns and a radius that has any,
-in any order. Bits 32.. of an entry are the columns, its lower half is t (M / WORD) + the number of the word; count (N,) int32 of
-a row's entries. Where count exceeds limit the row's list is not complete.
+g - margin is not above high_ti are listed: listed (N, limit) int64, one entry for WORD adjacent columns and a radius that
+has any, in any order. Bits 32.. of an entry are the columns, its lower half is t (M / WORD) + the number of the word;
+count (N,) int32 of a row's entries. Where count exceeds limit the row's list is not complete.
 
 One program owns BLOCK_N queries and walks over a share of the points; the products of a tile serve all T radii, and no tile is
 written. Who is admissible is a matter of words, not of pairs, but for labels.

@@ -107,7 +107,7 @@ def test_a_threshold_a_query() -> None:
     problem = Problem(data("normal", 40, 20), "euclidean", 1)
     tops = torch.from_numpy(problem.tops)
     found = triton_radius_count.within(problem.kernel, problem.x, problem.y, tops[:, 0], problem.who)
-    assert found.shape == (40,) and found.dtype == torch.int64
+    assert found.dtype == torch.int64
     assert found.tolist() == problem.wanted[:, 0].tolist()
 
 
@@ -117,7 +117,8 @@ def test_all_and_none(direct_rows: list[int], listed: list[int]) -> None:
         problem = Problem(data("normal", 70, 20), metric, 3)
         problem.tops = np.tile([np.inf, -np.inf, np.nan], (70, 1))
         assert problem.found().tolist() == [[69, 0, 0]] * 70
-    assert not direct_rows and sum(listed) == 0
+    assert not direct_rows
+    assert sum(listed) == 0
 
 
 def test_rows_whose_list_overflows(monkeypatch: pytest.MonkeyPatch, direct_rows: list[int]) -> None:
@@ -132,7 +133,8 @@ def test_rows_whose_list_overflows(monkeypatch: pytest.MonkeyPatch, direct_rows:
     problem.wanted[0] = (keys[2:] <= 1.0).sum()
     monkeypatch.setattr(triton_radius_count, "LIMIT", 6)  # seven words hold the points
     problem.check()
-    assert len(direct_rows) == 1 and 1 <= direct_rows[0] < 201
+    assert len(direct_rows) == 1
+    assert 1 <= direct_rows[0] < 201
     monkeypatch.setattr(triton_radius_count, "LIMIT", 7)
     problem.check()
     assert len(direct_rows) == 1
@@ -188,7 +190,7 @@ def test_the_edges_are_apart_by_little() -> None:
     screen = screens.build(problem.kernel, problem.x, problem.y, 0)
     low, high = triton_radius_count.edges(screen, torch.from_numpy(problem.tops))
     edge = screens.scaled_key(screen, torch.from_numpy(problem.tops), torch.arange(60)) - screen.left.c[:, None]
-    assert (low < edge).all() and (edge < high).all()
+    assert ((low < edge) & (edge < high)).all()
     assert ((high - low) < 1e-4 * (edge.abs() + screen.left.c[:, None])).all()
 
 

@@ -33,9 +33,10 @@ def variants() -> Iterator[Variant]:
             label = f"{kind} {p} excluded={excluded}"
             for width in _WIDTHS:
                 for radii in (1,) if kind == "chebyshev" else (1, direct.RADII):
+                    needs = direct.low_needs(kind, width, radii)
                     yield Variant(
                         "direct", f"{label} d={width} radii={radii}", direct.counts_low_kernel, _TYPES,
-                        flags | {"WIDTH": width, "RADII": radii}, direct.LOW_TILES, direct.low_needs(width, radii), EXACT,
+                        flags | {"WIDTH": width, "RADII": radii}, direct.LOW_TILES, needs, EXACT,
                         lacks=lacks, slow=excluded or radii > 1 or (kind, width) not in _USUAL,
                     )  # fmt: skip
             for kernel in (direct.counts_kernel, direct.bins_kernel, direct.collect_keys_kernel):
