@@ -135,6 +135,16 @@ def test_nan_is_in_no_radius(d: int, metric: str) -> None:
     assert found[:, 0].tolist() == [0 if i == 4 else 18 for i in range(20)]
 
 
+@pytest.mark.parametrize("d", [5, 20])
+def test_equal_rows_have_cosine_zero(d: int) -> None:
+    """Of many rows some have a product that is not quite that of the norms."""
+    x = prepare(torch.from_numpy(data("normal", 90, d)), "cosine", "x")
+    assert x.norms is not None
+    assert (1.0 - (x.values * x.values).sum(1) / (x.norms * x.norms)).max() > 0
+    top = torch.zeros(90, 1, dtype=torch.float64)
+    assert (triton_direct.counts(kernel_of("cosine", 2.0, None), x, x, top, Admissible()) == 1).all()
+
+
 def test_partners_are_refused() -> None:
     rows = prepare(torch.from_numpy(data("normal", 6, 3)), "manhattan", "x")
     who = Admissible(torch.arange(6), partners=torch.zeros(6, dtype=torch.int32))
