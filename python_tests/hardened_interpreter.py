@@ -57,14 +57,14 @@ class Watch:
     def __init__(self, seed: int) -> None:
         self.random = np.random.default_rng(seed)
         self.ranges = np.empty((0, 2), dtype=np.int64)
-        self.written: dict[int, tuple[int, Any]] = {}
+        self.written: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self.program = 0
 
     def launch(self, tensors: list[torch.Tensor]) -> None:
         """Bytes of each tensor argument; only dense ones, so that a range is what the tensor owns."""
+        self.finish()
         spans = [(t.data_ptr(), t.data_ptr() + t.numel() * t.element_size()) for t in tensors]
         self.ranges = np.array(sorted(spans), dtype=np.int64).reshape(-1, 2)
-        self.written = {}
 
     def check(self, addresses: np.ndarray, mask: np.ndarray, width: int, what: str) -> None:
         everything, kept = np.broadcast_arrays(addresses, mask)
@@ -76,12 +76,26 @@ class Watch:
             raise OutOfBounds(f"{what} of {int((~inside).sum())} addresses outside the arguments")
 
     def wrote(self, addresses: np.ndarray, values: np.ndarray, mask: np.ndarray) -> None:
-        for address, value, kept in np.broadcast(addresses, values, mask):
-            if kept:
-                before = self.written.get(int(address))
-                if before is not None and before[0] != self.program and before[1] != value:
-                    raise LostUpdate(f"programs {before[0]} and {self.program} wrote {before[1]} and {value}")
-                self.written[int(address)] = (self.program, value)
+        where, what, kept = np.broadcast_arrays(addresses, values, mask)
+        kept = kept.astype(bool)
+        where = where[kept].astype(np.int64)
+        self.written.append((where, what[kept], np.full(where.shape, self.program)))
+
+    def finish(self) -> None:
+        """Looks at what the launch wrote: one address, several programs, several values."""
+        if not self.written:
+            return
+        kinds = {values.dtype for _, values, _ in self.written}
+        for kind in kinds:
+            chunks = [chunk for chunk in self.written if chunk[1].dtype == kind]
+            where, what, program = (np.concatenate(field) for field in zip(*chunks, strict=True))
+            order = np.argsort(where, kind="stable")
+            where, what, program = where[order], what[order], program[order]
+            clash = (np.diff(where) == 0) & (np.diff(program) != 0) & (what[1:] != what[:-1])
+            if clash.any():
+                at = int(clash.argmax())
+                raise LostUpdate(f"programs {program[at]} and {program[at + 1]} wrote {what[at]} and {what[at + 1]}")
+        self.written = []
 
 
 @contextmanager
@@ -95,17 +109,18 @@ def hardened(seed: int = 0) -> Iterator[Watch]:
 
     def init_args(self: Any, args: Any, kwargs: Any) -> Any:
         found = to_host(self, args, kwargs)
-        watch.launch([each for each in (*found[0], *found[1].values()) if isinstance(each, torch.Tensor)])
+        arguments = [getattr(each, "base", each) for each in (*found[0], *found[1].values())]  # a descriptor's tensor
+        watch.launch([each for each in arguments if isinstance(each, torch.Tensor)])
         return found
 
-    def masked_load(self: Any, ptrs: Any, mask: Any, *rest: Any) -> Any:
+    def masked_load(self: Any, ptrs: Any, mask: Any, *rest: Any, **named: Any) -> Any:
         watch.check(ptrs.data, mask.data, ptrs.get_element_ty().primitive_bitwidth // 8, "a load")
-        return load(self, ptrs, mask, *rest)
+        return load(self, ptrs, mask, *rest, **named)
 
-    def masked_store(self: Any, ptrs: Any, value: Any, mask: Any, *rest: Any) -> Any:
+    def masked_store(self: Any, ptrs: Any, value: Any, mask: Any, *rest: Any, **named: Any) -> Any:
         watch.check(ptrs.data, mask.data, max(1, ptrs.get_element_ty().primitive_bitwidth // 8), "a store")
         watch.wrote(ptrs.data, value.data, mask.data)
-        return store(self, ptrs, value, mask, *rest)
+        return store(self, ptrs, value, mask, *rest, **named)
 
     def grid_dim(self: Any, *dim: int) -> None:
         self.order = watch.random.permutation(int(np.prod(dim)))
@@ -144,3 +159,4 @@ def hardened(seed: int = 0) -> Iterator[Watch]:
         patch.object(builder, "create_dot", dot),
     ):
         yield watch
+        watch.finish()

@@ -27,7 +27,7 @@ def check(variant: Variant, configuration: Configuration, architecture: int) -> 
         assert word not in found.sass
     if variant.tensor_core:
         assert TENSOR_CORE[architecture] in found.sass
-    assert found.shared <= resources.gpu_of(architecture).shared_block
+    assert found.shared <= resources.GPUS[architecture].shared_block
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -60,6 +60,7 @@ def test_configurations_that_do_not_fit_are_left_out() -> None:
     assert resources.fitting([large, small], needs, 80) == [small]  # 175 KiB of shared memory
     assert resources.fitting([large, small], needs, 89) == [small]
     assert resources.fitting([large, small], lambda each: Need(each.blocks["B"] * 128, 0), 90) == [small]  # registers
-    assert resources.gpu_of(103) == resources.GPUS[100]
+    assert resources.entry_of(103) == 100
+    assert resources.fitting([large._replace(only=(80,)), small], needs, 90) == [small]
     with pytest.raises(RuntimeError, match="no configuration fits"):
         resources.fitting([large], lambda _: Need(0, 1 << 20), 90)

@@ -32,6 +32,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .keys import Side, combine_lanes, finish_key, lane_term
+from .knn import split
 from .resources import EXACT, Configuration, Need, launched
 from .screen import SIZES, Rule, flags, pointers
 
@@ -280,12 +281,6 @@ def tile_needs(tile: Configuration) -> Need:
     return Need(10 * tile.blocks["BLOCK_N"] * tile.blocks["BLOCK_M"], 0)
 
 
-def split(m: int, unit: int, wanted: int) -> tuple[int, int]:
-    """(splits, points of one): at most `wanted` shares of m points, each a multiple of `unit`."""
-    share = unit * triton.cdiv(triton.cdiv(m, unit), max(1, wanted))
-    return triton.cdiv(m, share), share
-
-
 def counts(kind: str, p: int, x: Side, y: Side, top: Tensor, rule: Rule) -> Tensor:
     """(n, T) int64: the admissible points with keys up to top (n, T) float64; the rule's queries padded to LOW_ROWS."""
     (n, d), m = x[0].shape, y[0].shape[0]
@@ -297,7 +292,7 @@ def counts(kind: str, p: int, x: Side, y: Side, top: Tensor, rule: Rule) -> Tens
     tops = torch.nn.functional.pad(top.T, (0, rows - n), value=float("-inf")).contiguous()
     inside = torch.zeros(tops.shape, dtype=torch.int32, device=top.device)
     blocks = rows // tile["BLOCK_N"]
-    splits, share = split(m, tile["BLOCK_M"], PROGRAMS // blocks)
+    splits, share = split(m, tile["BLOCK_M"], triton.cdiv(PROGRAMS, blocks))
     counts_kernel[blocks, splits](
         **sides, **_rule(rule, tops), top_ptr=tops, inside_ptr=inside, m=m, d=d, share=share, radii=top.shape[1],
         **_formula(kind, p), **tile, **EXACT,
@@ -315,7 +310,7 @@ def _counts_low(kind: str, p: int, x: Side, y: Side, top: Tensor, rule: Rule) ->
     tops = torch.nn.functional.pad(top.T, (0, rows - n, 0, -radii % at_once), value=float("-inf")).contiguous()
     inside = torch.zeros(tops.shape, dtype=torch.int32, device=top.device)
     blocks, chunks = rows // tile["BLOCK"], tops.shape[0] // at_once
-    splits, share = split(m, 64, PROGRAMS // (blocks * chunks))
+    splits, share = split(m, 64, triton.cdiv(PROGRAMS, blocks * chunks))
     counts_low_kernel[blocks, splits, chunks](
         x_ptr=values, y_ptr=points, norm_x_ptr=_norms(x, values, LOW_ROWS), norm_y_ptr=_norms(y, points, 1),
         top_ptr=tops, **_rule(rule, tops), inside_ptr=inside, n=rows, m=m, share=share, RADII=at_once, WIDTH=d,
@@ -330,7 +325,7 @@ def bins(kind: str, p: int, x: Side, y: Side, rule: Rule, k: int, step: int) -> 
     tile = launched(TILES, tile_needs, x[0].device)
     sides = _transposed(x, y)
     blocks, columns = sides["n"] // tile["BLOCK_N"], tile["BLOCK_M"]
-    splits, share = split(m, columns * step, max(PROGRAMS // blocks, triton.cdiv(8 * k, columns)))
+    splits, share = split(m, columns * step, max(triton.cdiv(PROGRAMS, blocks), triton.cdiv(8 * k, columns)))
     best = torch.empty(sides["n"], splits * columns, dtype=torch.float64, device=x[0].device)
     bins_kernel[blocks, splits](
         **sides, **_rule(rule, best), best_ptr=best, m=m, d=d, share=share, step=step,
@@ -351,7 +346,7 @@ def collect(kind: str, p: int, x: Side, y: Side, rule: Rule, top: Tensor, limit:
     keys = torch.empty(rows, limit, dtype=torch.float64, device=device)
     count = torch.zeros(rows, dtype=torch.int32, device=device)
     blocks = rows // tile["BLOCK_N"]
-    splits, share = split(m, tile["BLOCK_M"], PROGRAMS // blocks)
+    splits, share = split(m, tile["BLOCK_M"], triton.cdiv(PROGRAMS, blocks))
     collect_keys_kernel[blocks, splits](
         **sides, **_rule(rule, tops), top_ptr=tops, columns_ptr=columns, keys_ptr=keys, count_ptr=count, m=m, d=d,
         share=share, limit=limit, **_formula(kind, p), **tile, **EXACT,
@@ -381,8 +376,7 @@ def _transposed(x: Side, y: Side) -> dict[str, Any]:
 
 
 def _rule(rule: Rule, stand_in: Tensor) -> dict[str, Any]:
-    named = zip(("own_ptr", "label_i_ptr", "label_ptr"), pointers(rule, stand_in), strict=True)
-    return dict(named) | {"window": rule.window} | flags(rule)
+    return {**pointers(rule, stand_in), "window": rule.window, **flags(rule)}
 
 
 def _formula(kind: str, p: int) -> dict[str, Any]:

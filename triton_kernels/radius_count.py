@@ -18,11 +18,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .direct import split
+from .knn import WORD, own_bits, split
 from .resources import FUSED, Configuration, Need, launched
-from .screen import SIZES, Points, Rule, Side, flags, pointers, products, queries, screened
+from .screen import SIZES, Points, Rule, Side, flags, pointers, products, queries, rows_of, screened
 
-WORD = tl.constexpr(32)
 PROGRAMS = 512  # enough to fill a GPU: with few queries the points are split
 
 
@@ -31,17 +30,6 @@ def words_of(chosen, BLOCK_N: tl.constexpr, WORDS: tl.constexpr):
     """(BLOCK_N, WORDS WORD) bool -> (BLOCK_N, WORDS) int32, bit b for column b of the word."""
     bit = 1 << tl.arange(0, WORD)
     return tl.sum(tl.where(tl.reshape(chosen, (BLOCK_N, WORDS, WORD)), bit[None, None, :], 0), axis=2)
-
-
-@triton.jit
-def own_words(own, window, word):
-    """(BLOCK_N, WORDS) int32: the bits of the columns own - window .. own + window in the words `word`."""
-    first = own[:, None] - window - WORD * word[None, :]
-    last = first + 2 * window
-    from_first = tl.where(first < WORD, -1 << tl.minimum(tl.maximum(first, 0), WORD - 1), 0)
-    after_last = tl.where(last < WORD - 1, -2 << tl.minimum(tl.maximum(last, -1), WORD - 2), 0)
-    after_last = tl.where(last < 0, -1, after_last)
-    return from_first & ~after_last
 
 
 @triton.jit
@@ -59,7 +47,8 @@ def ones(word):
 def radius_count_kernel(
     b_ptr, p_ptr, near_i_ptr, far_i_ptr, c_ptr, near_ptr, far_ptr, col_ptr, own_ptr, label_i_ptr, label_ptr,
     low_ptr, high_ptr, inside_ptr, listed_ptr, count_ptr, n, m, d, window, limit, share, radii, words,
-    SELF: tl.constexpr, LABELS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr,
+    SELF: tl.constexpr, LABELS: tl.constexpr, DESCRIPTORS: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0) * BLOCK_N
     first = tl.program_id(1) * share
@@ -70,13 +59,13 @@ def radius_count_kernel(
     place_0 = tl.arange(0, BLOCK_N)[:, None] * limit
     for start in range(first, tl.minimum(m, first + share), BLOCK_M):
         cols = start + tl.arange(0, BLOCK_M)
-        dot = products(b_ptr, p_ptr, row, start, d, BLOCK_N, BLOCK_M, BLOCK_D)
+        dot = products(b_ptr, p_ptr, row, start, d, BLOCK_N, BLOCK_M, BLOCK_D, DESCRIPTORS)
         g, margin = screened(dot, near_i, far_i, c_ptr, near_ptr, far_ptr, col_ptr, cols)
         lower, upper = g - margin, g + margin
         word = start // WORD + tl.arange(0, WORDS)
         gone = tl.zeros((BLOCK_N, WORDS), tl.int32)
         if SELF:
-            gone = own_words(own, window, word)
+            gone = own_bits(own, window, word)
         if LABELS:
             gone = gone | words_of(label[:, None] == tl.load(label_ptr + cols)[None, :], BLOCK_N, WORDS)
         for t in range(radii):
@@ -93,7 +82,10 @@ def radius_count_kernel(
 
 
 TILES = (
-    Configuration({"BLOCK_N": 128, "BLOCK_M": 32, "BLOCK_D": 64}, 8, 3),  # more would spill on sm_100
+    Configuration({"BLOCK_N": 128, "BLOCK_M": 64, "BLOCK_D": 64}, 8, 3, only=(80, 90)),
+    Configuration(
+        {"BLOCK_N": 128, "BLOCK_M": 32, "BLOCK_D": 64}, 8, 3
+    ),  # where accumulators are read from tensor memory
     Configuration({"BLOCK_N": 128, "BLOCK_M": 32, "BLOCK_D": 32}, 8, 2),
 )
 
@@ -115,12 +107,12 @@ def counts(x: Side, y: Points, rule: Rule, low: Tensor, high: Tensor, limit: int
     listed = torch.empty(n, limit, dtype=torch.int64, device=device)
     count = torch.zeros(n, dtype=torch.int32, device=device)
     blocks = n // tile["BLOCK_N"]
-    splits, share = split(y.side.size, tile["BLOCK_M"], PROGRAMS // blocks)
-    own, labels, point_labels = pointers(rule, count)
+    splits, share = split(y.side.size, tile["BLOCK_M"], triton.cdiv(PROGRAMS, blocks))
     radius_count_kernel[blocks, splits](
-        x.b, y.side.b, x.near, x.far, y.c, y.side.near, y.side.far, y.col, own, labels, point_labels,
-        low, high, inside, listed, count, n, y.side.size, x.b.shape[1], rule.window, limit, share, radii, words,
-        **flags(rule), **tile, **FUSED,
+        **rows_of(x.b, y.side.b, tile), near_i_ptr=x.near, far_i_ptr=x.far, c_ptr=y.c, near_ptr=y.side.near,
+        far_ptr=y.side.far, col_ptr=y.col, **pointers(rule, count), low_ptr=low, high_ptr=high, inside_ptr=inside,
+        listed_ptr=listed, count_ptr=count, n=n, m=y.side.size, d=x.b.shape[1], window=rule.window, limit=limit,
+        share=share, radii=radii, words=words, **flags(rule), **tile, **FUSED,
     )  # fmt: skip
     return inside, listed, count
 

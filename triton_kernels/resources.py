@@ -42,11 +42,13 @@ GPUS = {
 
 
 class Configuration(NamedTuple):
-    """blocks: the kernel's constexpr sizes by name; warps a program; stages of the software pipeline."""
+    """blocks: the kernel's constexpr sizes by name; warps a program; stages of the software pipeline; only: the compute
+    capabilities whose compiler keeps it in registers, where that is not all that the arithmetic admits."""
 
     blocks: dict[str, int]
     warps: int
     stages: int = 1
+    only: tuple[int, ...] = ()
 
     def options(self) -> dict[str, int]:
         """What a launch takes beside the kernel's own arguments."""
@@ -75,15 +77,21 @@ def fits(configuration: Configuration, need: Need, gpu: Gpu) -> bool:
 
 def fitting(configurations: Sequence[Configuration], needs: Needs, capability: int) -> list[Configuration]:
     """Those that fit, best first. Raises RuntimeError where none does."""
-    found = [each for each in configurations if fits(each, needs(each), gpu_of(capability))]
+    entry = entry_of(capability)
+    found = [each for each in configurations if entry in (each.only or GPUS) and fits(each, needs(each), GPUS[entry])]
     if not found:
         raise RuntimeError(f"no configuration fits compute capability {capability}: {list(configurations)}")
     return found
 
 
-def gpu_of(capability: int) -> Gpu:
-    """The entry of a compute capability, or of the last one before it."""
-    return GPUS[max((known for known in GPUS if known <= capability), default=min(GPUS))]
+def entry_of(capability: int) -> int:
+    """The key of a compute capability in GPUS, or of the last one before it."""
+    return max((known for known in GPUS if known <= capability), default=min(GPUS))
+
+
+def has_descriptors(capability: int) -> bool:
+    """Whether tiles are copied by the tensor memory accelerator, so that descriptors are cheaper than pointers."""
+    return capability >= 90
 
 
 @cache

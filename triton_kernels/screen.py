@@ -8,14 +8,16 @@ A pair is inadmissible by index: the query itself, |i - j| <= window, equal labe
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
 
+from .resources import capability_of, has_descriptors
 
-ROWS, COLUMNS = 128, 64  # both sides are padded to multiples of these, so that no kernel masks what it loads
+ROWS, COLUMNS = 256, 64  # both sides are padded to multiples of these, so that no kernel masks what it loads
 # Sizes that change from call to call: a value of 1 or a multiple of 16 must not compile a kernel anew.
 SIZES = ("n", "m", "window", "limit")
 
@@ -23,8 +25,8 @@ SIZES = ("n", "m", "window", "limit")
 class Side(NamedTuple):
     """One side of the screen, padded: N and D are n and d up to multiples of ROWS and COLUMNS.
 
-    b (N, D) bfloat16 contiguous, zero beyond n and d; near and far (N,) float32: r_i and m_i of queries, x_j and q_j of points,
-    zero beyond n; size: n.
+    b (N, D) bfloat16 contiguous, zero beyond n and d; near and far (N,) float32: r_i and m_i of queries, x_j and q_j of
+    points, zero beyond n; size: n.
     """
 
     b: Tensor
@@ -51,10 +53,26 @@ class Rule(NamedTuple):
 
 
 @triton.jit
-def products(b_ptr, p_ptr, row, col, d, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr):
-    """b_i.b_j in float32 of the queries from `row` and the points from `col` on; d padded.
+def products(
+    b_ptr, p_ptr, row, col, d,
+    BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, DESCRIPTORS: tl.constexpr = False,
+):  # fmt: skip
+    """b_i.b_j in float32 of the queries from `row` and the points from `col` on; d padded. DESCRIPTORS: b_ptr and p_ptr are
+    descriptors, whose loads take no instructions of the warps; else pointers, with 64-bit addresses by scalars and 32-bit
+    offsets within the tile, which are registers of every thread."""
+    if DESCRIPTORS:
+        dot = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.float32)
+        for t in range(0, d, BLOCK_D):
+            dot = tl.dot(b_ptr.load([row, t]), p_ptr.load([col, t]).T, dot)
+    else:
+        dot = products_of_pointers(b_ptr, p_ptr, row, col, d, BLOCK_N, BLOCK_M, BLOCK_D)
+    return dot
 
-    64-bit addresses by scalars, 32-bit offsets within the tile: these are registers of every thread."""
+
+@triton.jit
+def products_of_pointers(
+    b_ptr, p_ptr, row, col, d, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr
+):  # fmt: skip
     i, j, along = tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_D)
     left = b_ptr + tl.cast(row, tl.int64) * d + (i[:, None] * d + along[None, :])
     right = p_ptr + tl.cast(col, tl.int64) * d + (j[None, :] * d + along[:, None])
@@ -92,15 +110,26 @@ def admissible(own, cols, label, label_ptr, window, SELF: tl.constexpr, LABELS: 
     none. Columns beyond m are told by their infinite c."""
     keep = (cols >= 0)[None, :]
     if SELF:
-        keep = tl.abs(own[:, None] - cols[None, :]) > window
+        # |own - col| > window as one unsigned comparison
+        keep = ((own + window)[:, None] - cols[None, :]).to(tl.uint32, bitcast=True) > (2 * window).to(tl.uint32)
     if LABELS:
         keep = keep & (label[:, None] != tl.load(label_ptr + cols)[None, :])
     return keep
 
 
-def pointers(rule: Rule, stand_in: Tensor) -> tuple[Tensor, ...]:
+def rows_of(x: Tensor, y: Tensor, tile: dict[str, int]) -> dict[str, Any]:
+    """b_ptr, p_ptr and DESCRIPTORS for a launch with these BLOCK sizes."""
+    if not has_descriptors(capability_of(x.device)):
+        return {"b_ptr": x, "p_ptr": y, "DESCRIPTORS": False}
+    sides = ((x, tile["BLOCK_N"]), (y, tile["BLOCK_M"]))
+    b, p = (TensorDescriptor.from_tensor(side, [rows, tile["BLOCK_D"]]) for side, rows in sides)
+    return {"b_ptr": b, "p_ptr": p, "DESCRIPTORS": True}
+
+
+def pointers(rule: Rule, stand_in: Tensor) -> dict[str, Tensor]:
     """Pointers have to be tensors, also where a flag says that nobody reads them."""
-    return tuple(stand_in if each is None else each for each in (rule.own, rule.labels, rule.point_labels))
+    wanted = {"own_ptr": rule.own, "label_i_ptr": rule.labels, "label_ptr": rule.point_labels}
+    return {name: stand_in if each is None else each for name, each in wanted.items()}
 
 
 def flags(rule: Rule) -> dict[str, bool]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import triton
+from msma_fast.triton_kernels import resources
 from msma_fast.triton_kernels.resources import Configuration
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
@@ -31,14 +32,20 @@ class Compiled(NamedTuple):
 def compiled(variant: Variant, configuration: Configuration, architecture: int) -> Compiled:
     """The variant as a launch with this configuration on this architecture would compile it."""
     kernel = variant.kernel
+    types = dict(variant.types)
     constants = dict(variant.constants) | configuration.blocks
-    signature = {name: "constexpr" if name in constants else variant.types[name] for name in kernel.arg_names}
+    if variant.rows:
+        constants["DESCRIPTORS"] = resources.has_descriptors(architecture)
+        for name, block in variant.rows.items():
+            tile = [configuration.blocks[block], configuration.blocks["BLOCK_D"]]
+            types[name] = f"tensordesc<bf16{tile}>" if constants["DESCRIPTORS"] else "*bf16"
+    signature = {name: "constexpr" if name in constants else types[name] for name in kernel.arg_names}
     # As at a launch: torch aligns its memory, and the screen pads its rows.
-    aligned = [name for name, kind in signature.items() if kind[0] == "*" or (variant.tensor_core and name == "d")]
+    aligned = [name for name, kind in signature.items() if kind[0] == "*" or (variant.rows and name == "d")]
     attributes = {(kernel.arg_names.index(name),): [["tt.divisibility", 16]] for name in aligned}
     options = dict(variant.options) | configuration.options()
-    target = GPUTarget("cuda", architecture, 32)
-    found = triton.compile(ASTSource(kernel, signature, constants, attributes), target=target, options=options)
+    source = ASTSource(kernel, signature, constants, attributes)
+    found = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
     with tempfile.TemporaryDirectory() as folder:
         cubin = Path(folder) / "kernel.cubin"
         cubin.write_bytes(found.asm["cubin"])

@@ -27,6 +27,7 @@ class Variant(NamedTuple):
     constants: Mapping[str, Any]  # constexpr arguments that no configuration sets
     configurations: Sequence[Configuration]
     needs: Callable[[Configuration], Need]
+    rows: Mapping[str, str] = {}  # bfloat16 rows of the screen -> the block size of their tiles
     options: Mapping[str, Any] = resources.FUSED  # how it is launched beside its configuration
     tensor_core: bool = False  # whether it must use the matrix instructions
     lacks: tuple[str, ...] = ()  # words that its machine code must not have

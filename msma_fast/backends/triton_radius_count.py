@@ -12,7 +12,7 @@ from msma_fast.backends import triton_direct
 from msma_fast.backends.torch import screen as screens
 from msma_fast.backends.torch.admissible import Admissible
 from msma_fast.backends.torch.kernel import Kernel, Rows
-from msma_fast.backends.triton_screen import Ready, ready
+from msma_fast.backends.triton_screen import ready
 
 LIMIT = 128  # entries of a row's list, of 32 columns each, for one radius
 _LONGEST = 1024  # for all radii
@@ -45,7 +45,7 @@ def _screened(kernel: Kernel, x: Rows, y: Rows, tops: Tensor, who: Admissible) -
     size = max(1, _ENTRIES // limit // ROWS) * ROWS
     for start in range(0, n, size):
         rows = slice(start, start + size)
-        block = _block(sides, rows)
+        block = sides.block(start, min(n, start + size))
         inside, listed, count = kernels.counts(
             block.x, block.y, block.rule, low[:, rows].contiguous(), high[:, rows].contiguous(), limit
         )
@@ -87,11 +87,3 @@ def _padded(values: Tensor) -> Tensor:
     from msma_fast.triton_kernels.screen import ROWS
 
     return torch.nn.functional.pad(values.T, (0, -values.shape[0] % ROWS), value=-float("inf"))
-
-
-def _block(sides: Ready, rows: slice) -> Ready:
-    """Some of the queries; `screen` stays whole."""
-    x, rule = sides.x, sides.rule
-    own, labels = (None if each is None else each[rows] for each in (rule.own, rule.labels))
-    x = x._replace(b=x.b[rows], near=x.near[rows], far=x.far[rows])
-    return sides._replace(x=x, rule=rule._replace(own=own, labels=labels))

@@ -22,6 +22,20 @@ class Ready(NamedTuple):
     y: Any  # Points
     rule: Any  # Rule
 
+    def block(self, start: int, end: int) -> Ready:
+        """The queries start..end of it, where start is a multiple of the padding; `screen` stays whole."""
+        from msma_fast.triton_kernels.screen import ROWS
+
+        rows = slice(start, end + -(end - start) % ROWS)
+        x, rule = self.x, self.rule
+        own, labels = (None if each is None else each[rows] for each in (rule.own, rule.labels))
+        x = x._replace(b=x.b[rows], near=x.near[rows], far=x.far[rows], size=end - start)
+        return self._replace(x=x, rule=rule._replace(own=own, labels=labels))
+
+    def padded(self, values: Tensor) -> Tensor:
+        """(n,) of the queries -> (N,), zero beyond n."""
+        return padded(values, 0.0)
+
 
 def ready(kernel: Kernel, x: Rows, y: Rows, who: Admissible) -> Ready:
     """The screen of queries x (n, d) against points y (m, d)."""

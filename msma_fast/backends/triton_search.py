@@ -1,11 +1,14 @@
 """k nearest neighbours with the screen in Triton kernels, on CUDA tensors (or in the interpreter).
 
-(A) least upper bounds in bins: the k-th smallest gives tau; (B) the points whose lower bound is not above it; (C) their
-canonical keys, in order. Rows with too long a list go to the torch backend's finer screen, as do metrics that are no products
-of rows.
+(A) least upper bounds in bins, of a sample of the points: the k-th smallest gives a first tau; (B) words of 32 points one of
+which has its lower bound not above it, each with its least lower bound; (C) a better tau from those, which leaves little more
+than the neighbours; (D) canonical keys of the points that remain, in order. Rows with too long a list go to the torch
+backend's finer screen, as do metrics that are no products of rows.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,56 +17,102 @@ from msma_fast.backends.torch import screen as screens
 from msma_fast.backends.torch.admissible import Admissible
 from msma_fast.backends.torch.knn import Found, Search, search_all
 from msma_fast.backends.torch.select import smallest
+from msma_fast.backends.triton_screen import Ready, ready
 
 LEVEL = 0  # what a row certified by the bfloat16 screen reports
+_SAMPLE = 8  # (A) looks at no less than every eighth tile of points
+_SAMPLED = 64  # and at this many points for each neighbour wanted
+_QUERIES = 1 << 14  # searched at a time: their lists stay in bounded memory
+_WORD = 32
+_ROUNDED = 1.0 + 2.0**-20  # more than float32 sums of three numbers lose
+
+
+class Candidates(NamedTuple):
+    """(row, column) of every pair that may be among the k nearest, ascending, and the rows (L,) whose list is too long."""
+
+    rows: Tensor
+    columns: Tensor
+    crowded: Tensor
 
 
 def nearest(search: Search) -> Found:
     """The exact neighbours of every row of x among the rows of y."""
-    from msma_fast.triton_kernels.knn import BINS
-
     m = search.y.values.shape[0]
     served = screens.screenable(search.kernel) and search.admissible.partners is None
-    if not served or 4 * search.k > m or 2 * search.k > BINS:
+    if not served or 4 * search.k > m:
         return search_all(search)
-    near, cols, left_over = candidates(search, limit=max(4 * search.k + 64, 256))
+    near, cols, crowded = candidates(search, room(search.k))
     keys = search.keys.pair_keys(search.kernel, search.x, search.y, near, cols)
     n = search.x.values.shape[0]
     found_keys, found = smallest(near, cols, keys, n, search.k)
     count = torch.bincount(near, minlength=n)
     out = Found(found_keys, found, count, torch.full_like(count, LEVEL))
-    if left_over.numel():
-        rest = search_all(search._replace(x=search.x.take(left_over), admissible=_rows(search, left_over)))
+    if crowded.numel():
+        rest = search_all(search._replace(x=search.x.take(crowded), admissible=_rows(search, crowded)))
         for whole, part in zip(out, rest, strict=True):
-            whole[left_over] = part
+            whole[crowded] = part
     return out
 
 
-def candidates(search: Search, limit: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(row, column) of every pair that may be among the k nearest, ascending, and the rows (L,) with more than `limit`."""
-    from msma_fast.triton_kernels import knn as kernels
-    from msma_fast.triton_kernels.screen import Rule, Side
+def room(k: int) -> int:
+    """Words that a row's list may hold."""
+    return max(16 * k + 64, 256)
 
-    screen = screens.build(search.kernel, search.x, search.y, 0)
-    c, near, far, col = screens.point_margins(screen)
-    left, right = screen.left, screen.right
-    x = Side(left.b.to(torch.bfloat16), left.r.to(torch.float32), left.m.to(torch.float32))
-    y = Side(x.b if left is right else right.b.to(torch.bfloat16), near, far)
-    who = search.admissible
-    labels = None if who.groups is None or who.point_groups is None else who.groups
-    own = None if who.own is None else who.own.to(torch.int32)
-    rule = Rule(own, who.window, labels, None if labels is None else who.point_groups)
-    best = kernels.bounds(x, y, c, col, rule)
-    value = best.topk(search.k, dim=1, largest=False).values[:, -1].to(torch.float64)
-    every = torch.arange(best.shape[0], device=best.device)
-    top = value + 2.0 * screens.row_margin(screen, every)
-    # A row with fewer than k finite bins keeps every admissible point, which its list may not hold.
-    top = (top + top.abs() * 2.0**-20).clamp_max(torch.finfo(torch.float32).max).to(torch.float32)
-    columns, count = kernels.collect(x, y, c, col, top, limit, rule)
+
+def candidates(search: Search, limit: int) -> Candidates:
+    """Who may be among the k nearest, by the kernels; lists of more than `limit` words are too long."""
+    prepared = ready(search.kernel, search.x, search.y, search.admissible)
+    n = search.x.values.shape[0]
+    parts = [_of_block(prepared, start, min(n, start + _QUERIES), search.k, limit) for start in range(0, n, _QUERIES)]
+    return Candidates(*(torch.cat(field) for field in zip(*parts, strict=True)))
+
+
+def _of_block(whole: Ready, start: int, end: int, k: int, limit: int) -> Candidates:
+    from msma_fast.triton_kernels import knn as kernels
+
+    part = whole.block(start, end)
+    margin = screens.row_margin(whole.screen, torch.arange(start, end, device=whole.x.b.device))
+    m = part.y.side.size
+    step = max(1, min(_SAMPLE, m // max(_SAMPLED * k, kernels.BINS)))
+    best, _ = kernels.bounds(part.x, part.y, part.rule, k, step)
+    top = part.padded(_raised(_kth(best[: end - start], k), margin))
+    listed, low, count = (each[: end - start] for each in kernels.collect(part.x, part.y, part.rule, top, limit))
     crowded = count > limit
-    filled = torch.arange(limit, device=count.device) < count[:, None]
-    row, slot = (filled & ~crowded[:, None]).nonzero(as_tuple=True)
-    return row, columns[row, slot].to(torch.int64), crowded.nonzero().squeeze(1)
+    filled = (torch.arange(limit, device=count.device) < count[:, None]) & ~crowded[:, None]
+    group = (listed & 0xFFFFFFFF).masked_fill(~filled, 0)
+    # (C) The point of a word's least lower bound has its upper bound at most two of the word's largest margins above it.
+    near, far, col = (_largest(each, group) for each in (part.y.side.near, part.y.side.far, part.y.col))
+    x_near, x_far = part.x.near[: end - start, None], part.x.far[: end - start, None]
+    upper = (low + 2.0 * _ROUNDED * (x_near * near + x_far * far + col)).masked_fill(
+        ~filled | low.isinf(), float("inf")
+    )
+    tau = _raised(_kth(upper, k), margin)
+    filled &= ~(low > tau[:, None])
+    row, slot = filled.nonzero(as_tuple=True)
+    word, group = listed[row, slot] >> 32, group[row, slot]
+    item, place = ((word[:, None] >> torch.arange(_WORD, device=word.device)) & 1).nonzero(as_tuple=True)
+    row, column = row[item], group[item] * _WORD + place
+    order = (row * m + column).argsort()
+    return Candidates(start + row[order], column[order], start + crowded.nonzero().squeeze(1))
+
+
+def _kth(values: Tensor, k: int) -> Tensor:
+    """(n,) float64: the k-th smallest number of each row, inf where there are fewer."""
+    if values.shape[1] < k:
+        return torch.full_like(values[:, 0], float("inf"), dtype=torch.float64)
+    found = values.topk(k, dim=1, largest=False).values[:, -1].to(torch.float64)
+    return torch.where(found.isnan(), float("inf"), found)
+
+
+def _raised(value: Tensor, margin: Tensor) -> Tensor:
+    """A bound of g + margin as one of g - margin, float32; the largest number where all admissible points are to be kept."""
+    top = value + 2.0 * margin
+    return (top + top.abs() * 2.0**-20).clamp_max(torch.finfo(torch.float32).max).to(torch.float32)
+
+
+def _largest(values: Tensor, group: Tensor) -> Tensor:
+    """The largest of (M,) values in each of the listed words."""
+    return values.view(-1, _WORD).amax(1)[group]
 
 
 def _rows(search: Search, rows: Tensor) -> Admissible:

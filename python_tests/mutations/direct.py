@@ -21,5 +21,4 @@ MUTATIONS = [
     ("neighbours at the bound", "keep = keep & ~(keys > top)", "keep = keep & (keys < top)"),
     ("overflowing lists", "keep = keep & (place < limit)", "keep = keep & (place <= limit)"),
     ("norm left out", "tl.load(norm_y_ptr + col + j)\n", "tl.load(norm_y_ptr + col + i)\n"),
-    ("a share too short", "share = unit * triton.cdiv(triton.cdiv(m, unit)", "share = unit * (triton.cdiv(m, unit) //"),
 ]

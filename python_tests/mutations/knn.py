@@ -2,9 +2,25 @@
 
 TEST = "test_knn.py"
 MUTATIONS = [
-    ("a lower bound as an upper one", "upper = g + margin", "upper = g - margin"),
-    ("an upper bound as a lower one", "lower = g - margin", "lower = g + margin"),
-    ("overflowing lists", "mask=keep & (place < limit)", "mask=keep"),
-    ("place in the list", "tl.cumsum(kept, axis=1) - kept", "tl.cumsum(kept, axis=1)"),
-    ("largest bin", "keep & (upper < best)", "keep & (upper > best)"),
+    ("a lower bound as an upper one", "upper = upper + far_i", "upper = upper - 9 * far_i"),
+    ("an upper bound as a lower one", "lower = lower - far_i", "lower = lower + far_i"),
+    ("margins of residuals as bounds", "lower = lower - near_i", "lower = lower + near_i"),
+    (
+        "half the product",
+        "lower = tl.load(c_ptr + cols)[None, :] - 2.0 * dot",
+        "lower = tl.load(c_ptr + cols)[None, :] - dot",
+    ),
+    ("largest bin", "& (upper < best)", "& (upper > best)"),
+    ("overflowing lists", "hit = hit & (place < limit)", "hit = hit & (place <= limit)"),
+    ("points in a word", "tl.where(keep, bit[None, None, :], 0)", "tl.where(keep, 1, 0)"),
+    (
+        "number of a word",
+        "group = start // WORD + tl.arange(0, words)",
+        "group = start // WORD + tl.zeros_like(tl.arange(0, words))",
+    ),
+    ("the query itself, after its bit", "last = first + 2 * window", "last = first + 2 * window - 1"),
+    ("the window, before its first bit", "WORD * group[None, :]\n", "WORD * group[None, :] + 1\n"),
+    ("a bound of the query itself", 'low = tl.where((word & gone) == 0, low, float("-inf"))', "low = low + 0"),
+    ("labels", 'lower, float("inf"))\n        keep', "lower, lower)\n        keep"),
+    ("shares of the points", "(split + 1) * share), BLOCK_M):", "split * share), BLOCK_M):"),
 ]

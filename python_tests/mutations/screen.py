@@ -2,8 +2,10 @@
 
 TEST = "test_knn.py"
 MUTATIONS = [
-    ("the query itself", "> window) | (own", ">= window) | (own"),
-    ("labels", "(label[:, None] != other[None, :])", "(label[:, None] == other[None, :])"),
-    ("points beyond the end", "keep = (cols < m)[None, :]", "keep = (cols <= m)[None, :]"),
-    ("half the product", "c[None, :] - 2.0 * dot,", "c[None, :] - 1.0 * dot,"),
+    ("the query itself", "> (2 * window).to(tl.uint32)", ">= (2 * window).to(tl.uint32)"),
+    ("window", "((own + window)[:, None]", "(own[:, None]"),
+    ("labels", "(label[:, None] != tl.load(label_ptr + cols)[None, :])", "(label[:, None] == label[:, None])"),
+    ("columns after the first block", "        left += BLOCK_D\n", ""),
+    ("first point of a tile", "tl.cast(col, tl.int64) * d", "tl.cast(col, tl.int64) * 0"),
+    ("a descriptor's columns", "p_ptr.load([col, t])", "p_ptr.load([col, 0])"),
 ]

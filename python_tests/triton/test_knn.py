@@ -10,6 +10,7 @@ import torch
 
 import msma_fast as mf
 from msma_fast.backends import triton as backend
+from msma_fast.backends import triton_search
 from msma_fast.backends.torch import screen as screens
 from msma_fast.backends.torch.admissible import Admissible
 from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
@@ -74,14 +75,40 @@ def test_separate_points_groups_and_window() -> None:
     same(torch.from_numpy(y).to(torch.bfloat16).to(torch.float32).numpy()[:, ::2], 5)
 
 
-def test_rows_whose_list_overflows_are_searched_again() -> None:
-    """Eight hundred points at nearly one distance: no screen of eight bits can tell them apart."""
+def test_rows_whose_list_overflows_are_searched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Points at nearly one distance: no screen of eight bits can tell them apart, and three words hold few of them."""
+    monkeypatch.setattr(triton_search, "room", lambda _: 3)
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((500, 5))
+    x = rng.standard_normal((300, 5))
     x /= np.linalg.norm(x, axis=1, keepdims=True)
-    x = np.vstack([np.zeros((1, 5)), x * (1 + 1e-9 * rng.standard_normal((500, 1)))])
+    x = np.vstack([np.zeros((1, 5)), x * (1 + 1e-9 * rng.standard_normal((300, 1)))])
     stats = same(x, 3)
     assert stats.widened[0] > 0
+
+
+@pytest.mark.parametrize("points", [700, 301])
+def test_bounds_of_every_other_tile(points: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sample gives a first bound that is too high by far; the second one leaves few candidates."""
+    monkeypatch.setattr(triton_search, "_SAMPLED", 1)
+    x = data("normal", points, 20).astype(np.float32)
+    queries = x[:90] + 0.5  # memory of their own: the interpreter copies a storage by its address
+    stats = same(queries, 3, x)
+    assert np.median(stats.candidates) < 10
+    same(queries, 3, x, groups=np.arange(90) // 9, point_groups=np.arange(points) // 9)
+
+
+def test_blocks_of_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton_search, "_QUERIES", 256)
+    same(data("normal", 300, 8), 4, groups=np.arange(300) // 3)
+
+
+def test_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles as GPUs with a tensor memory accelerator copy them."""
+    from msma_fast.triton_kernels import screen
+
+    monkeypatch.setattr(screen, "has_descriptors", lambda _: True)
+    same(data("normal", 150, 70).astype(np.float32), 5)
+    same(data("shifted", 40, 9), 3, data("shifted", 290, 9, 1), metric="cosine")
 
 
 def search_of(x: np.ndarray, k: int) -> Search:
@@ -103,12 +130,12 @@ def test_any_error_within_the_bound_loses_no_neighbour(
     margin = (screen.left.r[:, None] * near + screen.left.m[:, None] * far + col).amin(0)
     wanted = mf.knn(x, 5, backend="torch").indices
     lost = 0
-    for seed in range(6):
+    for seed in range(3):
         sign = torch.from_numpy(np.sign(np.random.default_rng(seed).standard_normal(200)))
         moved = (c + times * sign * margin).to(torch.float32)
         monkeypatch.setattr(screens, "point_margins", lambda _, moved=moved: (moved, near, far, col))
-        row, column, crowded = candidates(search, limit=200)
-        assert not len(crowded)
-        pairs = set(zip(row.tolist(), column.tolist(), strict=True))
+        found = candidates(search, limit=200)
+        assert not len(found.crowded)
+        pairs = set(zip(found.rows.tolist(), found.columns.tolist(), strict=True))
         lost += sum((i, int(j)) not in pairs for i in range(200) for j in wanted[i])
     assert (lost == 0) == whole

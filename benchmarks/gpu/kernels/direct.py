@@ -36,11 +36,11 @@ def variants() -> Iterator[Variant]:
                     needs = direct.low_needs(kind, width, radii)
                     yield Variant(
                         "direct", f"{label} d={width} radii={radii}", direct.counts_low_kernel, _TYPES,
-                        flags | {"WIDTH": width, "RADII": radii}, direct.LOW_TILES, needs, EXACT,
+                        flags | {"WIDTH": width, "RADII": radii}, direct.LOW_TILES, needs, options=EXACT,
                         lacks=lacks, slow=excluded or radii > 1 or (kind, width) not in _USUAL,
                     )  # fmt: skip
             for kernel in (direct.counts_kernel, direct.bins_kernel, direct.collect_keys_kernel):
                 yield Variant(
-                    "direct", label, kernel, _TYPES, flags, direct.TILES, direct.tile_needs, EXACT,
+                    "direct", label, kernel, _TYPES, flags, direct.TILES, direct.tile_needs, options=EXACT,
                     lacks=lacks, slow=(kind, p, excluded) != ("minkowski", 1, False),
                 )  # fmt: skip

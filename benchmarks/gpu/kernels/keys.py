@@ -32,6 +32,6 @@ def variants() -> Iterator[Variant]:
                 (keys.pair_keys_kernel, keys.PAIR_TILES, keys.pair_needs),
             ):
                 yield Variant(
-                    "keys", f"{kind} {p} {dtype}", kernel, types, {"KIND": kind, "P": p}, tiles, needs, EXACT,
+                    "keys", f"{kind} {p} {dtype}", kernel, types, {"KIND": kind, "P": p}, tiles, needs, options=EXACT,
                     lacks=lacks, slow=dtype == "fp64",
                 )  # fmt: skip

@@ -8,16 +8,26 @@ from msma_fast.triton_kernels import knn
 
 from benchmarks.gpu.variants import Variant
 
-_FLOATS = ("near_i_ptr", "far_i_ptr", "top_ptr", "c_ptr", "near_ptr", "far_ptr", "col_ptr", "best_ptr")
-_INTEGERS = ("own_ptr", "label_i_ptr", "label_ptr", "columns_ptr", "count_ptr")
-_TYPES = dict.fromkeys(_FLOATS, "*fp32") | dict.fromkeys(_INTEGERS, "*i32")
-_TYPES |= dict.fromkeys(("n", "m", "d", "window", "limit"), "i32") | {"b_ptr": "*bf16", "p_ptr": "*bf16"}
+FLOATS = ("near_i_ptr", "far_i_ptr", "top_ptr", "c_ptr", "near_ptr", "far_ptr", "col_ptr", "best_ptr", "low_ptr")
+INTEGERS = ("own_ptr", "label_i_ptr", "label_ptr", "column_ptr", "count_ptr")
+SIZES = ("m", "d", "window", "limit", "share", "step")
+TYPES = dict.fromkeys(FLOATS, "*fp32") | dict.fromkeys(INTEGERS, "*i32") | dict.fromkeys(SIZES, "i32")
+TYPES |= {"listed_ptr": "*i64"}
+ROWS = {"b_ptr": "BLOCK_N", "p_ptr": "BLOCK_M"}
 
 
 def variants() -> Iterator[Variant]:
     for self_search, labels in ((True, False), (True, True), (False, False)):
         flags = {"SELF": self_search, "LABELS": labels}
         label = f"self={self_search} labels={labels}"
-        bounds = Variant("knn", label, knn.bounds_kernel, _TYPES, flags, knn.BOUNDS, knn.needs, tensor_core=True)
-        yield bounds._replace(lacks=("SHFL",))  # a bin is a register of one thread
-        yield Variant("knn", label, knn.collect_kernel, _TYPES, flags, knn.COLLECT, knn.needs, tensor_core=True)
+        slow = not self_search
+        collect = knn.COLLECT_LABELLED if labels else knn.COLLECT
+        bounds = flags | {"COLUMNS": False}
+        yield Variant(
+            "knn", label, knn.bounds_kernel, TYPES, bounds, knn.BOUNDS, knn.bounds_needs, ROWS, tensor_core=True,
+            lacks=("SHFL",), slow=slow,  # a bin is a register of one thread
+        )  # fmt: skip
+        yield Variant(
+            "knn", label, knn.collect_kernel, TYPES, flags, collect, knn.collect_needs, ROWS, tensor_core=True,
+            slow=slow,
+        )  # fmt: skip

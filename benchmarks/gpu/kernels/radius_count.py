@@ -12,7 +12,8 @@ _FLOATS = ("near_i_ptr", "far_i_ptr", "low_ptr", "high_ptr", "c_ptr", "near_ptr"
 _INTEGERS = ("own_ptr", "label_i_ptr", "label_ptr", "inside_ptr", "count_ptr")
 _SIZES = ("n", "m", "d", "window", "limit", "share", "radii", "words")
 _TYPES = dict.fromkeys(_FLOATS, "*fp32") | dict.fromkeys(_INTEGERS, "*i32") | dict.fromkeys(_SIZES, "i32")
-_TYPES |= {"b_ptr": "*bf16", "p_ptr": "*bf16", "listed_ptr": "*i64"}
+_TYPES |= {"listed_ptr": "*i64"}
+_ROWS = {"b_ptr": "BLOCK_N", "p_ptr": "BLOCK_M"}
 
 
 def variants() -> Iterator[Variant]:
@@ -20,5 +21,5 @@ def variants() -> Iterator[Variant]:
         flags = {"SELF": self_search, "LABELS": labels}
         yield Variant(
             "radius_count", f"self={self_search} labels={labels}", radius_count.radius_count_kernel, _TYPES, flags,
-            radius_count.TILES, radius_count.needs, tensor_core=True, slow=labels,
+            radius_count.TILES, radius_count.needs, _ROWS, tensor_core=True, slow=labels,
         )  # fmt: skip
