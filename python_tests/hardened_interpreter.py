@@ -105,7 +105,7 @@ def hardened(seed: int = 0) -> Iterator[Watch]:
     builder = interpreter.InterpreterBuilder
     load, store = builder.create_masked_load, builder.create_masked_store
     set_dim, set_index = builder.set_grid_dim, builder.set_grid_idx
-    to_host, convert = interpreter.GridExecutor._init_args_hst, interpreter._implicit_cvt
+    to_host, of_tensors = interpreter.GridExecutor._init_args_hst, interpreter._patch_lang_tensor
 
     def init_args(self: Any, args: Any, kwargs: Any) -> Any:
         found = to_host(self, args, kwargs)
@@ -142,15 +142,13 @@ def hardened(seed: int = 0) -> Iterator[Watch]:
         exact = d.data.dtype == np.float64
         return interpreter.TensorHandle(product if exact else truncated(product).astype(d.data.dtype), d.dtype.scalar)
 
-    def argument(value: Any) -> Any:
+    def tensors(tensor: Any, *scope: Any) -> None:
         # Triton 3.6 keeps a scalar in one dimension, which numpy 2.5 does not turn into a number.
-        found = convert(value)
-        if isinstance(value, (bool, int, float)) and hasattr(found, "handle"):
-            found.handle.data = found.handle.data.reshape(())
-        return found
+        of_tensors(tensor, *scope)
+        tensor.__index__ = lambda self: int(self.handle.data.item())
 
     with (
-        patch.object(interpreter, "_implicit_cvt", argument),
+        patch.object(interpreter, "_patch_lang_tensor", tensors),
         patch.object(interpreter.GridExecutor, "_init_args_hst", init_args),
         patch.object(builder, "create_masked_load", masked_load),
         patch.object(builder, "create_masked_store", masked_store),

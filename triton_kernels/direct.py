@@ -216,9 +216,10 @@ def counts_kernel(
         keys = tile_keys(x_ptr, y_ptr, norm_x_ptr, norm_y_ptr, row, start, n, stride, d, KIND, P, BLOCK_N, BLOCK_M)
         cols = start + tl.arange(0, BLOCK_M)[None, :]
         keep = allowed(own_ptr, label_i_ptr, label_ptr, row, cols, m, window, SELF, LABELS, BLOCK_N)
+        keys = tl.where(keep, keys, float("nan"))
         for t in range(radii):
             at = t * tl.cast(n, tl.int64) + rows
-            inside = keep & (keys <= tl.load(top_ptr + at)[:, None])
+            inside = keys <= tl.load(top_ptr + at)[:, None]
             tl.atomic_add(inside_ptr + at, tl.sum(inside.to(tl.int32), axis=1), sem="relaxed")
 
 
