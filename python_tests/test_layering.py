@@ -34,6 +34,8 @@ LAYERS = {
     "msma_fast.backends.native_reductions": "backends.native",
     "msma_fast.backends.triton_fast": "backends.triton",
     "msma_fast.backends.triton_reductions": "backends.triton",
+    "msma_fast.backends.triton_direct": "backends.triton",
+    "msma_fast.backends.triton_radius_count": "backends.triton",
     "msma_fast.backends.triton_screen": "backends.triton",
     "msma_fast.backends.triton_pairwise_distances": "backends.triton",
     "msma_fast.backends.triton_search": "backends.triton",

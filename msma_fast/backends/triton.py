@@ -73,11 +73,17 @@ def _fault(index: int) -> str:
 
 def operations() -> dict[str, Callable[..., Any]]:
     """op name -> function: the torch backend's ops over these keys, searches and sums."""
-    from msma_fast.backends import triton_fast, triton_pairwise_distances, triton_reductions, triton_search
+    from msma_fast.backends import (
+        triton_fast,
+        triton_pairwise_distances,
+        triton_radius_count,
+        triton_reductions,
+        triton_search,
+    )
     from msma_fast.backends.torch.ops import ops as bind
     from msma_fast.triton_kernels.keys import KINDS
 
-    keys = Keys(pair_keys, block_keys, KINDS, nearest=triton_search.nearest)
+    keys = Keys(pair_keys, block_keys, KINDS, triton_search.nearest, triton_radius_count.within)
     bound = bind(keys, triton_reductions.REDUCTIONS)
     return bound | {
         "knn": partial(triton_fast.knn, keys, bound["knn"]),

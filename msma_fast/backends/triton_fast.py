@@ -20,7 +20,7 @@ from msma_fast.backends.torch.admissible import Admissible
 from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
 from msma_fast.backends.torch.knn import Found, Search
 from msma_fast.backends.torch.prepare import distances_of, kernel_of, prepare
-from msma_fast.backends.triton_screen import padded, padded_rows, rule_of
+from msma_fast.backends.triton_screen import of_rows, padded, padded_rows, rule_of
 
 BINS_WANTED = 32  # bins for each neighbour, where there are points to fill them
 _QUERIES = 1 << 14  # searched at a time: their bins stay in bounded memory
@@ -76,7 +76,7 @@ def nearest(search: Search) -> Found:
     for start in range(0, n, _QUERIES):
         rows = torch.arange(start, min(n, start + _QUERIES), device=left.device)
         zero = padded(c.new_zeros(rows.shape[0]), 0.0)
-        rule = rule_of(_of(search.admissible, rows))
+        rule = rule_of(of_rows(search.admissible, rows))
         x = Side(padded_rows(left[rows]), zero, zero, rows.shape[0])
         best, column = kernels.bounds(x, y, rule, BINS_WANTED // 8 * search.k, 1, with_columns=True)
         parts.append(_in_order(search, rows, best[: rows.shape[0]], column[: rows.shape[0]]))
@@ -104,12 +104,6 @@ def _pictures(kernel: Kernel, x: Rows, y: Rows) -> tuple[Tensor, Tensor, Tensor]
 def _power_of_two(z: Tensor) -> Tensor:
     """() above every |z|."""
     return torch.exp2(torch.frexp(z.abs().amax()).exponent.clamp(-1000, 1000).to(torch.float64))
-
-
-def _of(who: Admissible, rows: Tensor) -> Admissible:
-    return who._replace(
-        own=None if who.own is None else who.own[rows], groups=None if who.groups is None else who.groups[rows]
-    )
 
 
 def _in_order(search: Search, rows: Tensor, best: Tensor, column: Tensor) -> Found:

@@ -11,7 +11,7 @@ from msma_fast.backends.torch import screen as screens
 from msma_fast.backends.torch.admissible import Admissible
 from msma_fast.backends.torch.kernel import Kernel, Rows
 
-_NOBODY = -(2**31) // 2  # a column that no window reaches: who has no column of its own
+NOBODY = -(2**31) // 2  # a column that no window reaches: who has no column of its own
 
 
 class Ready(NamedTuple):
@@ -58,15 +58,21 @@ def rule_of(who: Admissible) -> Any:
     point_labels = None if labels is None or who.point_groups is None else padded(who.point_groups, 0)
     own = None
     if who.own is not None:
-        own = padded(torch.where(who.own < 0, _NOBODY, who.own).to(torch.int32), _NOBODY)
+        own = padded(torch.where(who.own < 0, NOBODY, who.own).to(torch.int32), NOBODY)
     return Rule(own, who.window, labels, point_labels)
 
 
-def padded(values: Tensor, fill: float) -> Tensor:
-    """(n,) -> (N,)."""
+def of_rows(who: Admissible, rows: Tensor) -> Admissible:
+    """The rule of some queries."""
+    own, groups = (None if each is None else each[rows] for each in (who.own, who.groups))
+    return who._replace(own=own, groups=groups)
+
+
+def padded(values: Tensor, fill: float, unit: int | None = None) -> Tensor:
+    """(n,) -> (N,), up to a multiple of `unit`, by default the screen's."""
     from msma_fast.triton_kernels.screen import ROWS
 
-    return torch.nn.functional.pad(values, (0, -values.shape[0] % ROWS), value=fill)
+    return torch.nn.functional.pad(values, (0, -values.shape[0] % (unit or ROWS)), value=fill)
 
 
 def padded_rows(b: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 (A) least upper bounds in bins, of a sample of the points: the k-th smallest gives a first tau; (B) words of 32 points one of
 which has its lower bound not above it, each with its least lower bound; (C) a better tau from those, which leaves little more
 than the neighbours; (D) canonical keys of the points that remain, in order. Rows with too long a list go to the torch
-backend's finer screen, as do metrics that are no products of rows.
+backend's finer screen. Metrics that are no products of rows, and few coordinates, are searched by their keys alone
+(triton_direct.py).
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ import torch
 from torch import Tensor
 
 from msma_fast.backends.torch import screen as screens
-from msma_fast.backends.torch.admissible import Admissible
 from msma_fast.backends.torch.knn import Found, Search, search_all
 from msma_fast.backends.torch.select import smallest
-from msma_fast.backends.triton_screen import Ready, ready
+from msma_fast.backends.triton_direct import nearest_direct
+from msma_fast.backends.triton_screen import Ready, of_rows, ready
 
 LEVEL = 0  # what a row certified by the bfloat16 screen reports
 _SAMPLE = 16  # (A) looks at no less than every sixteenth tile of points
 _SAMPLED = 64  # and at this many points for each neighbour wanted
 _QUERIES = 1 << 14  # searched at a time: their lists stay in bounded memory
 _WORD = 32
+_FEW = 8  # coordinates in which a canonical key costs less than what bfloat16 cannot decide
 _ROUNDED = 1.0 + 2.0**-20  # more than float32 sums of three numbers lose
 
 
@@ -37,9 +39,10 @@ class Candidates(NamedTuple):
 
 def nearest(search: Search) -> Found:
     """The exact neighbours of every row of x among the rows of y."""
-    m = search.y.values.shape[0]
-    served = screens.screenable(search.kernel) and search.admissible.partners is None
-    if not served or 4 * search.k > m:
+    m, d = search.y.values.shape
+    if not screens.screenable(search.kernel) or d <= _FEW:
+        return nearest_direct(search)
+    if search.admissible.partners is not None or 4 * search.k > m:
         return search_all(search)
     near, cols, crowded = candidates(search, room(search.k))
     keys = search.keys.pair_keys(search.kernel, search.x, search.y, near, cols)
@@ -48,7 +51,7 @@ def nearest(search: Search) -> Found:
     count = torch.bincount(near, minlength=n)
     out = Found(found_keys, found, count, torch.full_like(count, LEVEL))
     if crowded.numel():
-        rest = search_all(search._replace(x=search.x.take(crowded), admissible=_rows(search, crowded)))
+        rest = search_all(search._replace(x=search.x.take(crowded), admissible=of_rows(search.admissible, crowded)))
         for whole, part in zip(out, rest, strict=True):
             whole[crowded] = part
     return out
@@ -96,6 +99,8 @@ def _of_block(whole: Ready, start: int, end: int, k: int, limit: int) -> Candida
     word, group = listed[row, slot] >> 32, group[row, slot]
     item, place = ((word[:, None] >> torch.arange(_WORD, device=word.device)) & 1).nonzero(as_tuple=True)
     row, column = row[item], group[item] * _WORD + place
+    real = column < m  # a margin that is NaN lists the padding too
+    row, column = row[real], column[real]
     order = (row * m + column).argsort()
     return Candidates(start + row[order], column[order], start + crowded.nonzero().squeeze(1))
 
@@ -117,10 +122,3 @@ def _raised(value: Tensor, margin: Tensor) -> Tensor:
 def _largest(values: Tensor, group: Tensor) -> Tensor:
     """The largest of (M,) values in each of the listed words."""
     return values.view(-1, _WORD).amax(1)[group]
-
-
-def _rows(search: Search, rows: Tensor) -> Admissible:
-    who = search.admissible
-    return who._replace(
-        own=None if who.own is None else who.own[rows], groups=None if who.groups is None else who.groups[rows]
-    )

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("strict")
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several blocks of columns and several launches in small sets."""
-    for name in ("TILES", "CHEBYSHEV_TILES"):
+    for name in ("TILES", "NARROW_TILES"):
         monkeypatch.setattr(kernels, name, (Configuration({"ROWS": 16, "BLOCK": 32, "BINS": 16}, 4),))
 
 

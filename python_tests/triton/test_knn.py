@@ -67,7 +67,7 @@ def test_the_screen_drops_most_and_certifies() -> None:
 
 
 def test_separate_points_groups_and_window() -> None:
-    x, y = data("normal", 70, 6), data("normal", 150, 6, 1)
+    x, y = data("normal", 70, 16), data("normal", 150, 16, 1)
     same(x, 5, y)
     same(x, 5, y, groups=np.arange(70) % 4, point_groups=np.arange(150) % 4)
     same(y, 5, groups=np.arange(150) // 7, window=3)
@@ -81,9 +81,9 @@ def test_rows_whose_list_overflows_are_searched_again(monkeypatch: pytest.Monkey
     """Points at nearly one distance: no screen of eight bits can tell them apart, and three words hold few of them."""
     monkeypatch.setattr(triton_search, "room", lambda _: 3)
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((300, 5))
+    x = rng.standard_normal((300, 12))
     x /= np.linalg.norm(x, axis=1, keepdims=True)
-    x = np.vstack([np.zeros((1, 5)), x * (1 + 1e-9 * rng.standard_normal((300, 1)))])
+    x = np.vstack([np.zeros((1, 12)), x * (1 + 1e-9 * rng.standard_normal((300, 1)))])
     stats = same(x, 3)
     assert stats.widened[0] > 0
 
@@ -101,7 +101,7 @@ def test_bounds_of_every_other_tile(points: int, monkeypatch: pytest.MonkeyPatch
 
 def test_blocks_of_queries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton_search, "_QUERIES", 256)
-    same(data("normal", 300, 8), 4, groups=np.arange(300) // 3)
+    same(data("normal", 300, 12), 4, groups=np.arange(300) // 3)
 
 
 def test_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:

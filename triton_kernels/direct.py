@@ -1,0 +1,384 @@
+# ruff: noqa: RUF005
+# mypy: disable-error-code="assignment, misc"
+# Triton's tuples grow by addition, which both complain of.
+"""Canonical keys made in registers and used there: counts within radii, and the two passes of a k-nearest search.
+
+counts_low   inside (T, n) int32 += #{admissible j: K_ij <= top_ti}, few coordinates (WIDTH = d <= FEW, known to the compiler)
+counts       the same for any d
+bins         best (n, splits BLOCK_M) float64: the least admissible key of each bin of columns, inf for none. A split sees
+             every `step`-th tile of its share; column j of a tile belongs to bin j. The bins are disjoint, so that at least k
+             admissible points have a key at or below the k-th least of a row's bins.
+collect      count (n,) int32 of the admissible j with K_ij not above top_i, and columns (n, limit) int32, keys (n, limit)
+             float64: those j, in any order. Where count exceeds limit the row's list is not complete.
+
+No key is written but those of `collect`. In few coordinates a thread owns whole queries, their coordinates in registers,
+and walks over the points one by one: a point is read once for all queries of a thread, nothing is summed across threads, and
+a pair costs a subtraction, product and addition a coordinate, one comparison, one addition. Else a program owns a tile, and
+the eight lanes of a key are summed one after the other, so that four numbers a pair are alive instead of eight. Rows are
+transposed for it, so that a tile's coordinate is adjacent in memory.
+
+Every operation is rounded on its own (enable_fp_fusion=False). A sum may start from -0.0, which the compiler can drop: nothing
+but the sign of a zero could differ, and no key depends on that. Points that pad a tile are NaN, and NaN is in no radius.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .keys import Side, combine_lanes, finish_key, lane_term
+from .knn import split
+from .resources import EXACT, Configuration, Need, launched
+from .screen import SIZES, Rule, flags, pointers
+
+FEW = 16  # coordinates that fit a thread's registers
+RADII = 4  # thresholds a query has in registers
+PROGRAMS = 1024  # enough to fill a GPU: with few queries the points are split
+
+
+@triton.jit
+def few_key(xs, ys, norm_x, norm_y, KIND: tl.constexpr, P: tl.constexpr, WIDTH: tl.constexpr):
+    """The keys of rows whose coordinates are the tuples xs and ys."""
+    lanes = ()
+    equal = xs[0] == ys[0]
+    for lane in tl.static_range(8):
+        total = tl.full((1,), -0.0, tl.float64)
+        for c in tl.static_range(lane, WIDTH, 8):
+            total = lane_term(total, xs[c], ys[c], KIND, P)
+            if KIND == "cosine":
+                equal = equal & (xs[c] == ys[c])
+        lanes = lanes + (total,)
+    total = combine_lanes(lanes[0], lanes[1], lanes[2], lanes[3], lanes[4], lanes[5], lanes[6], lanes[7], KIND)
+    return finish_key(total, equal, norm_x, norm_y, KIND)
+
+
+@triton.jit
+def all_within(xs, ys, top, WIDTH: tl.constexpr):
+    """Whether every coordinate's difference is at most top: a maximum of float64 takes many operations."""
+    inside = tl.abs(xs[0] - ys[0]) <= top
+    for c in tl.static_range(1, WIDTH):
+        inside = inside & (tl.abs(xs[c] - ys[c]) <= top)
+    return inside
+
+
+@triton.jit
+def counted(
+    counts, xs, norm_x, tops, own, label, y_ptr, norm_y_ptr, label_ptr, first, last, window,
+    KIND: tl.constexpr, P: tl.constexpr, WIDTH: tl.constexpr, SELF: tl.constexpr, LABELS: tl.constexpr,
+    RADII: tl.constexpr,
+):  # fmt: skip
+    """counts, a tuple of RADII, with the points first .. last - 1."""
+    at = y_ptr + tl.cast(first, tl.int64) * WIDTH
+    short: tl.constexpr = KIND == "sqeuclidean" or KIND == "inner_product" or P == 1
+    UNROLL: tl.constexpr = 4 if short and not SELF else 1
+    for j in tl.range(first, last, loop_unroll_factor=UNROLL):
+        ys = ()
+        for c in tl.static_range(WIDTH):
+            ys = ys + (tl.load(at + c),)
+        at += WIDTH
+        key = xs[0]
+        if KIND != "chebyshev":
+            norm_y = tl.load(norm_y_ptr + j) if KIND == "cosine" else norm_x
+            key = few_key(xs, ys, norm_x, norm_y, KIND, P, WIDTH)
+        more = ()
+        for t in tl.static_range(RADII):
+            inside = all_within(xs, ys, tops[t], WIDTH) if KIND == "chebyshev" else key <= tops[t]
+            if SELF:
+                inside = inside & (tl.abs(own - j) > window)
+            if LABELS:
+                inside = inside & (label != tl.load(label_ptr + j))
+            more = more + (tl.where(inside, counts[t] + 1, counts[t]),)
+        counts = more
+    return counts
+
+
+@triton.jit(do_not_specialize=(*SIZES, "share"))
+def counts_low_kernel(
+    x_ptr, y_ptr, norm_x_ptr, norm_y_ptr, top_ptr, own_ptr, label_i_ptr, label_ptr, inside_ptr, n, m, window, share,
+    KIND: tl.constexpr, P: tl.constexpr, WIDTH: tl.constexpr, SELF: tl.constexpr, LABELS: tl.constexpr,
+    RADII: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    n = tl.cast(n, tl.int64)
+    top_ptr += tl.program_id(2) * RADII * n
+    inside_ptr += tl.program_id(2) * RADII * n
+    xs, tops, counts = (), (), ()
+    for c in tl.static_range(WIDTH):
+        xs = xs + (tl.load(x_ptr + c * n + rows),)
+    for t in tl.static_range(RADII):
+        tops = tops + (tl.load(top_ptr + t * n + rows),)
+        counts = counts + (tl.zeros((BLOCK,), tl.int32),)
+    norm_x = tl.load(norm_x_ptr + rows) if KIND == "cosine" else xs[0]
+    label = tl.load(label_i_ptr + rows) if LABELS else rows
+    first = tl.program_id(1) * share
+    last = tl.minimum(m, first + share)
+    if SELF:  # only near the queries themselves is their own column looked for
+        own = tl.load(own_ptr + rows)
+        near = tl.minimum(tl.maximum(tl.min(own) - window, first), last)
+        far = tl.minimum(tl.maximum(tl.max(own) + window + 1, near), last)
+        counts = counted(
+            counts, xs, norm_x, tops, own, label, y_ptr, norm_y_ptr, label_ptr, near, far, window,
+            KIND, P, WIDTH, True, LABELS, RADII,
+        )  # fmt: skip
+        counts = counted(
+            counts, xs, norm_x, tops, own, label, y_ptr, norm_y_ptr, label_ptr, far, last, window,
+            KIND, P, WIDTH, False, LABELS, RADII,
+        )  # fmt: skip
+        last = near
+    counts = counted(
+        counts, xs, norm_x, tops, rows, label, y_ptr, norm_y_ptr, label_ptr, first, last, window,
+        KIND, P, WIDTH, False, LABELS, RADII,
+    )  # fmt: skip
+    for t in tl.static_range(RADII):
+        tl.atomic_add(inside_ptr + t * n + rows, counts[t], sem="relaxed")
+
+
+@triton.jit
+def lane_of(
+    equal, x_ptr, y_ptr, i, j, n, m, lane, d, STEP: tl.constexpr, KIND: tl.constexpr, P: tl.constexpr,
+):  # fmt: skip
+    """(the sum, or the largest, of the coordinates lane, lane + STEP, ...; whether these and the earlier ones are equal)."""
+    total = tl.zeros((i + j).shape, tl.float64)
+    x_ptr += lane * n
+    y_ptr += lane * m
+    for _ in range(lane, d, STEP):
+        x, y = tl.load(x_ptr + i), tl.load(y_ptr + j)
+        if KIND == "chebyshev":  # sizes of float64 are in the order of their bits, with NaN above all
+            size = tl.abs(x - y).to(tl.int64, bitcast=True)
+            total = tl.maximum(total.to(tl.int64, bitcast=True), size).to(tl.float64, bitcast=True)
+        else:
+            total = lane_term(total, x, y, KIND, P)
+        if KIND == "cosine":
+            equal = equal & (x == y)
+        x_ptr += STEP * n
+        y_ptr += STEP * m
+    return total, equal
+
+
+@triton.jit
+def tile_keys(
+    x_ptr, y_ptr, norm_x_ptr, norm_y_ptr, row, col, n, m, d,
+    KIND: tl.constexpr, P: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
+):  # fmt: skip
+    """(BLOCK_N, BLOCK_M) float64 of the queries from `row` and the points from `col` on; x (d, n) and y (d, m) padded."""
+    i, j = tl.arange(0, BLOCK_N)[:, None], tl.arange(0, BLOCK_M)[None, :]
+    x, y = x_ptr + row, y_ptr + col
+    n, m = tl.cast(n, tl.int64), tl.cast(m, tl.int64)
+    norm_x, norm_y = 1.0, 1.0
+    if KIND == "cosine":
+        norm_x, norm_y = tl.load(norm_x_ptr + row + i), tl.load(norm_y_ptr + col + j)
+    equal = (i + j) >= 0
+    if KIND == "chebyshev":
+        total, equal = lane_of(equal, x, y, i, j, n, m, 0, d, 1, KIND, P)
+    else:  # in the order of combine_lanes, whose sums are made as early as they can be
+        l0, equal = lane_of(equal, x, y, i, j, n, m, 0, d, 8, KIND, P)
+        l4, equal = lane_of(equal, x, y, i, j, n, m, 4, d, 8, KIND, P)
+        l2, equal = lane_of(equal, x, y, i, j, n, m, 2, d, 8, KIND, P)
+        l6, equal = lane_of(equal, x, y, i, j, n, m, 6, d, 8, KIND, P)
+        l1, equal = lane_of(equal, x, y, i, j, n, m, 1, d, 8, KIND, P)
+        l5, equal = lane_of(equal, x, y, i, j, n, m, 5, d, 8, KIND, P)
+        l3, equal = lane_of(equal, x, y, i, j, n, m, 3, d, 8, KIND, P)
+        l7, equal = lane_of(equal, x, y, i, j, n, m, 7, d, 8, KIND, P)
+        total = combine_lanes(l0, l1, l2, l3, l4, l5, l6, l7, KIND)
+    return finish_key(total, equal, norm_x, norm_y, KIND)
+
+
+@triton.jit
+def allowed(
+    own_ptr, label_i_ptr, label_ptr, row, cols, m, window,
+    SELF: tl.constexpr, LABELS: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """Who is admissible of a tile: bool that broadcasts to it; cols (1, BLOCK_M)."""
+    rows = row + tl.arange(0, BLOCK_N)[:, None]
+    keep = cols < m
+    if SELF:
+        keep = keep & (tl.abs(tl.load(own_ptr + rows) - cols) > window)
+    if LABELS:
+        keep = keep & (tl.load(label_i_ptr + rows) != tl.load(label_ptr + cols))
+    return keep
+
+
+@triton.jit(do_not_specialize=(*SIZES, "share", "stride", "radii", "d"))
+def counts_kernel(
+    x_ptr, y_ptr, norm_x_ptr, norm_y_ptr, top_ptr, own_ptr, label_i_ptr, label_ptr, inside_ptr,
+    n, m, stride, d, window, share, radii, KIND: tl.constexpr, P: tl.constexpr,
+    SELF: tl.constexpr, LABELS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0) * BLOCK_N
+    first = tl.program_id(1) * share
+    rows = row + tl.arange(0, BLOCK_N)
+    for start in range(first, tl.minimum(m, first + share), BLOCK_M):
+        keys = tile_keys(x_ptr, y_ptr, norm_x_ptr, norm_y_ptr, row, start, n, stride, d, KIND, P, BLOCK_N, BLOCK_M)
+        cols = start + tl.arange(0, BLOCK_M)[None, :]
+        keep = allowed(own_ptr, label_i_ptr, label_ptr, row, cols, m, window, SELF, LABELS, BLOCK_N)
+        keys = tl.where(keep, keys, float("nan"))
+        for t in range(radii):
+            at = t * tl.cast(n, tl.int64) + rows
+            inside = keys <= tl.load(top_ptr + at)[:, None]
+            tl.atomic_add(inside_ptr + at, tl.sum(inside.to(tl.int32), axis=1), sem="relaxed")
+
+
+@triton.jit(do_not_specialize=(*SIZES, "share", "stride", "step", "d"))
+def bins_kernel(
+    x_ptr, y_ptr, norm_x_ptr, norm_y_ptr, own_ptr, label_i_ptr, label_ptr, best_ptr,
+    n, m, stride, d, window, share, step, KIND: tl.constexpr, P: tl.constexpr,
+    SELF: tl.constexpr, LABELS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0) * BLOCK_N
+    first = tl.program_id(1) * share
+    best = tl.full((BLOCK_N, BLOCK_M), float("inf"), tl.float64)
+    for start in range(first, tl.minimum(m, first + share), BLOCK_M * step):
+        keys = tile_keys(x_ptr, y_ptr, norm_x_ptr, norm_y_ptr, row, start, n, stride, d, KIND, P, BLOCK_N, BLOCK_M)
+        cols = start + tl.arange(0, BLOCK_M)[None, :]
+        keep = allowed(own_ptr, label_i_ptr, label_ptr, row, cols, m, window, SELF, LABELS, BLOCK_N)
+        best = tl.where(keep & (keys < best), keys, best)  # NaN is never below
+    width = tl.num_programs(1) * BLOCK_M
+    at = tl.arange(0, BLOCK_N)[:, None] * width + (tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M))[None, :]
+    tl.store(best_ptr + tl.cast(row, tl.int64) * width + at, best)
+
+
+@triton.jit(do_not_specialize=(*SIZES, "share", "stride", "d"))
+def collect_keys_kernel(
+    x_ptr, y_ptr, norm_x_ptr, norm_y_ptr, top_ptr, own_ptr, label_i_ptr, label_ptr, columns_ptr, keys_ptr, count_ptr,
+    n, m, stride, d, window, share, limit, KIND: tl.constexpr, P: tl.constexpr,
+    SELF: tl.constexpr, LABELS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0) * BLOCK_N
+    first = tl.program_id(1) * share
+    i = tl.arange(0, BLOCK_N)[:, None]
+    top = tl.load(top_ptr + row + i)
+    list_0 = tl.cast(row, tl.int64) * limit
+    for start in range(first, tl.minimum(m, first + share), BLOCK_M):
+        keys = tile_keys(x_ptr, y_ptr, norm_x_ptr, norm_y_ptr, row, start, n, stride, d, KIND, P, BLOCK_N, BLOCK_M)
+        cols = start + tl.arange(0, BLOCK_M)[None, :]
+        keep = allowed(own_ptr, label_i_ptr, label_ptr, row, cols, m, window, SELF, LABELS, BLOCK_N)
+        keep = keep & ~(keys > top)  # dropped only where truly greater
+        place = tl.atomic_add(count_ptr + row + i + tl.zeros_like(cols), 1, mask=keep, sem="relaxed")
+        keep = keep & (place < limit)
+        at = list_0 + (i * limit + place)
+        tl.store(columns_ptr + at, cols + tl.zeros_like(i), mask=keep)
+        tl.store(keys_ptr + at, keys, mask=keep)
+
+
+LOW_TILES = tuple(Configuration({"BLOCK": block}, 4) for block in (1024, 512, 256, 128))
+TILES = (Configuration({"BLOCK_N": 16, "BLOCK_M": 128}, 8),)
+# Queries (of few coordinates, of more) and points are padded to multiples of these.
+LOW_ROWS, ROWS, COLUMNS = 1024, 16, 128
+
+
+def low_needs(kind: str, width: int, radii: int) -> Callable[[Configuration], Need]:
+    """A query's coordinates, thresholds and counts, and what a division takes; the coordinates of two points a thread."""
+    query = 2 * width + 4 + 3 * radii + (24 if kind == "cosine" else 0)
+    return lambda tile: Need(tile.blocks["BLOCK"] * query + 128 * 4 * width, 0)
+
+
+def tile_needs(tile: Configuration) -> Need:
+    """Four float64 numbers an entry at a time, and the best of a bin."""
+    return Need(10 * tile.blocks["BLOCK_N"] * tile.blocks["BLOCK_M"], 0)
+
+
+def counts(kind: str, p: int, x: Side, y: Side, top: Tensor, rule: Rule) -> Tensor:
+    """(n, T) int64: the admissible points with keys up to top (n, T) float64; the rule's queries padded to LOW_ROWS."""
+    (n, d), m = x[0].shape, y[0].shape[0]
+    if d <= FEW:
+        return _counts_low(kind, p, x, y, top, rule)
+    tile = launched(TILES, tile_needs, top.device)
+    sides = _transposed(x, y)
+    rows = sides["n"]
+    tops = torch.nn.functional.pad(top.T, (0, rows - n), value=float("-inf")).contiguous()
+    inside = torch.zeros(tops.shape, dtype=torch.int32, device=top.device)
+    blocks = rows // tile["BLOCK_N"]
+    splits, share = split(m, tile["BLOCK_M"], triton.cdiv(PROGRAMS, blocks))
+    counts_kernel[blocks, splits](
+        **sides, **_rule(rule, tops), top_ptr=tops, inside_ptr=inside, m=m, d=d, share=share, radii=top.shape[1],
+        **_formula(kind, p), **tile, **EXACT,
+    )  # fmt: skip
+    return inside[:, :n].T.to(torch.int64)
+
+
+def _counts_low(kind: str, p: int, x: Side, y: Side, top: Tensor, rule: Rule) -> Tensor:
+    (n, d), m, radii = x[0].shape, y[0].shape[0], top.shape[1]
+    at_once = 1 if radii == 1 or kind == "chebyshev" else RADII  # it compares each coordinate with each radius
+    tile = launched(LOW_TILES, low_needs(kind, d, at_once), top.device)
+    values = _wide(x[0].T.to(torch.float64), 0.0, LOW_ROWS)
+    points = y[0].to(torch.float64).contiguous()
+    rows = values.shape[1]
+    tops = torch.nn.functional.pad(top.T, (0, rows - n, 0, -radii % at_once), value=float("-inf")).contiguous()
+    inside = torch.zeros(tops.shape, dtype=torch.int32, device=top.device)
+    blocks, chunks = rows // tile["BLOCK"], tops.shape[0] // at_once
+    splits, share = split(m, 64, triton.cdiv(PROGRAMS, blocks * chunks))
+    counts_low_kernel[blocks, splits, chunks](
+        x_ptr=values, y_ptr=points, norm_x_ptr=_norms(x, values, LOW_ROWS), norm_y_ptr=_norms(y, points, 1),
+        top_ptr=tops, **_rule(rule, tops), inside_ptr=inside, n=rows, m=m, share=share, RADII=at_once, WIDTH=d,
+        **_formula(kind, p), **tile, **EXACT,
+    )  # fmt: skip
+    return inside[:radii, :n].T.to(torch.int64)
+
+
+def bins(kind: str, p: int, x: Side, y: Side, rule: Rule, k: int, step: int) -> Tensor:
+    """best (n, B) float64, of which a row has at least 8 k where the points fill them."""
+    (n, d), m = x[0].shape, y[0].shape[0]
+    tile = launched(TILES, tile_needs, x[0].device)
+    sides = _transposed(x, y)
+    blocks, columns = sides["n"] // tile["BLOCK_N"], tile["BLOCK_M"]
+    splits, share = split(m, columns * step, max(triton.cdiv(PROGRAMS, blocks), triton.cdiv(8 * k, columns)))
+    best = torch.empty(sides["n"], splits * columns, dtype=torch.float64, device=x[0].device)
+    bins_kernel[blocks, splits](
+        **sides, **_rule(rule, best), best_ptr=best, m=m, d=d, share=share, step=step,
+        **_formula(kind, p), **tile, **EXACT,
+    )  # fmt: skip
+    return best[:n]
+
+
+def collect(kind: str, p: int, x: Side, y: Side, rule: Rule, top: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
+    """columns (n, limit) int32, keys (n, limit) float64, of which the first count (n,) int32 of a row are set; top (n,)."""
+    (n, d), m = x[0].shape, y[0].shape[0]
+    device = top.device
+    tile = launched(TILES, tile_needs, device)
+    sides = _transposed(x, y)
+    rows = sides["n"]
+    tops = torch.nn.functional.pad(top, (0, rows - n), value=float("-inf"))
+    columns = torch.empty(rows, limit, dtype=torch.int32, device=device)
+    keys = torch.empty(rows, limit, dtype=torch.float64, device=device)
+    count = torch.zeros(rows, dtype=torch.int32, device=device)
+    blocks = rows // tile["BLOCK_N"]
+    splits, share = split(m, tile["BLOCK_M"], triton.cdiv(PROGRAMS, blocks))
+    collect_keys_kernel[blocks, splits](
+        **sides, **_rule(rule, tops), top_ptr=tops, columns_ptr=columns, keys_ptr=keys, count_ptr=count, m=m, d=d,
+        share=share, limit=limit, **_formula(kind, p), **tile, **EXACT,
+    )  # fmt: skip
+    return columns[:n], keys[:n], count[:n]
+
+
+def _wide(values: Tensor, fill: float, unit: int) -> Tensor:
+    """(d, n) -> (d, N) contiguous."""
+    return torch.nn.functional.pad(values, (0, -values.shape[1] % unit), value=fill).contiguous()
+
+
+def _norms(side: Side, stand_in: Tensor, unit: int) -> Tensor:
+    """Pointers have to be tensors: the values themselves where the formula reads no norms."""
+    return stand_in if side[1] is None else _wide(side[1][None, :], 1.0, unit)[0]
+
+
+def _transposed(x: Side, y: Side) -> dict[str, Any]:
+    values, points = (
+        _wide(x[0].T.to(torch.float64), 0.0, ROWS),
+        _wide(y[0].T.to(torch.float64), float("nan"), COLUMNS),
+    )
+    return {
+        "x_ptr": values, "y_ptr": points, "norm_x_ptr": _norms(x, values, ROWS),
+        "norm_y_ptr": _norms(y, points, COLUMNS), "n": values.shape[1], "stride": points.shape[1],
+    }  # fmt: skip
+
+
+def _rule(rule: Rule, stand_in: Tensor) -> dict[str, Any]:
+    return {**pointers(rule, stand_in), "window": rule.window, **flags(rule)}
+
+
+def _formula(kind: str, p: int) -> dict[str, Any]:
+    return {"KIND": "minkowski", "P": 1} if kind == "manhattan" else {"KIND": kind, "P": p}
