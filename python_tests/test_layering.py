@@ -32,6 +32,8 @@ LAYERS = {
     "msma_fast.backends.native_search": "backends.native",
     "msma_fast.backends.native_tree": "backends.native",
     "msma_fast.backends.native_reductions": "backends.native",
+    "msma_fast.backends.triton_ksg": "backends.triton",
+    "msma_fast.backends.triton_screen": "backends.triton",
     "msma_fast.backends.triton_search": "backends.triton",
     **{f"msma_fast.{name}": name for name in ("_native", "_cuda", "triton_kernels", "ops")},
     "msma_fast.reduction_ops": "ops",

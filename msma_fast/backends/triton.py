@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -73,11 +73,13 @@ def _fault(index: int) -> str:
 
 def operations() -> dict[str, Callable[..., Any]]:
     """op name -> function: the torch backend's ops over these keys."""
-    from msma_fast.backends import triton_search
+    from msma_fast.backends import triton_ksg, triton_search
     from msma_fast.backends.torch.ops import ops as bind
     from msma_fast.triton_kernels.keys import KINDS
 
-    return bind(Keys(pair_keys, block_keys, KINDS, nearest=triton_search.nearest))
+    keys = Keys(pair_keys, block_keys, KINDS, nearest=triton_search.nearest)
+    information = (triton_ksg.ksg, triton_ksg.ksg_matrix, triton_ksg.ksg_permutations)
+    return bind(keys) | {op.__name__: partial(op, keys) for op in information}
 
 
 def pair_keys(kernel: Kernel, x: Rows, y: Rows, i: Tensor, j: Tensor) -> Tensor:
