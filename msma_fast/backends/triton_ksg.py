@@ -245,7 +245,8 @@ def _pairs(paired: Paired, units: list[float]) -> tuple[Any, Tensor]:
     labels = None if paired.rule.groups is None else padded(paired.rule.groups.to(torch.int32), 0)
     partners = None
     if paired.partners is not None:
-        partners = padded(paired.partners.to(torch.int32), 0).expand(len(pairs), -1).contiguous()
+        each = [padded(partner.to(torch.int32), 0) for partner in paired.partners]
+        partners = torch.stack(each).expand(len(pairs), -1).contiguous()
     samples = paired.samples.to(device, torch.int32).contiguous()
     return Pairs(samples, factors, labels, partners, paired.rule.window, paired.n), able.to(device)
 
