@@ -57,7 +57,7 @@ def no_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("kind", ["normal", "shifted", "huge coordinate", "massive tokens", "duplicates", "lattice"])
 def test_hard_data(kind: str, method: str) -> None:
     dtype = torch.float32 if method == "ksg1" else torch.float64
-    same(sample(kind, 90, 9, 1, dtype), sample(kind, 90, 10, 2), [1, 3], method)
+    same(sample(kind, 66, 9, 1, dtype), sample(kind, 66, 10, 2), [1, 3], method)
     same(sample(kind, 20, 3, 1, dtype), sample(kind, 20, 1, 2), [3], method, "chebyshev")
     same(sample(kind, 17, 2, 1, dtype), sample(kind, 17, 3, 2), [1], method)
 
@@ -77,7 +77,7 @@ def test_odd_shapes(n: int, dx: int, dy: int, ks: list[int]) -> None:
 @pytest.mark.parametrize("method", ["ksg1", "ksg2"])
 @pytest.mark.usefixtures("no_way_out")
 def test_groups_and_window(method: str) -> None:
-    x, y, groups = sample("normal", 80, 9, 1), sample("normal", 80, 12, 2), torch.arange(80, dtype=torch.int32) % 7
+    x, y, groups = sample("normal", 70, 9, 1), sample("normal", 70, 12, 2), torch.arange(70, dtype=torch.int32) % 7
     for rule in ({"groups": groups}, {"window": 2}, {"groups": groups // 2, "window": 3}):
         same(x, y, [2, 4], method, **rule)
     same(x[:33, :2], y[:33, :3], [2, 4], method, "chebyshev", groups=groups[:33] // 2, window=3)
@@ -85,8 +85,8 @@ def test_groups_and_window(method: str) -> None:
 
 def test_samples_in_units_far_apart() -> None:
     x, y = sample("normal", 70, 9, 1), sample("normal", 70, 9, 2)
-    for scale in (1e-3, 1e9, 1e25):  # the last: no common unit in float32
-        same(x * scale, y, [3])
+    for scale in (1e9, 1e25):  # the last: no common unit in float32
+        same(x[:40] * scale, y[:40], [3])
         same(x, y * scale, [3])
 
 
@@ -111,7 +111,7 @@ def test_any_error_within_the_bound_changes_nothing(times: float, whole: bool, m
     x, y = sample("normal", 150, 12, 1), sample("normal", 150, 12, 2)
     rest = [2], "ksg1", "euclidean", None, 0
     wanted, changed, ready = ops.ksg(KEYS, x, y, *rest), 0, triton_ksg.ready
-    for seed in range(3):
+    for seed in range(2):
         random = np.random.default_rng(seed)
 
         def moved(*problem: Any, random: Any = random) -> Any:
@@ -136,49 +136,39 @@ def test_margins_of_the_row_are_rounded_outwards(monkeypatch: pytest.MonkeyPatch
     same(x, y, [2])
 
 
-def layers(count: int, n: int, few: bool) -> list[Parted]:
-    widths = [2, 3, 1, 2] if few else [9, 20, 3, 70]
-    return [Parted((sample("normal", n, widths[t], t + 1, torch.float32),)) for t in range(count)]
+def layers(count: int, n: int, widths: tuple[int, ...] = (9, 20, 3)) -> list[Parted]:
+    return [Parted((sample("normal", n, widths[t], t + 1),)) for t in range(count)]
 
 
 @pytest.mark.parametrize("method", ["ksg1", "ksg2"])
-@pytest.mark.parametrize("batches", [1, 4])
+@pytest.mark.parametrize("batches", [1, 3])
 def test_layer_matrix(method: str, batches: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    n = 60
     if batches > 1:
         monkeypatch.setattr(triton_ksg, "_LISTED", 1)
-        monkeypatch.setattr(triton_ksg, "_THRESHOLDS", 4 * n)
-    groups = torch.arange(n, dtype=torch.int32) // 3
-    permutation = torch.from_numpy(np.random.default_rng(3).permutation(n))
-    rules = [(None, 0, None), (groups, 1, None), (groups, 1, permutation), (None, 2, permutation)]
-    for few in (False, True):
-        for rule in rules if method == "ksg1" else rules[2:3]:
-            stacked = layers(3, n if not few else 33, few)
-            rest = [1, 3], method, "euclidean", *(None if r is None else _cut(r, 33) if few else r for r in rule)
+        monkeypatch.setattr(triton_ksg, "_THRESHOLDS", 2 * 2 * 30)
+    for n, widths in ((30, (9, 20, 3)), (17, (2, 1))):
+        groups = torch.arange(n, dtype=torch.int32) // 3
+        permutation = torch.from_numpy(np.random.default_rng(3).permutation(n))
+        plain, permuted = (None, 0, None), (groups, 1, permutation)
+        for rule in {("ksg1", 1): (plain, permuted, (None, 2, permutation))}.get((method, batches), (permuted,)):
+            stacked, rest = layers(len(widths), n, widths), ([1, 3], method, "euclidean", *rule)
             found, wanted = (op(KEYS, stacked, *rest) for op in (triton_ksg.ksg_matrix, ops.ksg_matrix))
             torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
 
 
-def _cut(rule: Any, n: int) -> Any:
-    """The same rule for n rows."""
-    if not isinstance(rule, Tensor):
-        return rule
-    return rule[:n] if rule.dtype == torch.int32 else rule[rule < n]
-
-
 @pytest.mark.parametrize("metric", ["euclidean", "chebyshev"])
 def test_permutations(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    n = 70 if metric == "euclidean" else 33
+    n = 70 if metric == "euclidean" else 17
     x, y = (sample("normal", n, 10 if metric == "euclidean" else 2, seed) for seed in (1, 2))
     random = np.random.default_rng(3)
-    permutations = torch.from_numpy(np.stack([random.permutation(n) for _ in range(3)]))
-    for groups in (None, torch.arange(n, dtype=torch.int32) // 4):
-        for method in ("ksg1", "ksg2"):
+    permutations = torch.from_numpy(np.stack([random.permutation(n) for _ in range(2)]))
+    for groups, method in ((None, "ksg2"), (torch.arange(n, dtype=torch.int32) // 4, "ksg1")):
+        for listed in (1, 1 << 20):  # one permutation at a time, and all together
+            monkeypatch.setattr(triton_ksg, "_LISTED", listed)
             rest = 3, method, metric, groups, permutations
             found, wanted = (op(KEYS, x, y, *rest) for op in (triton_ksg.ksg_permutations, ops.ksg_permutations))
             torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
-            assert wanted.unique().numel() == 3
-        monkeypatch.setattr(triton_ksg, "_LISTED", 1)  # one permutation at a time
+            assert wanted.unique().numel() == 2
 
 
 def test_a_provider_counts_once_for_all_partners_of_a_layer() -> None:
@@ -188,11 +178,11 @@ def test_a_provider_counts_once_for_all_partners_of_a_layer() -> None:
         asked.append(tuple(threshold.shape))
         return triton_ksg._within(KEYS, kernel, x, threshold, admissible)
 
-    stacked, rest = layers(3, 60, False), ([1, 3], "ksg1", "euclidean", None, 0, None)
+    stacked, rest = layers(3, 40), ([1, 3], "ksg1", "euclidean", None, 0, None)
     keys = Keys(*KEYS[:3], within=within)
     found, wanted = triton_ksg.ksg_matrix(keys, stacked, *rest), ops.ksg_matrix(KEYS, stacked, *rest)
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
-    assert sorted(asked) == [(60, 2), (60, 2), (60, 4), (60, 4), (60, 6), (60, 6)]
+    assert sorted(asked) == [(40, 2), (40, 2), (40, 4), (40, 4), (40, 6), (40, 6)]
 
 
 def test_public_functions_by_this_backend() -> None:
