@@ -32,9 +32,8 @@ from .resources import EXACT, FUSED, Configuration, Need, launched
 from .screen import ROWS, SIZES, admissible, products
 
 FIELDS = 8  # of a sample's margins: r_i, m_i, c_i - row_i, c_i + row_i of rows, x_j, q_j, c_j - col_j, c_j + col_j of columns
-BOUNDS = (Configuration({"BLOCK_N": 64, "BLOCK_M": 128, "BLOCK_D": 64}, 8, 3),)
-LISTS = (Configuration({"BLOCK_N": 64, "BLOCK_M": 64, "BLOCK_D": 64}, 8, 3),)
-EXACT_TILES = (Configuration({"BLOCK_N": 16, "BLOCK_M": 16}, 4),)
+SCREENED = (Configuration({"BLOCK_N": 64, "BLOCK_M": 64, "BLOCK_D": 64}, 8, 3),)  # 128 columns spill with labels
+EXACT_TILES = (Configuration({"BLOCK_N": 16, "BLOCK_M": 16}, 8),)  # one key a thread
 UNSPECIALISED = (*SIZES, "size", "share", "levels")
 
 
@@ -154,10 +153,10 @@ def screened_bounds_kernel(
     labels = labels_of(label_ptr, partner_ptr, pair, rows, size, LABELS, PARTNERS)
     best = tl.full((BLOCK_N, BLOCK_M), float("inf"), dtype=tl.float32)
     for start in range(split * share, tl.minimum(n, (split + 1) * share), BLOCK_M):
-        upper = tile_bounds(x, row, start, size, BLOCK_N, BLOCK_M, BLOCK_D)
-        upper = larger(upper, tile_bounds(y, row, start, size, BLOCK_N, BLOCK_M, BLOCK_D))
         keep = pairing(rows, tl.arange(0, BLOCK_M) + start, labels, label_ptr, window, LABELS, PARTNERS)
-        best = tl.where(keep & (upper < best), upper, best)  # NaN is never below
+        upper = tl.where(keep, tile_bounds(x, row, start, size, BLOCK_N, BLOCK_M, BLOCK_D), float("inf"))
+        upper = larger(upper, tile_bounds(y, row, start, size, BLOCK_N, BLOCK_M, BLOCK_D))
+        best = tl.where(upper < best, upper, best)  # NaN is never below
     store_bins(best, best_ptr, pair, row, split, size, BLOCK_N, BLOCK_M)
 
 
@@ -178,10 +177,12 @@ def screened_lists_kernel(
     first = tl.arange(0, BLOCK_N) * (lists * limit)
     count = tl.zeros((BLOCK_N,), dtype=tl.int32)
     for start in range(split * share, tl.minimum(n, (split + 1) * share), BLOCK_M):
-        beyond = tile_bounds(x, row, start, size, BLOCK_N, BLOCK_M, BLOCK_D) > top  # only where truly greater
-        beyond = beyond | (tile_bounds(y, row, start, size, BLOCK_N, BLOCK_M, BLOCK_D) > top)
         keep = pairing(rows, tl.arange(0, BLOCK_M) + start, labels, label_ptr, window, LABELS, PARTNERS)
-        count = append(keep & (beyond == 0), start, columns_ptr, first, count, limit, BLOCK_M)
+        lower = tile_bounds(x, row, start, size, BLOCK_N, BLOCK_M, BLOCK_D)
+        keep = keep & ((lower > top) == 0)  # dropped only where truly greater
+        lower = tile_bounds(y, row, start, size, BLOCK_N, BLOCK_M, BLOCK_D)
+        keep = keep & ((lower > top) == 0)
+        count = append(keep, start, columns_ptr, first, count, limit, BLOCK_M)
     tl.store(count_ptr + here * lists + split + tl.arange(0, BLOCK_N) * lists, count)
 
 
@@ -318,8 +319,8 @@ def _launch(
 
 
 TILES = {
-    screened_bounds_kernel: (BOUNDS, screened_needs),
-    screened_lists_kernel: (LISTS, screened_needs),
+    screened_bounds_kernel: (SCREENED, screened_needs),
+    screened_lists_kernel: (SCREENED, screened_needs),
     exact_bounds_kernel: (EXACT_TILES, exact_needs),
     exact_lists_kernel: (EXACT_TILES, exact_needs),
     exact_counts_kernel: (EXACT_TILES, exact_needs),

@@ -47,9 +47,12 @@ def same(x: Tensor, y: Tensor, ks: list[int], method: str = "ksg1", metric: str 
         assert torch.equal(found, wanted)
 
 
-@pytest.fixture
+SEARCH_AGAIN = triton_ksg._again
+
+
+@pytest.fixture(autouse=True)
 def no_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No row may be left to the torch backend."""
+    """No row may be left to the torch backend, which would hide a wrong list."""
     monkeypatch.setattr(triton_ksg, "_again", lambda *_: pytest.fail("rows were searched again"))
 
 
@@ -62,7 +65,6 @@ def test_hard_data(kind: str, method: str) -> None:
     same(sample(kind, 17, 2, 1, dtype), sample(kind, 17, 3, 2), [1], method)
 
 
-@pytest.mark.usefixtures("no_way_out")
 @pytest.mark.parametrize(
     ("n", "dx", "dy", "ks"),
     [(2, 9, 1, [1]), (3, 1, 1, [1, 2]), (17, 3, 2, [16, 1]), (65, 64, 9, [5]), (131, 65, 3, [1, 9])],
@@ -75,7 +77,6 @@ def test_odd_shapes(n: int, dx: int, dy: int, ks: list[int]) -> None:
 
 
 @pytest.mark.parametrize("method", ["ksg1", "ksg2"])
-@pytest.mark.usefixtures("no_way_out")
 def test_groups_and_window(method: str) -> None:
     x, y, groups = sample("normal", 70, 9, 1), sample("normal", 70, 12, 2), torch.arange(70, dtype=torch.int32) % 7
     for rule in ({"groups": groups}, {"window": 2}, {"groups": groups // 2, "window": 3}):
@@ -83,7 +84,8 @@ def test_groups_and_window(method: str) -> None:
     same(x[:33, :2], y[:33, :3], [2, 4], method, "chebyshev", groups=groups[:33] // 2, window=3)
 
 
-def test_samples_in_units_far_apart() -> None:
+def test_samples_in_units_far_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton_ksg, "_again", SEARCH_AGAIN)
     x, y = sample("normal", 70, 9, 1), sample("normal", 70, 9, 2)
     for scale in (1e9, 1e25):  # the last: no common unit in float32
         same(x[:40] * scale, y[:40], [3])
@@ -93,9 +95,9 @@ def test_samples_in_units_far_apart() -> None:
 def test_rows_whose_list_overflows_are_searched_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """All rows but one at nearly one distance of it; and a constant sample beside a normal one."""
     monkeypatch.setattr(triton_ksg, "_LIST", 8)
+    monkeypatch.setattr(triton_ksg, "splits_of", lambda *_: 1)  # one list a row
     again: list[int] = []
-    search = triton_ksg._again
-    monkeypatch.setattr(triton_ksg, "_again", lambda *a: (again.append(len(a[2])), search(*a))[1])
+    monkeypatch.setattr(triton_ksg, "_again", lambda *a: (again.append(len(a[2])), SEARCH_AGAIN(*a))[1])
     x = sample("normal", 150, 9, 1)
     same(torch.zeros(150, 9), x.round() * 0, [1, 2], "ksg2")
     assert again == [150]
@@ -108,6 +110,7 @@ def test_rows_whose_list_overflows_are_searched_again(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(("times", "whole"), [(0.99, True), (8.0, False)])
 def test_any_error_within_the_bound_changes_nothing(times: float, whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every product with a column is off by `times` the least declared margin of that column, up or down."""
+    monkeypatch.setattr(triton_ksg, "_again", SEARCH_AGAIN)
     x, y = sample("normal", 150, 12, 1), sample("normal", 150, 12, 2)
     rest = [2], "ksg1", "euclidean", None, 0
     wanted, changed, ready = ops.ksg(KEYS, x, y, *rest), 0, triton_ksg.ready
@@ -134,6 +137,17 @@ def test_margins_of_the_row_are_rounded_outwards(monkeypatch: pytest.MonkeyPatch
     margin = triton_ksg.row_margin
     monkeypatch.setattr(triton_ksg, "row_margin", lambda screen, rows: margin(screen, rows) + 2.0 * screen.scale)
     same(x, y, [2])
+
+
+def test_few_columns_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no two columns share a bin, the k nearest alone by canonical keys, and hardly more by the screen."""
+    listed: list[int] = []
+    choose = triton_ksg._thresholds
+    monkeypatch.setattr(triton_ksg, "_thresholds", lambda *a: (listed.append(len(a[1])), choose(*a))[1])
+    same(sample("normal", 20, 3, 1), sample("normal", 20, 2, 2), [3], "ksg1", "chebyshev")
+    same(sample("normal", 66, 20, 1), sample("normal", 66, 20, 2), [3])
+    assert listed[0] == 60
+    assert 3 * 66 <= listed[1] < 4 * 66
 
 
 def layers(count: int, n: int, widths: tuple[int, ...] = (9, 20, 3)) -> list[Parted]:
