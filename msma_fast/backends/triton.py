@@ -75,6 +75,7 @@ def operations() -> dict[str, Callable[..., Any]]:
     """op name -> function: the torch backend's ops over these keys, searches and sums."""
     from msma_fast.backends import (
         triton_fast,
+        triton_ksg,
         triton_pairwise_distances,
         triton_radius_count,
         triton_reductions,
@@ -85,11 +86,12 @@ def operations() -> dict[str, Callable[..., Any]]:
 
     keys = Keys(pair_keys, block_keys, KINDS, triton_search.nearest, triton_radius_count.within)
     bound = bind(keys, triton_reductions.REDUCTIONS)
-    return bound | {
-        "knn": partial(triton_fast.knn, keys, bound["knn"]),
-        "pairwise_distances": partial(triton_pairwise_distances.pairwise_distances, keys),
-        "pairwise_distances_backward": triton_pairwise_distances.pairwise_distances_backward,
-    }
+    information = (triton_ksg.ksg, triton_ksg.ksg_matrix, triton_ksg.ksg_permutations)
+    bound |= {op.__name__: partial(op, keys) for op in information}
+    bound["knn"] = partial(triton_fast.knn, keys, bound["knn"])
+    bound["pairwise_distances"] = partial(triton_pairwise_distances.pairwise_distances, keys)
+    bound["pairwise_distances_backward"] = triton_pairwise_distances.pairwise_distances_backward
+    return bound
 
 
 def pair_keys(kernel: Kernel, x: Rows, y: Rows, i: Tensor, j: Tensor) -> Tensor:

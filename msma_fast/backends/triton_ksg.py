@@ -1,0 +1,366 @@
+"""KSG with searches and counts in Triton kernels, on CUDA tensors (or in the interpreter): the torch backend's counts.
+
+ksg(x (n, dx), y (n, dy))           -> local terms, n_x, n_y, tied (n, K), N_i (n,)
+ksg_matrix(layers, L of (n, d_l))   -> (L, L, K)
+ksg_permutations(x, y, (P, n))      -> (P,)
+
+(A) least upper bounds of the joint key in bins: the k-th smallest gives tau; (B) the pairs that are not surely beyond it;
+(C) their canonical keys, in order: the k-th joint key and the thresholds of the counts; (D) one pass over the products of a
+sample counts for all its partners. Few coordinates and chebyshev compare canonical keys from the start, and (D) counts both
+samples in one sweep. Rows with too long a list are the torch backend's. A permuted sample is a sample of its own, for a
+batch of permutations at a time: copying n rows is nothing beside n^2 pairs, and tiles are read in order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from msma_fast._arrays import Parted
+from msma_fast.backends.torch import ksg as plain
+from msma_fast.backends.torch import ops
+from msma_fast.backends.torch.admissible import Admissible
+from msma_fast.backends.torch.joint import below, key_block, row_blocks
+from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
+from msma_fast.backends.torch.screen import row_margin
+from msma_fast.backends.torch.select import smallest
+from msma_fast.backends.triton_screen import padded, ready
+
+_FEW = 8  # coordinates of a sample: canonical keys cost no more than a product of 64 padded columns
+_MOST = 512  # the largest k that bins serve
+_LIST = 256  # columns of a row's list, at least
+_LISTED = 1 << 26  # columns of all lists of one launch: 256 MiB
+_THRESHOLDS = 1 << 25  # thresholds kept at a time: 256 MiB a sample
+_PROGRAMS = 512  # of a launch, at least, where there are so many tiles
+_LEAST_UNIT = 2.0**-100  # samples whose units are further apart have nothing to say in float32
+
+Source = Callable[[], Rows]
+
+
+class Paired(NamedTuple):
+    """Pairs of samples (T, 2) int64, row i of one beside row i of the other. rule: labels and window; partners (T, n) or
+    (1, n): second labels."""
+
+    keys: Keys
+    kernel: Kernel
+    sources: Sequence[Source]
+    samples: Tensor
+    ks: list[int]
+    method: str
+    rule: Admissible
+    partners: Tensor | None
+    n: int
+
+    def rule_of(self, pair: int) -> Admissible:
+        """The rule of one pair."""
+        if self.partners is None:
+            return self.rule
+        return self.rule._replace(partners=self.partners[pair if self.partners.shape[0] > 1 else 0])
+
+    def part(self, pairs: slice) -> Paired:
+        """Some of the pairs."""
+        shared = self.partners is None or self.partners.shape[0] == 1
+        partners = self.partners if self.partners is None or shared else self.partners[pairs]
+        return self._replace(samples=self.samples[pairs], partners=partners)
+
+
+class Found(NamedTuple):
+    """thresholds (2, T, n, K) float64 that a key may not exceed, tied (T, n, K), lost (T, n): rows to be searched again."""
+
+    thresholds: Tensor
+    tied: Tensor
+    lost: Tensor
+
+
+def ksg(
+    keys: Keys, x: Tensor, y: Tensor, ks: list[int], method: str, metric: str, groups: Tensor | None, window: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """(local terms (n, K), n_x (n, K), n_y (n, K), tied (n, K), N_i (n,)); as ops.ksg."""
+    n = x.shape[0]
+    rule = ops.self_admissible(n, groups, window, x.device)
+    problems = [_problem(keys, sample, metric, name, rule) for name, sample in (("x", x), ("y", y))]
+    sources = [partial(_same, problem.x) for problem in problems]
+    samples = torch.tensor([[0, 1]])
+    found = counted(Paired(keys, problems[0].kernel, sources, samples, ks, method, rule, None, n))
+    counts = plain.Counts(*(field[0] for field in found))
+    neighbors = plain.neighbor_numbers(rule, n)
+    return plain.local_terms(counts, ks, method, neighbors), *counts, neighbors
+
+
+def ksg_matrix(
+    keys: Keys,
+    layers: list[Parted],
+    ks: list[int],
+    method: str,
+    metric: str,
+    groups: Tensor | None,
+    window: int,
+    permutation: Tensor | None,
+) -> Tensor:
+    """(L, L, K) float64; as ops.ksg_matrix."""
+    count, n, device = len(layers), layers[0].shape[0], layers[0].device
+    rule = ops.self_admissible(n, groups, window, device)
+    kernels = [_problem(keys, layer.whole(), metric, "layers", rule).kernel for layer in layers]
+
+    def read(layer: Parted) -> Rows:
+        return ops.problem_of(keys, layer.whole(), None, metric, 2.0, None, ("layers", "layers")).x
+
+    sources = [partial(read, layer) for layer in layers]
+    samples = torch.triu_indices(count, count).T
+    if permutation is not None:
+        rule = plain.permuted_pairs(rule, permutation)
+        sources += [partial(read, layer.take(permutation)) for layer in layers]
+        samples = samples + torch.tensor([0, count])
+    neighbors = plain.neighbor_numbers(rule, n)
+    plain.check_fewest(int(neighbors.min()) - 1, max(ks))
+    partners = None if rule.partners is None else rule.partners[None]
+    paired = Paired(keys, kernels[0], sources, samples, ks, method, rule._replace(partners=None), partners, n)
+    found = counted(paired)
+    mean = torch.stack([_sums(found, pair, paired, neighbors) for pair in range(samples.shape[0])]) / n
+    matrix = mean.new_empty(count, count, len(ks))
+    a, b = torch.triu_indices(count, count, device=device)
+    matrix[a, b] = mean
+    matrix[b, a] = mean
+    return matrix
+
+
+def ksg_permutations(
+    keys: Keys, x: Tensor, y: Tensor, k: int, method: str, metric: str, groups: Tensor | None, permutations: Tensor
+) -> Tensor:
+    """(P,) float64; as ops.ksg_permutations."""
+    n, device = x.shape[0], x.device
+    left, right = (_problem(keys, z, metric, name, Admissible()) for name, z in (("x", x), ("y", y)))
+    rule = ops.self_admissible(n, groups, 0, device)
+    rules = [plain.permuted_pairs(rule, permutation) for permutation in permutations]
+    neighbors = [plain.neighbor_numbers(each, n) for each in rules]
+    plain.check_fewest(min(int(numbers.min()) for numbers in neighbors) - 1, k, plain.IN_A_PERMUTED_SAMPLE)
+    total = torch.empty(permutations.shape[0], dtype=torch.float64, device=device)
+    for some in torch.arange(permutations.shape[0]).split(max(1, _LISTED // (n * (_LIST + right.x.values.shape[1])))):
+        sources = [partial(_same, left.x)] + [partial(right.x.take, permutations[t]) for t in some.tolist()]
+        samples = torch.stack([torch.zeros_like(some), torch.arange(1, len(some) + 1)], 1)
+        partners = None if groups is None else groups[permutations[some.to(permutations.device)]]
+        paired = Paired(keys, left.kernel, sources, samples, [k], method, rule, partners, n)
+        found = counted(paired)
+        for place, t in enumerate(some.tolist()):
+            total[t] = _sums(found, place, paired, neighbors[t])[0]
+    return total / n
+
+
+def _problem(keys: Keys, sample: Tensor, metric: str, name: str, admissible: Admissible) -> ops.Problem:
+    problem = ops.problem_of(keys, sample, None, metric, 2.0, None, (name, name))
+    ops.check_overflow(problem, admissible, metric)
+    return problem
+
+
+def _same(rows: Rows) -> Rows:
+    return rows
+
+
+def _sums(found: plain.Counts, pair: int, paired: Paired, neighbors: Tensor) -> Tensor:
+    """(K,) sums of local terms of one pair."""
+    counts = plain.Counts(*(field[pair] for field in found))
+    return plain.local_terms(counts, paired.ks, paired.method, neighbors).sum(0)
+
+
+def counted(paired: Paired) -> plain.Counts:
+    """n_x, n_y and tied, (T, n, K) each."""
+    stack, units = _stack(paired)
+    exact = stack.margins is None
+    parts = []
+    step = max(1, _THRESHOLDS // (paired.n * len(paired.ks)))
+    for start in range(0, paired.samples.shape[0], step):
+        some = paired.part(slice(start, start + step))
+        found = _searched(some, stack, units)
+        thresholds = found.thresholds.masked_fill_(found.lost[None, :, :, None], -math.inf)
+        counts = _counts_of_both(some, stack, thresholds) if exact else _counts_by_sample(some, thresholds)
+        part = plain.Counts(counts[0], counts[1], found.tied)
+        for pair in found.lost.any(1).nonzero().squeeze(1).tolist():
+            rows = found.lost[pair].nonzero().squeeze(1)
+            for whole, again in zip(part, _again(some, pair, rows), strict=True):
+                whole[pair, rows] = again
+        parts.append(part)
+    return plain.Counts(*(torch.cat(field) for field in zip(*parts, strict=True)))
+
+
+def _again(paired: Paired, pair: int, rows: Tensor) -> plain.Counts:
+    """Counts of some rows of one pair from all their canonical keys."""
+    x, y = (paired.sources[sample]() for sample in paired.samples[pair].tolist())
+    rule, parts = paired.rule_of(pair), []
+    for some in rows.split(len(row_blocks(paired.n, rows.device)[0])):
+        left, right = (key_block(paired.keys, paired.kernel, sample, some, rule) for sample in (x, y))
+        parts.append(plain.count_block(left, right, paired.ks, paired.method, ties=True))
+    return plain.Counts(*(torch.cat(field) for field in zip(*parts, strict=True)))
+
+
+def _stack(paired: Paired) -> tuple[Any, list[float]]:
+    """The samples as the kernels read them, and the unit of each sample's bounds."""
+    from msma_fast.triton_kernels.ksg import Stack
+
+    rows, margins, units, widths = [], [], [], []
+    exact = paired.kernel.kind == "chebyshev" or all(source().values.shape[1] <= _FEW for source in paired.sources)
+    for source in paired.sources:
+        sample = source()
+        if exact:
+            rows.append(sample.values)
+        else:
+            screen, queries, points, _ = ready(paired.kernel, sample, sample, Admissible())
+            rows.append(queries.b)
+            units.append(screen.scale)
+            lost = row_margin(screen, torch.arange(paired.n, device=queries.b.device))
+            # Rounded outwards: 2^-20 of the sums themselves is more than float32 loses of them.
+            c, up = screen.left.c, 2.0**-20
+            low, high = c - (lost + up * c), c + (lost + up * c)
+            low, high = (padded(value.to(torch.float32), 0.0) for value in (low, high))
+            fields = (queries.near, queries.far, low, high, points.side.near, points.side.far)
+            margins.append(torch.stack([*fields, points.c - points.col, points.c + points.col]))
+        widths.append(rows[-1].shape[1])
+    dtype = torch.float64 if any(each.dtype == torch.float64 for each in rows) else rows[0].dtype
+    flat = torch.cat([each.reshape(-1).to(dtype) for each in rows])
+    sizes = torch.tensor([each.numel() for each in rows])
+    start = (sizes.cumsum(0) - sizes).to(flat.device)
+    width = torch.tensor(widths, dtype=torch.int32, device=flat.device)
+    return Stack(flat, start, width, None if exact else torch.stack(margins)), units
+
+
+def _pairs(paired: Paired, units: list[float]) -> tuple[Any, Tensor]:
+    """What the kernels are told of the pairs, and whether each can be screened (T,)."""
+    from msma_fast.triton_kernels.ksg import Pairs
+
+    device = paired.sources[0]().values.device
+    pairs = paired.samples.tolist()
+    able = torch.ones(len(pairs), dtype=torch.bool)
+    factors = None
+    if units:
+        shares = []
+        for t, (a, b) in enumerate(pairs):
+            least, largest = sorted((units[a], units[b]))
+            able[t] = 0.0 < least < math.inf and largest < math.inf and least / largest >= _LEAST_UNIT
+            shares.append([least / units[a], least / units[b]] if able[t] else [1.0, 1.0])
+        factors = torch.tensor(shares, dtype=torch.float32, device=device)
+    labels = None if paired.rule.groups is None else padded(paired.rule.groups.to(torch.int32), 0)
+    partners = None
+    if paired.partners is not None:
+        each = [padded(partner.to(torch.int32), 0) for partner in paired.partners]
+        partners = torch.stack(each).expand(len(pairs), -1).contiguous()
+    samples = paired.samples.to(device, torch.int32).contiguous()
+    return Pairs(samples, factors, labels, partners, paired.rule.window, paired.n), able.to(device)
+
+
+def _searched(paired: Paired, stack: Any, units: list[float]) -> Found:
+    """The thresholds of every pair, a batch at a time."""
+    n, k, count = paired.n, max(paired.ks), paired.samples.shape[0]
+    if k > _MOST or 4 * k > max(n, 4 * _LIST):
+        shape = count, n, len(paired.ks)
+        device = stack.rows.device
+        tied = torch.zeros(shape, dtype=torch.bool, device=device)
+        thresholds = torch.zeros(2, *shape, dtype=torch.float64, device=device)
+        return Found(thresholds, tied, torch.ones(shape[:2], dtype=torch.bool, device=device))
+    step = max(1, _LISTED // (n * (4 * k + _LIST)))
+    parts = [_batch(paired.part(slice(start, start + step)), stack, units) for start in range(0, count, step)]
+    whole = list(zip(*parts, strict=True))
+    return Found(torch.cat(whole[0], 1), torch.cat(whole[1]), torch.cat(whole[2]))
+
+
+def _batch(paired: Paired, stack: Any, units: list[float]) -> Found:
+    from msma_fast.triton_kernels import ksg as kernels
+
+    n, k, kind = paired.n, max(paired.ks), paired.kernel.kind
+    pairs, able = _pairs(paired, units)
+    splits = splits_of(pairs, kernels.tile_of(kernels.bounds_kernel(stack), stack.rows.device), k)
+    tau = kernels.bounds(stack, pairs, kind, splits).topk(k, dim=-1, largest=False).values[..., -1]
+    if units:
+        wide = tau.to(torch.float64)
+        # Twice what float32 loses of a bound; a row with fewer than k finite bins keeps every admissible column.
+        tau = (wide + wide.abs() * 2.0**-20).clamp_max(torch.finfo(torch.float32).max).to(torch.float32)
+    tau[:, n:] = -math.inf
+    limit = max(_LIST, 4 * k + 64)
+    columns, number = kernels.lists(stack, pairs, kind, splits, tau, limit)
+    columns, number = columns[:, :n], number[:, :n]
+    lost = (number > limit).any(-1) | (number.sum(-1) < k) | ~able[:, None]
+    filled = torch.arange(limit, device=number.device) < number[..., None]
+    t, i, split, slot = (filled & ~lost[..., None, None]).nonzero(as_tuple=True)
+    return _thresholds(paired, t, i, columns[t, i, split, slot].to(torch.int64), lost)
+
+
+def splits_of(pairs: Any, tile: dict[str, int], k: int) -> int:
+    """How many programs share a row's columns: enough for twice k bins, and to fill a GPU where there are few rows."""
+    tiles = math.ceil(pairs.n / tile["BLOCK_M"])
+    blocks = math.ceil(pairs.n / tile["BLOCK_N"]) * pairs.samples.shape[0]
+    return max(1, min(tiles, max(math.ceil(2 * k / tile["BLOCK_M"]), math.ceil(_PROGRAMS / blocks))))
+
+
+def _thresholds(paired: Paired, t: Tensor, i: Tensor, j: Tensor, lost: Tensor) -> Found:
+    """From the candidates (pair, row, column), ascending, to the thresholds."""
+    n, ks, pairs = paired.n, paired.ks, paired.samples.shape[0]
+    joint = torch.maximum(_keys_of(paired, 0, t, i, j), _keys_of(paired, 1, t, i, j))
+    row = t * n + i
+    near, columns = smallest(row, j, joint, pairs * n, max(ks))
+    at = torch.tensor(ks, device=near.device) - 1
+    eps = near[:, at]
+    within = torch.stack([torch.bincount(row[joint <= eps[row, c]], minlength=pairs * n) for c in range(len(ks))], 1)
+    tied = within > at + 1
+    if paired.method == "ksg1":
+        thresholds = below(eps).expand(2, *eps.shape)
+    else:
+        every = torch.arange(pairs * n, device=near.device)[:, None].expand_as(columns).reshape(-1)
+        j = columns.reshape(-1).clamp_min(0)
+        sides = [_keys_of(paired, side, every // n, every % n, j).view_as(near) for side in (0, 1)]
+        thresholds = torch.stack([side.cummax(1).values[:, at] for side in sides])
+    shape = pairs, n, len(ks)
+    return Found(thresholds.reshape(2, *shape).clone(), tied.reshape(shape), lost)
+
+
+def _keys_of(paired: Paired, side: int, t: Tensor, i: Tensor, j: Tensor) -> Tensor:
+    """(C,) canonical keys of rows i and j of one sample (0 or 1) of each pair t."""
+    samples = paired.samples[:, side]
+    of = samples.to(t.device)[t]
+    out = torch.empty(t.shape, dtype=torch.float64, device=t.device)
+    for sample in samples.unique().tolist():
+        mine = (of == sample).nonzero().squeeze(1)
+        rows = paired.sources[sample]()
+        out[mine] = paired.keys.pair_keys(paired.kernel, rows, rows, i[mine], j[mine])
+    return out
+
+
+def _counts_of_both(paired: Paired, stack: Any, thresholds: Tensor) -> Tensor:
+    """(2, T, n, K) int64 by canonical keys of both samples of every pair."""
+    from msma_fast.triton_kernels import ksg as kernels
+
+    pairs, _ = _pairs(paired, [])
+    wide = torch.nn.functional.pad(thresholds, (0, 0, 0, pairs.size - paired.n), value=-math.inf).contiguous()
+    splits = splits_of(pairs, kernels.tile_of(kernels.exact_counts_kernel, wide.device), 1)
+    found = kernels.counts(stack, pairs, paired.kernel.kind, splits, wide)
+    return found[:, :, : paired.n].to(torch.int64)
+
+
+def _counts_by_sample(paired: Paired, thresholds: Tensor) -> Tensor:
+    """(2, T, n, K) int64: for every sample one pass over its pairs, all its partners' thresholds together."""
+    out = torch.empty(thresholds.shape, dtype=torch.int64, device=thresholds.device)
+    shared = paired.partners is None or paired.partners.shape[0] == 1
+    for side in (0, 1):
+        samples = paired.samples[:, side].tolist()
+        passes = [[t for t, s in enumerate(samples) if s == sample] for sample in sorted(set(samples))]
+        for together in passes if shared else [[t] for t in range(len(samples))]:
+            wanted = thresholds[side, together].permute(1, 0, 2)  # (n, T', K)
+            rows = paired.sources[samples[together[0]]]()
+            rule = paired.rule_of(together[0])
+            found = _within(paired.keys, paired.kernel, rows, wanted.flatten(1).contiguous(), rule)
+            out[side, together] = found.view(wanted.shape).permute(1, 0, 2)
+    return out
+
+
+def _within(keys: Keys, kernel: Kernel, rows: Rows, thresholds: Tensor, admissible: Admissible) -> Tensor:
+    """(n, T) int64: admissible rows with key <= thresholds (n, T)."""
+    if keys.within is not None and admissible.partners is None:
+        return keys.within(kernel, rows, rows, thresholds, admissible)
+    out = torch.empty(thresholds.shape, dtype=torch.int64, device=thresholds.device)
+    for some in row_blocks(thresholds.shape[0], thresholds.device):
+        block = key_block(keys, kernel, rows, some, admissible)
+        for column in range(thresholds.shape[1]):
+            out[some, column] = (block <= thresholds[some, column, None]).sum(1)
+    return out

@@ -1,0 +1,26 @@
+"""Ways to break triton_kernels/ksg.py."""
+
+TEST = "test_ksg.py"
+MUTATIONS = [
+    ("rows of the other side of the margin", "edge = 2 if SIGN < 0 else 3", "edge = 3 if SIGN < 0 else 2"),
+    ("sign of the margin", "SIGN * tl.load(margin_ptr + rows)", "-SIGN * tl.load(margin_ptr + rows)"),
+    ("second term of the margin", "(far_i[:, None] * far + ", "(0.0 * far_i[:, None] * far + "),
+    ("half the product", "margin - 2.0 * dot", "margin - 1.0 * dot"),
+    ("no common unit", "* factor + base", "+ base"),
+    ("unit of the rows", "size + rows) * factor", "size + rows)"),
+    ("the first sample alone (bounds)", "upper = larger(upper, tile", "upper = tl.minimum(upper, tile"),
+    ("the first sample alone (lists)", "beyond = beyond | (tile_bounds(y", "beyond = beyond & (tile_bounds(y"),
+    ("largest bin", "tl.where(upper < best", "tl.where(upper > best"),
+    ("largest exact bin", "keep & (joint < best)", "keep & (joint > best)"),
+    ("second labels", "(partner[:, None] != tl", "(partner[:, None] == tl"),
+    ("partners of the first pair", "partner_ptr += tl.cast(pair, tl.int64) * size", "partner_ptr += 0"),
+    ("a list beyond its end", "mask=found & (count < limit)", "mask=found"),
+    ("one candidate a tile", "while tl.min(place, axis=0) < BLOCK_M", "if tl.min(place, axis=0) < BLOCK_M"),
+    ("the last candidate", "code > place[:, None]", "code > place[:, None] + 1"),
+    ("exact joint key", "near = near & (tile_keys", "near = near | (tile_keys"),
+    ("ties of the k-th key", "rows, cols, n, KIND) <= top\n", "rows, cols, n, KIND) < top\n"),
+    ("strict where closed", "y_hit = keep & (y <= tl", "y_hit = keep & (y < tl"),
+    ("thresholds of x", "keep & (y <= tl.load(threshold_ptr + other", "keep & (y <= tl.load(threshold_ptr + at"),
+    ("columns beyond the end", "(cols < n)[None, :]\n        for", "(cols < n + 1)[None, :]\n        for"),
+    ("a share of the columns", 'triton.cdiv(pairs.n, tile["BLOCK_M"]), splits', 'pairs.n // tile["BLOCK_M"], splits'),
+]

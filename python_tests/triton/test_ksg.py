@@ -1,0 +1,225 @@
+"""KSG by Triton kernels: the counts of the torch backend, on data made to be hard, and of an oracle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from information_oracles import ksg_mi as oracle
+from torch import Tensor
+
+import msma_fast as mf
+from msma_fast._arrays import Parted
+from msma_fast.backends import triton_ksg
+from msma_fast.backends.torch import ops
+from msma_fast.backends.torch.admissible import Admissible
+from msma_fast.backends.torch.kernel import Keys
+
+pytestmark = pytest.mark.usefixtures("strict")
+
+# Canonical keys are the same bits from any provider (test_keys.py), and torch's are no kernels: here these are KSG's own.
+KEYS = ops.TORCH_KEYS
+
+
+def sample(kind: str, n: int, d: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Rows whose first coordinates follow a common course."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, d))
+    x[:, 0] += 2 * np.random.default_rng(99).standard_normal(n)
+    if kind == "shifted":
+        x += 1e6
+    if kind == "huge coordinate":
+        x[0, 0] = 1e30
+    if kind == "massive tokens":
+        x[:3] *= 1000
+    if kind == "duplicates":
+        x = x[np.random.default_rng(5).integers(0, n // 3 + 1, n)]
+    if kind == "lattice":
+        x = np.round(x)
+    return torch.from_numpy(x + 0.0).to(dtype)
+
+
+def same(x: Tensor, y: Tensor, ks: list[int], method: str = "ksg1", metric: str = "euclidean", **rule: Any) -> None:
+    rest = ks, method, metric, rule.get("groups"), rule.get("window", 0)
+    for found, wanted in zip(triton_ksg.ksg(KEYS, x, y, *rest), ops.ksg(KEYS, x, y, *rest), strict=True):
+        assert torch.equal(found, wanted)
+
+
+SEARCH_AGAIN = triton_ksg._again
+
+
+@pytest.fixture(autouse=True)
+def no_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No row may be left to the torch backend, which would hide a wrong list."""
+    monkeypatch.setattr(triton_ksg, "_again", lambda *_: pytest.fail("rows were searched again"))
+
+
+@pytest.mark.parametrize("method", ["ksg1", "ksg2"])
+@pytest.mark.parametrize("kind", ["normal", "shifted", "huge coordinate", "massive tokens", "duplicates", "lattice"])
+def test_hard_data(kind: str, method: str) -> None:
+    dtype = torch.float32 if method == "ksg1" else torch.float64
+    same(sample(kind, 66, 9, 1, dtype), sample(kind, 66, 10, 2), [1, 3], method)
+    same(sample(kind, 20, 3, 1, dtype), sample(kind, 20, 1, 2), [3], method, "chebyshev")
+    same(sample(kind, 17, 2, 1, dtype), sample(kind, 17, 3, 2), [1], method)
+
+
+@pytest.mark.parametrize(
+    ("n", "dx", "dy", "ks"),
+    [(2, 9, 1, [1]), (3, 1, 1, [1, 2]), (17, 3, 2, [16, 1]), (65, 64, 9, [5]), (131, 65, 3, [1, 9])],
+)
+def test_odd_shapes(n: int, dx: int, dy: int, ks: list[int]) -> None:
+    x, y = sample("normal", n, dx, 1), sample("normal", n, dy, 2)
+    same(x, y, ks)
+    if n < 20:
+        same(x, y, ks, "ksg2", "chebyshev")
+
+
+@pytest.mark.parametrize("method", ["ksg1", "ksg2"])
+def test_groups_and_window(method: str) -> None:
+    x, y, groups = sample("normal", 70, 9, 1), sample("normal", 70, 12, 2), torch.arange(70, dtype=torch.int32) % 7
+    for rule in ({"groups": groups}, {"window": 2}, {"groups": groups // 2, "window": 3}):
+        same(x, y, [2, 4], method, **rule)
+    same(x[:33, :2], y[:33, :3], [2, 4], method, "chebyshev", groups=groups[:33] // 2, window=3)
+
+
+def test_samples_in_units_far_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton_ksg, "_again", SEARCH_AGAIN)
+    x, y = sample("normal", 70, 9, 1), sample("normal", 70, 9, 2)
+    for scale in (1e9, 1e25):  # the last: no common unit in float32
+        same(x[:40] * scale, y[:40], [3])
+        same(x, y * scale, [3])
+
+
+def test_rows_whose_list_overflows_are_searched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All rows but one at nearly one distance of it; and a constant sample beside a normal one."""
+    monkeypatch.setattr(triton_ksg, "_LIST", 8)
+    monkeypatch.setattr(triton_ksg, "splits_of", lambda *_: 1)  # one list a row
+    again: list[int] = []
+
+    def counted(*arguments: Any) -> Any:
+        again.append(len(arguments[2]))
+        return SEARCH_AGAIN(*arguments)
+
+    monkeypatch.setattr(triton_ksg, "_again", counted)
+    x = sample("normal", 150, 9, 1)
+    same(torch.zeros(150, 9), x.round() * 0, [1, 2], "ksg2")
+    assert again == [150]
+    sphere = x / x.norm(dim=1, keepdim=True)
+    sphere[0] = 0
+    same(sphere, sphere, [1])
+    assert 0 < again[1] < 150
+
+
+@pytest.mark.parametrize(("times", "whole"), [(0.99, True), (8.0, False)])
+def test_any_error_within_the_bound_changes_nothing(times: float, whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every product with a column is off by `times` the least declared margin of that column, up or down."""
+    monkeypatch.setattr(triton_ksg, "_again", SEARCH_AGAIN)
+    x, y = sample("normal", 150, 12, 1), sample("normal", 150, 12, 2)
+    rest = [2], "ksg1", "euclidean", None, 0
+    wanted, changed, ready = ops.ksg(KEYS, x, y, *rest), 0, triton_ksg.ready
+    for seed in range(2):
+        random = np.random.default_rng(seed)
+
+        def moved(*problem: Any, random: Any = random) -> Any:
+            found = ready(*problem)
+            points = found.y
+            pairwise = found.x.near[:150, None] * points.side.near + found.x.far[:150, None] * points.side.far
+            margin = (pairwise + points.col).amin(0)
+            sign = torch.from_numpy(np.sign(random.standard_normal(len(margin)))).float()
+            return found._replace(y=points._replace(c=points.c + times * sign * margin))
+
+        monkeypatch.setattr(triton_ksg, "ready", moved)
+        found = triton_ksg.ksg(KEYS, x, y, *rest)
+        changed += sum(not torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+    assert (changed == 0) == whole
+
+
+def test_margins_of_the_row_are_rounded_outwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a pair loses in its row alone has to be on the right side of both bounds."""
+    x, y = sample("shifted", 120, 9, 1), sample("lattice", 120, 9, 2)
+    margin = triton_ksg.row_margin
+    monkeypatch.setattr(triton_ksg, "row_margin", lambda screen, rows: margin(screen, rows) + 2.0 * screen.scale)
+    same(x, y, [2])
+
+
+def test_few_columns_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no two columns share a bin, the k nearest alone by canonical keys, and hardly more by the screen."""
+    listed: list[int] = []
+    choose = triton_ksg._thresholds
+
+    def counted(*arguments: Any) -> Any:
+        listed.append(len(arguments[1]))
+        return choose(*arguments)
+
+    monkeypatch.setattr(triton_ksg, "_thresholds", counted)
+    same(sample("normal", 20, 3, 1), sample("normal", 20, 2, 2), [3], "ksg1", "chebyshev")
+    same(sample("normal", 66, 20, 1), sample("normal", 66, 20, 2), [3])
+    assert listed[0] == 60
+    assert 3 * 66 <= listed[1] < 4 * 66
+
+
+def layers(count: int, n: int, widths: tuple[int, ...] = (9, 20, 3)) -> list[Parted]:
+    return [Parted((sample("normal", n, widths[t], t + 1),)) for t in range(count)]
+
+
+@pytest.mark.parametrize("method", ["ksg1", "ksg2"])
+@pytest.mark.parametrize("batches", [1, 3])
+def test_layer_matrix(method: str, batches: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    if batches > 1:
+        monkeypatch.setattr(triton_ksg, "_LISTED", 1)
+        monkeypatch.setattr(triton_ksg, "_THRESHOLDS", 2 * 2 * 30)
+    for n, widths in ((30, (9, 20, 3)), (17, (2, 1))):
+        groups = torch.arange(n, dtype=torch.int32) // 3
+        permutation = torch.from_numpy(np.random.default_rng(3).permutation(n))
+        plain, permuted = (None, 0, None), (groups, 1, permutation)
+        for rule in {("ksg1", 1): (plain, permuted, (None, 2, permutation))}.get((method, batches), (permuted,)):
+            stacked, rest = layers(len(widths), n, widths), ([1, 3], method, "euclidean", *rule)
+            found, wanted = (op(KEYS, stacked, *rest) for op in (triton_ksg.ksg_matrix, ops.ksg_matrix))
+            torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "chebyshev"])
+def test_permutations(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    n = 70 if metric == "euclidean" else 17
+    x, y = (sample("normal", n, 10 if metric == "euclidean" else 2, seed) for seed in (1, 2))
+    random = np.random.default_rng(3)
+    permutations = torch.from_numpy(np.stack([random.permutation(n) for _ in range(2)]))
+    for groups, method in ((None, "ksg2"), (torch.arange(n, dtype=torch.int32) // 4, "ksg1")):
+        for listed in (1, 1 << 20):  # one permutation at a time, and all together
+            monkeypatch.setattr(triton_ksg, "_LISTED", listed)
+            rest = 3, method, metric, groups, permutations
+            found, wanted = (op(KEYS, x, y, *rest) for op in (triton_ksg.ksg_permutations, ops.ksg_permutations))
+            torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+            assert wanted.unique().numel() == 2
+
+
+def test_a_provider_counts_once_for_all_partners_of_a_layer() -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def within(kernel: Any, x: Any, y: Any, threshold: Tensor, admissible: Admissible) -> Tensor:
+        asked.append(tuple(threshold.shape))
+        return triton_ksg._within(KEYS, kernel, x, threshold, admissible)
+
+    stacked, rest = layers(3, 40), ([1, 3], "ksg1", "euclidean", None, 0, None)
+    keys = Keys(*KEYS[:3], within=within)
+    found, wanted = triton_ksg.ksg_matrix(keys, stacked, *rest), ops.ksg_matrix(KEYS, stacked, *rest)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+    assert sorted(asked) == [(40, 2), (40, 2), (40, 4), (40, 4), (40, 6), (40, 6)]
+
+
+def test_public_functions_by_this_backend() -> None:
+    """From strided halves and mixed dtypes to the estimates of the oracle."""
+    x = sample("normal", 80, 24, 1, torch.bfloat16)[::2, ::2]
+    y = sample("normal", 40, 9, 2, torch.float64)
+    for metric, columns in (("euclidean", 12), ("chebyshev", 2)):
+        u, v = x[:, :columns], y[:, : columns - 1]
+        wanted = oracle(u.double().numpy(), v[:, :9].numpy(), 3, metric=metric, window=1)
+        found = mf.ksg_mi(u, v, k=3, metric=metric, window=1, backend="triton", diagnostics=True)
+        assert np.array_equal(found.n_x, wanted.n_x)
+        assert np.array_equal(found.n_y, wanted.n_y)
+        assert found.mi == pytest.approx(wanted.mi, abs=1e-12)
+    half = x.to(torch.float16)
+    matrix = mf.ksg_mi_matrix([half, y], 2, backend="triton")
+    torch.testing.assert_close(matrix, mf.ksg_mi_matrix([half, y], 2, backend="torch"), rtol=0, atol=1e-12)
