@@ -55,20 +55,12 @@ def serves(device: torch.device) -> tuple[bool, str]:
 
 @cache
 def _fault(index: int) -> str:
-    """What a GPU answers wrongly, compared with the torch backend on the CPU; empty where nothing is. Run once a process."""
-    from msma_fast.backends.torch.ops import TORCH_KEYS, knn
+    """What a GPU does wrongly; empty where nothing is. Asked once a process."""
+    from msma_fast.backends.triton_check import fault
 
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(300, 70, generator=generator)
-    x[:, 0] += 100
-    x[7] = x[8]
-    groups = (torch.arange(300) // 5).to(torch.int32)
-    rest = 15, "euclidean", 2.0, None
-    wanted = knn(TORCH_KEYS, x, None, *rest, groups, None, 2, True, torch.float64)
-    device = torch.device("cuda", index)
-    found = operations()["knn"](x.to(device), None, *rest, groups.to(device), None, 2, True, torch.float64)
-    same = all(torch.equal(a, b.cpu()) for a, b in zip(wanted[:2], found[:2], strict=True))
-    return "" if same else f"{torch.cuda.get_device_name(index)} gave other neighbours than the CPU in a planted search"
+    name = torch.cuda.get_device_name(index)
+    found = fault(operations(), torch.device("cuda", index))
+    return found and f"{name}: {found}"
 
 
 def operations() -> dict[str, Callable[..., Any]]:
