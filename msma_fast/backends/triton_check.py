@@ -37,25 +37,25 @@ def fault(ops: Ops, device: torch.device) -> str:
 def _planted() -> Iterator[tuple[str, tuple[Any, ...], bool]]:
     """(op, its arguments, whether the answer is the same to the bit): rows far from the origin, two of them equal."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(300, 70, generator=generator)
+    x = torch.randn(130, 40, generator=generator)
     x[:, 0] += 100
     x[7] = x[8]
-    y = torch.randn(300, 3, generator=generator)
-    groups = (torch.arange(300) // 5).to(torch.int32)
+    y = torch.randn(130, 3, generator=generator)
+    groups = (torch.arange(130) // 5).to(torch.int32)
     rule = groups, None, 2
     for rows, metric, reach in (
-        (x, "euclidean", 11.5),
+        (x, "euclidean", 8.5),
         (x, "cosine", 0.005),
         (y, "euclidean", 1.0),
         (y, "manhattan", 1.0),
     ):
-        radius = torch.full((300,), reach)
+        radius = torch.full((130,), reach)
         yield "knn", (rows, None, 5, metric, 2.0, None, *rule, True, torch.float32), True
         yield "radius_count", (rows, radius, None, metric, 2.0, None, False, *rule), True
         yield "pairwise_distances", (rows, None, metric, 2.0, None, torch.float32), False
     for metric in ("euclidean", "chebyshev"):
         yield "ksg", (x, y @ x[:3] + 0.1 * x, [3], "ksg1", metric, groups, 2), False
-    limits = torch.tensor([5.0, 11.5, 12.0], dtype=torch.float64)
+    limits = torch.tensor([5.0, 8.5, 9.0], dtype=torch.float64)
     yield "distance_counts", (x, None, limits, False, "euclidean", groups, 2), True
     yield "gaussian_kernel_sums", (x, y @ x[:3], limits), False
     yield "stress", (x, y, (True, True)), False

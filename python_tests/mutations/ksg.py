@@ -9,7 +9,7 @@ MUTATIONS = [
     ("no common unit", "* factor + base", "+ base"),
     ("unit of the rows", "size + rows) * factor", "size + rows)"),
     ("the first sample alone (bounds)", "upper = larger(upper, tile", "upper = tl.minimum(upper, tile"),
-    ("the first sample alone (lists)", "beyond = beyond | (tile_bounds(y", "beyond = beyond & (tile_bounds(y"),
+    ("the first sample alone (lists)", "lower = tile_bounds(y", "lower = tile_bounds(x"),
     ("largest bin", "tl.where(upper < best", "tl.where(upper > best"),
     ("largest exact bin", "keep & (joint < best)", "keep & (joint > best)"),
     ("second labels", "(partner[:, None] != tl", "(partner[:, None] == tl"),

@@ -1,0 +1,60 @@
+"""The check of a real GPU, on the CPU: its cases tell right answers from wrong ones, and its report is complete."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+import msma_fast as mf
+from benchmarks.gpu import check
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> list[check.Case]:
+    monkeypatch.setattr(check, "SIZES", ((600, 20), (600, 4)))
+    monkeypatch.setattr(check, "PAIRED", (200, 5))
+    monkeypatch.setattr(check, "CHECKED", 100)
+    return list(check.cases(torch.device("cpu"), {"torch": check.torch_knn}))
+
+
+def test_right_answers_are_right_and_wrong_ones_wrong(small: list[check.Case]) -> None:
+    assert len(small) == 6
+    for case in small:
+        answer = case.ours(*case.inputs)
+        assert case.right(answer), case.name
+        broken: Any
+        if isinstance(answer, mf.Neighbors):
+            broken = answer._replace(indices=answer.indices.roll(1, 0))
+        else:
+            broken = answer + 1
+        assert not case.right(broken), case.name
+
+
+def test_a_race_times_everybody_and_names_who_failed(small: list[check.Case], monkeypatch: pytest.MonkeyPatch) -> None:
+    def seconds(run: Any, inputs: tuple[torch.Tensor, ...]) -> float:
+        start = time.perf_counter()
+        run(*inputs)
+        return time.perf_counter() - start
+
+    monkeypatch.setattr(check, "seconds", seconds)
+
+    def broken(x: torch.Tensor) -> None:
+        raise RuntimeError("no such device")
+
+    case = small[0]._replace(peers={"torch": check.torch_knn, "broken": broken})
+    found = check.raced(case)
+    assert set(found["seconds"]) == {"msma_fast", "torch"}
+    assert found["failed"] == {"broken": "RuntimeError: no such device"}
+    assert found["peer_over_ours"]["msma_fast"] == 1
+
+
+def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert check.main() == 2
+    assert "expected a CUDA GPU" in capsys.readouterr().out
