@@ -27,12 +27,8 @@ def test_right_answers_are_right_and_wrong_ones_wrong(small: list[check.Case]) -
     for case in small:
         answer = case.ours(*case.inputs)
         assert case.right(answer), case.name
-        broken: Any
-        if isinstance(answer, mf.Neighbors):
-            broken = answer._replace(indices=answer.indices.roll(1, 0))
-        else:
-            broken = answer + 1
-        assert not case.right(broken), case.name
+        mixed = isinstance(answer, mf.Neighbors)
+        assert not case.right(answer._replace(indices=answer.indices.roll(1, 0)) if mixed else answer + 1), case.name
 
 
 def test_a_race_times_everybody_and_names_who_failed(small: list[check.Case], monkeypatch: pytest.MonkeyPatch) -> None:

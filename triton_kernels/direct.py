@@ -40,6 +40,8 @@ FEW = 16  # coordinates that fit a thread's registers
 RADII = 4  # thresholds a query has in registers
 PROGRAMS = 1024  # enough to fill a GPU: with few queries the points are split
 
+UNROLL = tl.constexpr(4)  # points that the loop of few coordinates takes at once
+
 
 @triton.jit
 def few_key(xs, ys, norm_x, norm_y, KIND: tl.constexpr, P: tl.constexpr, WIDTH: tl.constexpr):
@@ -75,8 +77,8 @@ def counted(
     """counts, a tuple of RADII, with the points first .. last - 1."""
     at = y_ptr + tl.cast(first, tl.int64) * WIDTH
     short: tl.constexpr = KIND == "sqeuclidean" or KIND == "inner_product" or P == 1
-    UNROLL: tl.constexpr = 4 if short and not SELF else 1
-    for j in tl.range(first, last, loop_unroll_factor=UNROLL):
+    together: tl.constexpr = UNROLL if short and not SELF else 1
+    for j in tl.range(first, last, loop_unroll_factor=together):
         ys = ()
         for c in tl.static_range(WIDTH):
             ys = ys + (tl.load(at + c),)

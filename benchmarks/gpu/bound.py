@@ -151,10 +151,11 @@ class Op(NamedTuple):
     k: int | None
     passes: list[Pass]
     bound: str = "tensor cores"
+    least: float | None = None  # cycles that no implementation can go below, where these are not those of the products
 
     def shares(self) -> tuple[float, float]:
         """(bound_share, bound_share_overlapped)."""
-        useful = 2.0 * self.n * self.m * self.d / PEAK[self.architecture]
+        useful = 2.0 * self.n * self.m * self.d / PEAK[self.architecture] if self.least is None else self.least
         mma, issue = sum(each.mma for each in self.passes), sum(each.issue for each in self.passes)
         return useful / (mma + issue), useful / max(mma, issue)
 

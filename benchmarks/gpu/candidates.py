@@ -25,7 +25,7 @@ def main() -> None:
     from hardened_interpreter import hardened  # without it the interpreter multiplies the bits of bfloat16
 
     found = []
-    for n, x in ((8192, data.smollm2_layer(LAYER)), (50_000, data.smollm2_layer_15())):
+    for n, x in ((50_000, data.smollm2_layer_15()), (8192, data.smollm2_layer(LAYER))):
         queries = x[:: n // QUERIES][:QUERIES].copy()
         with hardened():
             stats = mf.knn(queries, K, x, return_stats=True, backend="triton")[1]

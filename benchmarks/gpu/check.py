@@ -1,4 +1,4 @@
-"""`make gpu-check`, on a machine with a CUDA GPU: planted problems, tests on larger data, and timings, into build/gpu-check.json.
+"""`make gpu-check`, on a machine with a CUDA GPU: planted problems, larger data, timings; into build/gpu-check.json.
 
 Answers are compared with the native or torch backend on the CPU before anything is timed; a wrong one is reported as wrong and
 has no time. Peers that are not installed are named as missing. Exit status 1 where an answer is wrong, 2 without a GPU.
@@ -97,14 +97,14 @@ def cases(device: torch.device, rivals: dict[str, Callable[..., Any]]) -> Iterat
             same,
         )
     x, y = torch.randn(2, *PAIRED, generator=generator)
-    mi = mf.ksg_mi(x, y, 3, metric="euclidean")
+    mi, distances = mf.ksg_mi(x, y, 3, metric="euclidean"), mf.pairwise_distances(x)
+    size = "{} x {}".format(*PAIRED)
     yield Case(
-        "ksg_mi {} x {}".format(*PAIRED), (x.to(device), y.to(device)), lambda x, y: mf.ksg_mi(x, y, 3, metric="euclidean"), {},
+        f"ksg_mi {size}", (x.to(device), y.to(device)), lambda x, y: mf.ksg_mi(x, y, 3, metric="euclidean"), {},
         lambda found: abs(float(found) - float(mi)) < 1e-12,
     )  # fmt: skip
-    distances = mf.pairwise_distances(x)
     yield Case(
-        "pairwise_distances {} x {}".format(*PAIRED), (x.to(device),), mf.pairwise_distances, {"torch": lambda x: torch.cdist(x, x)},
+        f"pairwise_distances {size}", (x.to(device),), mf.pairwise_distances, {"torch": lambda x: torch.cdist(x, x)},
         lambda found: torch.allclose(found.cpu(), distances, rtol=2e-6, atol=0.0),
     )  # fmt: skip
 

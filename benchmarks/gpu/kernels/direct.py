@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from msma_fast.triton_kernels import direct
 from msma_fast.triton_kernels.resources import EXACT
 
+from benchmarks.gpu import bound, sass
+from benchmarks.gpu.bound import Op, Pass
+from benchmarks.gpu.compiled import compiled
 from benchmarks.gpu.variants import Variant
 
 _FLOATS = ("x_ptr", "y_ptr", "norm_x_ptr", "norm_y_ptr", "top_ptr", "best_ptr", "keys_ptr")
@@ -44,3 +47,26 @@ def variants() -> Iterator[Variant]:
                     "direct", label, kernel, _TYPES, flags, direct.TILES, direct.tile_needs, options=EXACT,
                     lacks=lacks, slow=(kind, p, excluded) != ("minkowski", 1, False),
                 )  # fmt: skip
+
+
+def ops(architecture: int) -> Iterator[Op]:
+    """radius_count in few coordinates: the least instructions of a pair are a difference, a product and a sum for each
+    coordinate, a comparison and a count."""
+    n = 20_000
+    for d in (2, 3, 8):
+        label = f"sqeuclidean 0 excluded=False d={d} radii=1"
+        variant = next(each for each in variants() if each.label == label)
+        per_pair = instructions_per_pair(variant, architecture)
+        warps_of_pairs = n * n / 32 / bound.SCHEDULERS
+        done = Pass(variant.name, 0.0, warps_of_pairs * per_pair)
+        yield Op("radius_count", architecture, n, n, d, None, [done], "issue", warps_of_pairs * (3 * d + 2))
+
+
+def instructions_per_pair(variant: Variant, architecture: int) -> float:
+    """Of the loop over points, which takes several at once; what is left over has a loop of its own, which is shorter."""
+    configuration = variant.fitting(architecture)[0]
+    code = sass.instructions(compiled(variant, configuration, architecture).sass)
+    longest = max(
+        loop_counts.total() for loop, loop_counts in sass.counted(code, lambda each: each.word).items() if loop
+    )
+    return longest * 32 * configuration.warps / (configuration.blocks["BLOCK"] * direct.UNROLL.value)

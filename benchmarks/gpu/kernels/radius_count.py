@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from msma_fast.triton_kernels import radius_count
 
-from benchmarks.gpu.variants import Variant
+from benchmarks.gpu.variants import Tiling, Variant
 
 _FLOATS = ("near_i_ptr", "far_i_ptr", "low_ptr", "high_ptr", "c_ptr", "near_ptr", "far_ptr", "col_ptr")
 _INTEGERS = ("own_ptr", "label_i_ptr", "label_ptr", "inside_ptr", "count_ptr")
@@ -21,5 +21,5 @@ def variants() -> Iterator[Variant]:
         flags = {"SELF": self_search, "LABELS": labels}
         yield Variant(
             "radius_count", f"self={self_search} labels={labels}", radius_count.radius_count_kernel, _TYPES, flags,
-            radius_count.TILES, radius_count.needs, _ROWS, tensor_core=True, slow=labels,
+            radius_count.TILES, radius_count.needs, _ROWS, tensor_core=True, tiling=Tiling(), slow=labels,
         )  # fmt: skip
