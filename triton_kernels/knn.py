@@ -115,12 +115,14 @@ BOUNDS = (
     Configuration({"BLOCK_N": 64, "BLOCK_M": BINS, "BLOCK_D": 64}, 8, 3),
     Configuration({"BLOCK_N": 64, "BLOCK_M": BINS, "BLOCK_D": 32}, 8, 2),
 )
-COLLECT = (
+COLLECT: tuple[Configuration, ...] = (
     Configuration({"BLOCK_N": 128, "BLOCK_M": 256, "BLOCK_D": 64}, 8, 3, only=(90,)),
     Configuration({"BLOCK_N": 128, "BLOCK_M": 128, "BLOCK_D": 64}, 8, 3),
     Configuration({"BLOCK_N": 128, "BLOCK_M": 128, "BLOCK_D": 32}, 8, 3),
 )
 COLLECT_LABELLED = COLLECT[1:]  # labels take the registers that the first one leaves
+if tuple(int(part) for part in triton.__version__.split(".")[:2]) < (3, 7):
+    COLLECT = COLLECT_LABELLED  # so does the compiler of Triton 3.6
 PROGRAMS = 512  # enough to fill a GPU: with few queries the points are split
 
 

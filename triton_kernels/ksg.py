@@ -33,7 +33,7 @@ from .screen import ROWS, SIZES, admissible, products
 
 FIELDS = 8  # of a sample's margins: r_i, m_i, c_i - row_i, c_i + row_i of rows, x_j, q_j, c_j - col_j, c_j + col_j of columns
 SCREENED = (Configuration({"BLOCK_N": 64, "BLOCK_M": 64, "BLOCK_D": 64}, 8, 3),)  # 128 columns spill with labels
-EXACT_TILES = (Configuration({"BLOCK_N": 16, "BLOCK_M": 16}, 8),)  # one key a thread
+EXACT_TILES = (Configuration({"BLOCK_N": 16, "BLOCK_M": 16}, 8, registers=96),)  # one key a thread
 UNSPECIALISED = (*SIZES, "size", "share", "levels")
 
 

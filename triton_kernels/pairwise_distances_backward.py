@@ -32,8 +32,8 @@ from torch import Tensor
 from .pairwise_distances import own, packed, two_sum
 from .resources import EXACT, FUSED, Configuration, Need, Needs, launched
 
-SINGLE = (Configuration({"BLOCK_N": 64, "BLOCK_D": 64, "R": 4, "C": 8, "STEPS": 16}, 4),)
-DOUBLE = (Configuration({"BLOCK_N": 32, "BLOCK_D": 64, "R": 4, "C": 4, "STEPS": 4}, 4),)
+SINGLE = (Configuration({"BLOCK_N": 64, "BLOCK_D": 64, "R": 4, "C": 8, "STEPS": 8}, 4, registers=255),)
+DOUBLE = (Configuration({"BLOCK_N": 32, "BLOCK_D": 64, "R": 4, "C": 4, "STEPS": 4}, 4, registers=255),)
 LIBRARY = (
     Configuration({"BLOCK_N": 32, "BLOCK_D": 32, "R": 4, "C": 2, "STEPS": 1}, 4),
 )  # a logarithm is 100 instructions

@@ -43,16 +43,19 @@ GPUS = {
 
 class Configuration(NamedTuple):
     """blocks: the kernel's constexpr sizes by name; warps a program; stages of the software pipeline; only: the compute
-    capabilities whose compiler keeps it in registers, where that is not all that the arithmetic admits."""
+    capabilities whose compiler keeps it in registers, where that is not all that the arithmetic admits; registers: what a
+    thread may have, where the compiler would rather spill a few bytes for one more resident program."""
 
     blocks: dict[str, int]
     warps: int
     stages: int = 1
     only: tuple[int, ...] = ()
+    registers: int | None = None
 
     def options(self) -> dict[str, int]:
         """What a launch takes beside the kernel's own arguments."""
-        return {"num_warps": self.warps, "num_stages": self.stages}
+        found = {"num_warps": self.warps, "num_stages": self.stages}
+        return found if self.registers is None else found | {"maxnreg": self.registers}
 
     def launch(self) -> dict[str, int]:
         return self.blocks | self.options()
