@@ -125,6 +125,8 @@ def direct_kernel(
                     again = direct_sums(x_ptr, y_ptr, d, before, after, KIND, True, 1, BLOCK)
                     again = tl.sqrt_rn(again) * back if ROOT else again * back * back
                     values = tl.where(odd, again, values)
+        if SELF:  # whatever the row holds, NaN too
+            values = tl.where(rows == cols, 0.0, values)
         put(out_ptr, values, rows, cols, keep, m, SELF, row < col)
 
 

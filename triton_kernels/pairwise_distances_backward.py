@@ -33,7 +33,10 @@ from .pairwise_distances import own, packed, two_sum
 from .resources import EXACT, FUSED, Configuration, Need, Needs, launched
 
 SINGLE = (Configuration({"BLOCK_N": 64, "BLOCK_D": 64, "R": 4, "C": 8, "STEPS": 8}, 4, registers=255),)
-DOUBLE = (Configuration({"BLOCK_N": 32, "BLOCK_D": 64, "R": 4, "C": 4, "STEPS": 4}, 4, registers=255),)
+DOUBLE = (Configuration({"BLOCK_N": 32, "BLOCK_D": 64, "R": 4, "C": 4, "STEPS": 4}, 4),)
+LARGEST = (
+    Configuration({"BLOCK_N": 16, "BLOCK_D": 64, "R": 4, "C": 4, "STEPS": 4}, 4),
+)  # a comparison in float64 beside it
 LIBRARY = (
     Configuration({"BLOCK_N": 32, "BLOCK_D": 32, "R": 4, "C": 2, "STEPS": 1}, 4),
 )  # a logarithm is 100 instructions
@@ -58,7 +61,8 @@ def configurations(form: str, dtype: torch.dtype) -> tuple[Sequence[Configuratio
     """Those of pull_kernel, and what they need."""
     if dtype == torch.float32:
         return SINGLE, single_needs
-    return (DOUBLE if form in ("difference", "sign", "largest") else LIBRARY), double_needs
+    tiles = {"difference": DOUBLE, "sign": DOUBLE, "largest": LARGEST}
+    return tiles.get(form, LIBRARY), double_needs
 
 
 @triton.jit

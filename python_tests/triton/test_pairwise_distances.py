@@ -322,3 +322,12 @@ def test_gradients_far_from_the_origin() -> None:
     weights = grad.astype(np.float64) / truth_of(x, y, "euclidean")
     np.testing.assert_allclose(to_x.numpy(), oracles.weighted_differences(weights, x, y), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(to_y.numpy(), oracles.weighted_differences(weights.T, y, x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("metric", [m for m in oracles.METRICS if m not in ("inner_product", "kl")])
+def test_the_diagonal_is_zero_whatever_a_row_holds(metric: str) -> None:
+    x = rows(metric, 5, 6, 3).astype(np.float32)
+    x[2, 1] = np.nan
+    found = mf.pairwise_distances(x, **options(metric, 6), check_finite=False, backend="triton")
+    assert (np.diagonal(found) == 0).all()
+    assert np.isnan(found[2, [0, 1, 3, 4]]).any()
