@@ -24,7 +24,7 @@ but the sign of a zero could differ, and no key depends on that. Points that pad
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -32,9 +32,8 @@ import triton.language as tl
 from torch import Tensor
 
 from .keys import Side, combine_lanes, finish_key, lane_term
-from .knn import split
 from .resources import EXACT, Configuration, Need, launched
-from .screen import SIZES, Rule, flags, pointers
+from .screen import SIZES, Rule, flags, pointers, split
 
 FEW = 16  # coordinates that fit a thread's registers
 RADII = 4  # thresholds a query has in registers
@@ -284,20 +283,38 @@ def tile_needs(tile: Configuration) -> Need:
     return Need(10 * tile.blocks["BLOCK_N"] * tile.blocks["BLOCK_M"], 0)
 
 
+class Transposed(NamedTuple):
+    """Rows as the tile kernels read them: values (d, N) float64, norms (N,) (the values where nobody reads them), size n."""
+
+    values: Tensor
+    norms: Tensor
+    size: int
+
+
+def queries(x: Side) -> Transposed:
+    values = _wide(x[0].T.to(torch.float64), 0.0, ROWS)
+    return Transposed(values, _norms(x, values, ROWS), x[0].shape[0])
+
+
+def points(y: Side) -> Transposed:
+    values = _wide(y[0].T.to(torch.float64), float("nan"), COLUMNS)
+    return Transposed(values, _norms(y, values, COLUMNS), y[0].shape[0])
+
+
 def counts(kind: str, p: int, x: Side, y: Side, top: Tensor, rule: Rule) -> Tensor:
     """(n, T) int64: the admissible points with keys up to top (n, T) float64; the rule's queries padded to LOW_ROWS."""
     (n, d), m = x[0].shape, y[0].shape[0]
     if d <= FEW:
         return _counts_low(kind, p, x, y, top, rule)
     tile = launched(TILES, tile_needs, top.device)
-    sides = _transposed(x, y)
+    sides = _sides(queries(x), points(y))
     rows = sides["n"]
     tops = torch.nn.functional.pad(top.T, (0, rows - n), value=float("-inf")).contiguous()
     inside = torch.zeros(tops.shape, dtype=torch.int32, device=top.device)
     blocks = rows // tile["BLOCK_N"]
     splits, share = split(m, tile["BLOCK_M"], triton.cdiv(PROGRAMS, blocks))
     counts_kernel[blocks, splits](
-        **sides, **_rule(rule, tops), top_ptr=tops, inside_ptr=inside, m=m, d=d, share=share, radii=top.shape[1],
+        **sides, **_rule(rule, tops), top_ptr=tops, inside_ptr=inside, share=share, radii=top.shape[1],
         **_formula(kind, p), **tile, **EXACT,
     )  # fmt: skip
     return inside[:, :n].T.to(torch.int64)
@@ -322,36 +339,33 @@ def _counts_low(kind: str, p: int, x: Side, y: Side, top: Tensor, rule: Rule) ->
     return inside[:radii, :n].T.to(torch.int64)
 
 
-def bins(kind: str, p: int, x: Side, y: Side, rule: Rule, k: int, step: int) -> Tensor:
+def bins(kind: str, p: int, x: Transposed, y: Transposed, rule: Rule, k: int, step: int) -> Tensor:
     """best (n, B) float64, of which a row has at least 8 k where the points fill them."""
-    (n, d), m = x[0].shape, y[0].shape[0]
-    tile = launched(TILES, tile_needs, x[0].device)
-    sides = _transposed(x, y)
-    blocks, columns = sides["n"] // tile["BLOCK_N"], tile["BLOCK_M"]
-    splits, share = split(m, columns * step, max(triton.cdiv(PROGRAMS, blocks), triton.cdiv(8 * k, columns)))
-    best = torch.empty(sides["n"], splits * columns, dtype=torch.float64, device=x[0].device)
-    bins_kernel[blocks, splits](
-        **sides, **_rule(rule, best), best_ptr=best, m=m, d=d, share=share, step=step,
-        **_formula(kind, p), **tile, **EXACT,
-    )  # fmt: skip
-    return best[:n]
-
-
-def collect(kind: str, p: int, x: Side, y: Side, rule: Rule, top: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
-    """columns (n, limit) int32, keys (n, limit) float64, of which the first count (n,) int32 of a row are set; top (n,)."""
-    (n, d), m = x[0].shape, y[0].shape[0]
-    device = top.device
+    device, rows = x.values.device, x.values.shape[1]
     tile = launched(TILES, tile_needs, device)
-    sides = _transposed(x, y)
-    rows = sides["n"]
+    blocks, columns = rows // tile["BLOCK_N"], tile["BLOCK_M"]
+    splits, share = split(y.size, columns * step, max(triton.cdiv(PROGRAMS, blocks), triton.cdiv(8 * k, columns)))
+    best = torch.empty(rows, splits * columns, dtype=torch.float64, device=device)
+    bins_kernel[blocks, splits](
+        **_sides(x, y), **_rule(rule, best), best_ptr=best, share=share, step=step, **_formula(kind, p), **tile, **EXACT
+    )
+    return best[: x.size]
+
+
+def collect(
+    kind: str, p: int, x: Transposed, y: Transposed, rule: Rule, top: Tensor, limit: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """columns (n, limit) int32, keys (n, limit) float64, of which the first count (n,) int32 of a row are set; top (n,)."""
+    n, rows, device = x.size, x.values.shape[1], top.device
+    tile = launched(TILES, tile_needs, device)
     tops = torch.nn.functional.pad(top, (0, rows - n), value=float("-inf"))
     columns = torch.empty(rows, limit, dtype=torch.int32, device=device)
     keys = torch.empty(rows, limit, dtype=torch.float64, device=device)
     count = torch.zeros(rows, dtype=torch.int32, device=device)
     blocks = rows // tile["BLOCK_N"]
-    splits, share = split(m, tile["BLOCK_M"], triton.cdiv(PROGRAMS, blocks))
+    splits, share = split(y.size, tile["BLOCK_M"], triton.cdiv(PROGRAMS, blocks))
     collect_keys_kernel[blocks, splits](
-        **sides, **_rule(rule, tops), top_ptr=tops, columns_ptr=columns, keys_ptr=keys, count_ptr=count, m=m, d=d,
+        **_sides(x, y), **_rule(rule, tops), top_ptr=tops, columns_ptr=columns, keys_ptr=keys, count_ptr=count,
         share=share, limit=limit, **_formula(kind, p), **tile, **EXACT,
     )  # fmt: skip
     return columns[:n], keys[:n], count[:n]
@@ -367,14 +381,10 @@ def _norms(side: Side, stand_in: Tensor, unit: int) -> Tensor:
     return stand_in if side[1] is None else _wide(side[1][None, :], 1.0, unit)[0]
 
 
-def _transposed(x: Side, y: Side) -> dict[str, Any]:
-    values, points = (
-        _wide(x[0].T.to(torch.float64), 0.0, ROWS),
-        _wide(y[0].T.to(torch.float64), float("nan"), COLUMNS),
-    )
+def _sides(x: Transposed, y: Transposed) -> dict[str, Any]:
     return {
-        "x_ptr": values, "y_ptr": points, "norm_x_ptr": _norms(x, values, ROWS),
-        "norm_y_ptr": _norms(y, points, COLUMNS), "n": values.shape[1], "stride": points.shape[1],
+        "x_ptr": x.values, "y_ptr": y.values, "norm_x_ptr": x.norms, "norm_y_ptr": y.norms,
+        "n": x.values.shape[1], "stride": y.values.shape[1], "m": y.size, "d": x.values.shape[0],
     }  # fmt: skip
 
 

@@ -22,9 +22,23 @@ import triton.language as tl
 from torch import Tensor
 
 from .resources import FUSED, Configuration, Need, launched
-from .screen import SIZES, Points, Rule, Side, admissible, flags, pointers, products, queries, rows_of
-
-WORD = tl.constexpr(32)
+from .screen import (
+    PROGRAMS,
+    SIZES,
+    WORD,
+    Points,
+    Rule,
+    Side,
+    admissible,
+    flags,
+    own_bits,
+    pointers,
+    products,
+    queries,
+    rows_of,
+    split,
+    words_of,
+)
 
 
 @triton.jit(do_not_specialize=(*SIZES, "share", "step"))
@@ -58,16 +72,6 @@ def bounds_kernel(
         tl.store(column_ptr + tl.cast(row, tl.int64) * width + at, column)
 
 
-@triton.jit
-def own_bits(own, window, group):
-    """(BLOCK_N, words) int32: the bits of own - window .. own + window in the words `group`."""
-    first = own[:, None] - window - WORD * group[None, :]
-    last = first + 2 * window
-    from_first = tl.where(first <= 0, -1, tl.where(first >= WORD, 0, -1 << tl.minimum(tl.maximum(first, 0), 31)))
-    to_last = tl.where(last >= WORD - 1, -1, tl.where(last < 0, 0, (2 << tl.minimum(tl.maximum(last, 0), 30)) - 1))
-    return from_first & to_last
-
-
 @triton.jit(do_not_specialize=(*SIZES, "share"))
 def collect_kernel(
     b_ptr, p_ptr, near_i_ptr, far_i_ptr, top_ptr, c_ptr, near_ptr, far_ptr, own_ptr, label_i_ptr, label_ptr,
@@ -81,7 +85,6 @@ def collect_kernel(
     near_i, far_i, own, label = queries(near_i_ptr, far_i_ptr, own_ptr, label_i_ptr, rows, SELF, LABELS)
     top = tl.load(top_ptr + rows)[:, None]
     words: tl.constexpr = BLOCK_M // WORD
-    bit = 1 << tl.arange(0, WORD)
     place_0 = tl.arange(0, BLOCK_N)[:, None] * limit
     listed_0 = listed_ptr + tl.cast(row, tl.int64) * limit
     low_0 = low_ptr + tl.cast(row, tl.int64) * limit
@@ -94,8 +97,7 @@ def collect_kernel(
         lower = lower - far_i[:, None] * tl.load(far_ptr + cols)[None, :]
         if LABELS:
             lower = tl.where(label[:, None] != tl.load(label_ptr + cols)[None, :], lower, float("inf"))
-        keep = tl.reshape(~(lower > top), (BLOCK_N, words, WORD))  # dropped only where truly greater
-        word = tl.sum(tl.where(keep, bit[None, None, :], 0), axis=2)
+        word = words_of(~(lower > top), BLOCK_N, words)  # dropped only where truly greater
         low = tl.min(tl.reshape(lower, (BLOCK_N, words, WORD)), axis=2)
         group = start // WORD + tl.arange(0, words)
         if SELF:  # a word at a time, not an entry at a time
@@ -123,7 +125,6 @@ COLLECT: tuple[Configuration, ...] = (
 COLLECT_LABELLED = COLLECT[1:]  # labels take the registers that the first one leaves
 if tuple(int(part) for part in triton.__version__.split(".")[:2]) < (3, 7):
     COLLECT = COLLECT_LABELLED  # so does the compiler of Triton 3.6
-PROGRAMS = 512  # enough to fill a GPU: with few queries the points are split
 
 
 def bounds_needs(tile: Configuration) -> Need:
@@ -169,9 +170,3 @@ def collect(x: Side, y: Points, rule: Rule, top: Tensor, limit: int) -> tuple[Te
         m=y.side.size, d=x.b.shape[1], window=rule.window, limit=limit, share=share, **flags(rule), **tile, **FUSED,
     )  # fmt: skip
     return listed, low, count
-
-
-def split(m: int, unit: int, wanted: int) -> tuple[int, int]:
-    """(splits, points of one): at most `wanted` shares of m points, each a multiple of `unit`."""
-    share = unit * triton.cdiv(triton.cdiv(m, unit), wanted)
-    return triton.cdiv(m, share), share

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from .keys import larger, row_keys
 from .resources import EXACT, FUSED, Configuration, Need, launched
-from .screen import ROWS, SIZES, admissible, products
+from .screen import ROWS, SIZES, admissible, products, split
 
 FIELDS = 8  # of a sample's margins: r_i, m_i, c_i - row_i, c_i + row_i of rows, x_j, q_j, c_j - col_j, c_j + col_j of columns
 SCREENED = (Configuration({"BLOCK_N": 64, "BLOCK_M": 64, "BLOCK_D": 64}, 8, 3),)  # 128 columns spill with labels
@@ -312,7 +312,7 @@ def _launch(
     if stack.margins is not None:
         own, options = (stack.margins, pairs.samples, pairs.factors), dict(FUSED)
     labels = [pairs.samples if each is None else each for each in (pairs.labels, pairs.partners)]
-    share = tile["BLOCK_M"] * triton.cdiv(triton.cdiv(pairs.n, tile["BLOCK_M"]), splits)
+    _, share = split(pairs.n, tile["BLOCK_M"], splits)
     grid = (triton.cdiv(pairs.n, tile["BLOCK_N"]), splits, pairs.samples.shape[0])
     numbers = pairs.n, pairs.size, pairs.window, share, *sizes
     kernel[grid](*rows, *own, *labels, *tensors, *numbers, **flags, **tile, **options)

@@ -18,18 +18,25 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .knn import WORD, own_bits, split
 from .resources import FUSED, Configuration, Need, launched
-from .screen import SIZES, Points, Rule, Side, flags, pointers, products, queries, rows_of, screened
-
-PROGRAMS = 512  # enough to fill a GPU: with few queries the points are split
-
-
-@triton.jit
-def words_of(chosen, BLOCK_N: tl.constexpr, WORDS: tl.constexpr):
-    """(BLOCK_N, WORDS WORD) bool -> (BLOCK_N, WORDS) int32, bit b for column b of the word."""
-    bit = 1 << tl.arange(0, WORD)
-    return tl.sum(tl.where(tl.reshape(chosen, (BLOCK_N, WORDS, WORD)), bit[None, None, :], 0), axis=2)
+from .screen import (
+    PROGRAMS,
+    SIZES,
+    WORD,
+    Points,
+    Rule,
+    Side,
+    flags,
+    own_bits,
+    pointers,
+    products,
+    queries,
+    rows_of,
+    screened,
+    set_bits,
+    split,
+    words_of,
+)
 
 
 @triton.jit
@@ -124,5 +131,5 @@ def pairs(listed: Tensor, count: Tensor, words: int) -> tuple[Tensor, Tensor, Te
     row, slot = filled.nonzero(as_tuple=True)
     entry = listed[row, slot]
     number, bits = entry & 0xFFFFFFFF, entry >> 32
-    which, bit = ((bits[:, None] >> torch.arange(WORD.value, device=listed.device)) & 1).nonzero(as_tuple=True)
+    which, bit = set_bits(bits)
     return row[which], number[which] // words, number[which] % words * WORD.value + bit

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -20,6 +21,8 @@ from .resources import capability_of, has_descriptors
 ROWS, COLUMNS = 256, 64  # both sides are padded to multiples of these, so that no kernel masks what it loads
 # Sizes that change from call to call: a value of 1 or a multiple of 16 must not compile a kernel anew.
 SIZES = ("n", "m", "window", "limit")
+WORD = tl.constexpr(32)  # adjacent columns that an int32 has bits for
+PROGRAMS = 512  # enough to fill a GPU: with few queries the points are split
 
 
 class Side(NamedTuple):
@@ -115,6 +118,36 @@ def admissible(own, cols, label, label_ptr, window, SELF: tl.constexpr, LABELS: 
     if LABELS:
         keep = keep & (label[:, None] != tl.load(label_ptr + cols)[None, :])
     return keep
+
+
+@triton.jit
+def words_of(chosen, BLOCK_N: tl.constexpr, WORDS: tl.constexpr):
+    """(BLOCK_N, WORDS WORD) bool -> (BLOCK_N, WORDS) int32, bit b for column b of the word."""
+    bit = 1 << tl.arange(0, WORD)
+    return tl.sum(tl.where(tl.reshape(chosen, (BLOCK_N, WORDS, WORD)), bit[None, None, :], 0), axis=2)
+
+
+@triton.jit
+def own_bits(own, window, group):
+    """(BLOCK_N, words) int32: the bits of own - window .. own + window in the words `group`."""
+    first = own[:, None] - window - WORD * group[None, :]
+    last = first + 2 * window
+    from_first = tl.where(first <= 0, -1, tl.where(first >= WORD, 0, -1 << tl.minimum(tl.maximum(first, 0), 31)))
+    to_last = tl.where(last >= WORD - 1, -1, tl.where(last < 0, 0, (2 << tl.minimum(tl.maximum(last, 0), 30)) - 1))
+    return from_first & to_last
+
+
+def set_bits(words: Tensor) -> tuple[Tensor, Tensor]:
+    """(which word, which bit) of every set bit of int64 words, of which the lowest WORD count."""
+    bits = (words[:, None] >> torch.arange(WORD.value, device=words.device)) & 1
+    which, bit = bits.nonzero(as_tuple=True)
+    return which, bit
+
+
+def split(m: int, unit: int, wanted: int) -> tuple[int, int]:
+    """(splits, points of one): at most `wanted` shares of m points, each a multiple of `unit`."""
+    share = unit * triton.cdiv(triton.cdiv(m, unit), wanted)
+    return triton.cdiv(m, share), share
 
 
 def rows_of(x: Tensor, y: Tensor, tile: dict[str, int]) -> dict[str, Any]:

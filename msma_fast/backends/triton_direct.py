@@ -13,7 +13,7 @@ from torch import Tensor
 from msma_fast.backends.torch.admissible import Admissible
 from msma_fast.backends.torch.kernel import Kernel, Rows
 from msma_fast.backends.torch.knn import ALL_KEYS, Found, Search, search_all
-from msma_fast.backends.triton_screen import NOBODY, of_rows, padded
+from msma_fast.backends.triton_screen import of_rows, rule_of
 
 _ENTRIES = 1 << 24  # of bins and of lists, of one block of queries
 _SAMPLED = 4  # the first pass looks at one tile of so many, where enough remain
@@ -24,31 +24,34 @@ def counts(kernel: Kernel, x: Rows, y: Rows, thresholds: Tensor, who: Admissible
     from msma_fast.triton_kernels import direct
 
     sides = (x.values, x.norms), (y.values, y.norms)
-    return direct.counts(kernel.kind, int(kernel.p), *sides, thresholds, rule_of(who))
+    return direct.counts(kernel.kind, int(kernel.p), *sides, thresholds, rule_of(who, direct.LOW_ROWS, direct.COLUMNS))
 
 
 def nearest_direct(search: Search) -> Found:
     """The exact neighbours of every row of x among the rows of y: the least keys of bins of a sample of the points bound
     the k-th, and what is not above the bound is listed with its key. Rows with too long a list get all keys, in blocks."""
+    from msma_fast.triton_kernels import direct
+
     m = search.y.values.shape[0]
     if search.admissible.partners is not None or 4 * search.k > m:
         return search_all(search)
     step = _SAMPLED if m >= 64 * _SAMPLED * search.k else 1
     limit = min(m, 2 * step * search.k + 128)
     rows = torch.arange(search.x.values.shape[0], device=search.x.values.device)
-    parts = [
-        _nearest_of(search, block, step, limit) for block in rows.split(max(1, _ENTRIES // (limit + 8 * search.k)))
-    ]
+    points = direct.points((search.y.values, search.y.norms))
+    size = max(1, _ENTRIES // (limit + 8 * search.k))
+    parts = [_nearest_of(search, block, points, step, limit) for block in rows.split(size)]
     return Found(*(torch.cat(field) for field in zip(*parts, strict=True)))
 
 
-def _nearest_of(search: Search, rows: Tensor, step: int, limit: int) -> Found:
+def _nearest_of(search: Search, rows: Tensor, points: Any, step: int, limit: int) -> Found:
+    """The part of some rows; points: those of y as the kernels read them."""
     from msma_fast.triton_kernels import direct
 
     k, whole = search.k, rows.shape[0] == search.x.values.shape[0]
     part = search if whole else search._replace(x=search.x.take(rows), admissible=of_rows(search.admissible, rows))
-    x, y = part.x, part.y
-    arguments = part.kernel.kind, int(part.kernel.p), (x.values, x.norms), (y.values, y.norms), rule_of(part.admissible)
+    x, rule = part.x, rule_of(part.admissible, direct.LOW_ROWS, direct.COLUMNS)
+    arguments = part.kernel.kind, int(part.kernel.p), direct.queries((x.values, x.norms)), points, rule
     best = direct.bins(*arguments, k, step)
     top = best.topk(k, dim=1, largest=False).values[:, -1]  # inf where fewer than k bins have anybody
     columns, keys, count = direct.collect(*arguments, top, limit)
@@ -64,19 +67,3 @@ def _nearest_of(search: Search, rows: Tensor, step: int, limit: int) -> Found:
         for field, values in zip(found, rest, strict=True):
             field[crowded] = values
     return found
-
-
-def rule_of(who: Admissible) -> Any:
-    """The rule as the kernels read it, padded on both sides."""
-    from msma_fast.triton_kernels.direct import COLUMNS, LOW_ROWS
-    from msma_fast.triton_kernels.screen import Rule
-
-    if who.partners is not None:
-        raise RuntimeError("partners: expected none, got second labels, which these kernels do not know")
-    labels = None if who.groups is None or who.point_groups is None else padded(who.groups, 0, LOW_ROWS)
-    point_labels = None if labels is None or who.point_groups is None else padded(who.point_groups, 0, COLUMNS)
-    own = None
-    if who.own is not None:
-        own = torch.where(who.own < 0, NOBODY, who.own).to(torch.int32)
-        own = torch.cat([own, own[-1:].expand(-own.shape[0] % LOW_ROWS)])  # whose column is near the last query's
-    return Rule(own, who.window, labels, point_labels)

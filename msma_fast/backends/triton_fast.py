@@ -19,7 +19,8 @@ from torch import Tensor
 from msma_fast.backends.torch.admissible import Admissible
 from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
 from msma_fast.backends.torch.knn import Found, Search
-from msma_fast.backends.torch.prepare import distances_of, kernel_of, prepare
+from msma_fast.backends.torch.ops import problem_of
+from msma_fast.backends.torch.prepare import distances_of, kernel_of
 from msma_fast.backends.triton_screen import of_rows, padded, padded_rows, rule_of
 
 BINS_WANTED = 32  # bins for each neighbour, where there are points to fill them
@@ -49,11 +50,10 @@ def knn(
             x, y, k, metric, p, tensor, groups, point_groups, window, certified, dtype
         )
         return found
-    left = prepare(x, metric, "queries")
-    right = left if y is None else prepare(y, metric, "points")
+    problem = problem_of(keys, x, y, metric, p, None, ("queries", "points"))
     own = torch.arange(x.shape[0], device=x.device) if y is None else None
     who = Admissible(own, groups, groups if y is None else point_groups, window=window)
-    best = nearest(Search(keys, kernel, left, right, who, k))
+    best = nearest(Search(*problem, who, k))
     distances = distances_of(best.keys, metric, p).to(dtype).masked_fill(best.indices < 0, float("inf"))
     return distances, best.indices, best.candidates, best.level
 

@@ -227,11 +227,10 @@ def _stack(paired: Paired) -> tuple[Any, list[float]]:
     return Stack(flat, start, width, None if exact else torch.stack(margins)), units
 
 
-def _pairs(paired: Paired, units: list[float]) -> tuple[Any, Tensor]:
+def _pairs(paired: Paired, units: list[float], device: torch.device) -> tuple[Any, Tensor]:
     """What the kernels are told of the pairs, and whether each can be screened (T,)."""
     from msma_fast.triton_kernels.ksg import Pairs
 
-    device = paired.sources[0]().values.device
     pairs = paired.samples.tolist()
     able = torch.ones(len(pairs), dtype=torch.bool)
     factors = None
@@ -270,7 +269,7 @@ def _batch(paired: Paired, stack: Any, units: list[float]) -> Found:
     from msma_fast.triton_kernels import ksg as kernels
 
     n, k, kind = paired.n, max(paired.ks), paired.kernel.kind
-    pairs, able = _pairs(paired, units)
+    pairs, able = _pairs(paired, units, stack.rows.device)
     splits = splits_of(pairs, kernels.tile_of(kernels.bounds_kernel(stack), stack.rows.device), k)
     tau = kernels.bounds(stack, pairs, kind, splits).topk(k, dim=-1, largest=False).values[..., -1]
     if units:
@@ -331,7 +330,7 @@ def _counts_of_both(paired: Paired, stack: Any, thresholds: Tensor) -> Tensor:
     """(2, T, n, K) int64 by canonical keys of both samples of every pair."""
     from msma_fast.triton_kernels import ksg as kernels
 
-    pairs, _ = _pairs(paired, [])
+    pairs, _ = _pairs(paired, [], stack.rows.device)
     wide = torch.nn.functional.pad(thresholds, (0, 0, 0, pairs.size - paired.n), value=-math.inf).contiguous()
     splits = splits_of(pairs, kernels.tile_of(kernels.exact_counts_kernel, wide.device), 1)
     found = kernels.counts(stack, pairs, paired.kernel.kind, splits, wide)

@@ -35,12 +35,12 @@ def within(kernel: Kernel, x: Rows, y: Rows, threshold: Tensor, admissible: Admi
 def _screened(kernel: Kernel, x: Rows, y: Rows, tops: Tensor, who: Admissible) -> Tensor:
     from msma_fast.backends.triton import pair_keys
     from msma_fast.triton_kernels import radius_count as kernels
-    from msma_fast.triton_kernels.screen import ROWS
+    from msma_fast.triton_kernels.screen import ROWS, WORD
 
     (n, radii), sides = tops.shape, ready(kernel, x, y, who)
     limit = min(LIMIT * radii, _LONGEST)
     low, high = (_padded(value) for value in edges(sides.screen, tops))
-    words = sides.y.side.b.shape[0] // kernels.WORD.value
+    words = sides.y.side.b.shape[0] // WORD.value
     total, crowded = torch.zeros_like(tops, dtype=torch.int64), []
     size = max(1, _ENTRIES // limit // ROWS) * ROWS
     for start in range(0, n, size):

@@ -32,10 +32,6 @@ class Ready(NamedTuple):
         x = x._replace(b=x.b[rows], near=x.near[rows], far=x.far[rows], size=end - start)
         return self._replace(x=x, rule=rule._replace(own=own, labels=labels))
 
-    def padded(self, values: Tensor) -> Tensor:
-        """(n,) of the queries -> (N,), zero beyond n."""
-        return padded(values, 0.0)
-
 
 def ready(kernel: Kernel, x: Rows, y: Rows, who: Admissible) -> Ready:
     """The screen of queries x (n, d) against points y (m, d)."""
@@ -50,15 +46,19 @@ def ready(kernel: Kernel, x: Rows, y: Rows, who: Admissible) -> Ready:
     return Ready(screen, queries, Points(points, padded(c, float("inf")), padded(col, 0.0)), rule_of(who))
 
 
-def rule_of(who: Admissible) -> Any:
-    """The rule as the kernels read it, padded."""
+def rule_of(who: Admissible, rows: int | None = None, columns: int | None = None) -> Any:
+    """The rule as the kernels read it: queries padded to a multiple of `rows`, points of `columns`; None: the screen's."""
     from msma_fast.triton_kernels.screen import Rule
 
-    labels = None if who.groups is None or who.point_groups is None else padded(who.groups, 0)
-    point_labels = None if labels is None or who.point_groups is None else padded(who.point_groups, 0)
+    if who.partners is not None:
+        raise RuntimeError("partners: expected none, got second labels, which these kernels do not know")
+    labels = None if who.groups is None or who.point_groups is None else padded(who.groups, 0, rows)
+    point_labels = None if labels is None or who.point_groups is None else padded(who.point_groups, 0, columns)
     own = None
     if who.own is not None:
-        own = padded(torch.where(who.own < 0, NOBODY, who.own).to(torch.int32), NOBODY)
+        own = torch.where(who.own < 0, NOBODY, who.own).to(torch.int32)
+        spare = padded(own, 0, rows).shape[0] - own.shape[0]
+        own = torch.cat([own, own[-1:].expand(spare)])  # a column near those of the program's other queries
     return Rule(own, who.window, labels, point_labels)
 
 

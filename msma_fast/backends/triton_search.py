@@ -18,13 +18,12 @@ from msma_fast.backends.torch import screen as screens
 from msma_fast.backends.torch.knn import Found, Search, search_all
 from msma_fast.backends.torch.select import smallest
 from msma_fast.backends.triton_direct import nearest_direct
-from msma_fast.backends.triton_screen import Ready, of_rows, ready
+from msma_fast.backends.triton_screen import Ready, of_rows, padded, ready
 
 LEVEL = 0  # what a row certified by the bfloat16 screen reports
 _SAMPLE = 16  # (A) looks at no less than every sixteenth tile of points
 _SAMPLED = 64  # and at this many points for each neighbour wanted
 _QUERIES = 1 << 14  # searched at a time: their lists stay in bounded memory
-_WORD = 32
 _FEW = 8  # coordinates in which a canonical key costs less than what bfloat16 cannot decide
 _ROUNDED = 1.0 + 2.0**-20  # more than float32 sums of three numbers lose
 
@@ -77,18 +76,20 @@ def candidates(search: Search, limit: int) -> Candidates:
 
 def _of_block(whole: Ready, start: int, end: int, k: int, limit: int) -> Candidates:
     from msma_fast.triton_kernels import knn as kernels
+    from msma_fast.triton_kernels.screen import WORD, set_bits
 
     part = whole.block(start, end)
     margin = screens.row_margin(whole.screen, torch.arange(start, end, device=whole.x.b.device))
     m = part.y.side.size
     best, _ = kernels.bounds(part.x, part.y, part.rule, k, sample_step(m, k))
-    top = part.padded(_raised(_kth(best[: end - start], k), margin))
+    top = padded(_raised(_kth(best[: end - start], k), margin), 0.0)
     listed, low, count = (each[: end - start] for each in kernels.collect(part.x, part.y, part.rule, top, limit))
     crowded = count > limit
     filled = (torch.arange(limit, device=count.device) < count[:, None]) & ~crowded[:, None]
     group = (listed & 0xFFFFFFFF).masked_fill(~filled, 0)
     # (C) The point of a word's least lower bound has its upper bound at most two of the word's largest margins above it.
-    near, far, col = (_largest(each, group) for each in (part.y.side.near, part.y.side.far, part.y.col))
+    margins = part.y.side.near, part.y.side.far, part.y.col
+    near, far, col = (each.view(-1, WORD.value).amax(1)[group] for each in margins)
     x_near, x_far = part.x.near[: end - start, None], part.x.far[: end - start, None]
     upper = (low + 2.0 * _ROUNDED * (x_near * near + x_far * far + col)).masked_fill(
         ~filled | low.isinf(), float("inf")
@@ -97,8 +98,8 @@ def _of_block(whole: Ready, start: int, end: int, k: int, limit: int) -> Candida
     filled &= ~(low > tau[:, None])
     row, slot = filled.nonzero(as_tuple=True)
     word, group = listed[row, slot] >> 32, group[row, slot]
-    item, place = ((word[:, None] >> torch.arange(_WORD, device=word.device)) & 1).nonzero(as_tuple=True)
-    row, column = row[item], group[item] * _WORD + place
+    item, place = set_bits(word)
+    row, column = row[item], group[item] * WORD.value + place
     real = column < m  # a margin that is NaN lists the padding too
     row, column = row[real], column[real]
     order = (row * m + column).argsort()
@@ -117,8 +118,3 @@ def _raised(value: Tensor, margin: Tensor) -> Tensor:
     """A bound of g + margin as one of g - margin, float32; the largest number where all admissible points are to be kept."""
     top = value + 2.0 * margin
     return (top + top.abs() * 2.0**-20).clamp_max(torch.finfo(torch.float32).max).to(torch.float32)
-
-
-def _largest(values: Tensor, group: Tensor) -> Tensor:
-    """The largest of (M,) values in each of the listed words."""
-    return values.view(-1, _WORD).amax(1)[group]
