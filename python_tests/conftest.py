@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from hypothesis import HealthCheck, settings
 
 CPU_BACKENDS = ("native", "torch")
 # Kernels in Triton's interpreter have a process of their own, `TRITON_INTERPRET=1 pytest python_tests/triton`: the variable is
-# read when a kernel is defined, so that a process either interprets or compiles.
+# read when a kernel is defined, so that a process either interprets or compiles, and what compiles needs a GPU.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-collect_ignore_glob = [] if INTERPRETED else ["triton/*"]
+collect_ignore_glob = [] if INTERPRETED or torch.cuda.is_available() else ["triton/*"]
+TRITON_TESTS = Path(__file__).parent / "triton"
 
 settings.register_profile(
     "msma", deadline=None, max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
@@ -70,8 +72,23 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.fixture
 def strict() -> Iterator[None]:
-    """Triton's interpreter made strict."""
+    """Triton's interpreter made strict; a GPU is as strict as it is."""
+    if not INTERPRETED:
+        yield
+        return
     from hardened_interpreter import hardened
 
     with hardened(seed=0):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _kernels_on_the_gpu(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Where kernels are not interpreted, their tests launch them on the GPU."""
+    if INTERPRETED or TRITON_TESTS not in request.path.parents:
+        yield
+        return
+    from gpu_launches import on
+
+    with on(torch.device("cuda")):
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,6 +48,26 @@ def test_a_race_times_everybody_and_names_who_failed(small: list[check.Case], mo
     assert set(found["seconds"]) == {"msma_fast", "torch"}
     assert found["failed"] == {"broken": "RuntimeError: no such device"}
     assert found["peer_over_ours"]["msma_fast"] == 1
+
+
+def test_failed_tests_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "RESULTS", tmp_path / "gpu-check.json")
+    (tmp_path / "test_one.py").write_text(
+        "import os, pytest\n"
+        "def test_right(): assert os.environ['TRITON_INTERPRET'] == '0'\n"
+        "def test_wrong(): assert False\n"
+        "@pytest.fixture\n"
+        "def broken(): raise RuntimeError\n"
+        "def test_error(broken): pass\n"
+        "@pytest.mark.skip\n"
+        "def test_skipped(): pass\n",
+        encoding="utf-8",
+    )
+    found = check.tested(tmp_path)
+    assert (found["passed"], found["skipped"], found["exit_status"]) == (1, 1, 1)
+    assert [name.split("::")[1] for name in found["failed"]] == ["test_wrong", "test_error"]
+    (tmp_path / "test_one.py").write_text("def broken(:\n", encoding="utf-8")
+    assert check.tested(tmp_path)["exit_status"] == 2  # nothing could be collected
 
 
 def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:

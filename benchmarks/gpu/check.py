@@ -1,14 +1,19 @@
-"""`make gpu-check`, on a machine with a CUDA GPU: planted problems, larger data, timings; into build/gpu-check.json.
+"""`make gpu-check`, on a machine with a CUDA GPU: tests, planted problems, larger data, timings; into build/gpu-check.json.
 
-Answers are compared with the native or torch backend on the CPU before anything is timed; a wrong one is reported as wrong and
-has no time. Peers that are not installed are named as missing. Exit status 1 where an answer is wrong, 2 without a GPU.
+The tests are python_tests/triton, with the kernels launched on the GPU. Answers to larger data are compared with the native or
+torch backend on the CPU before anything is timed; a wrong one is reported as wrong and has no time. Peers that are not
+installed are named as missing. Exit status 1 where a test fails or an answer is wrong, 2 without a GPU.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import statistics
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +26,7 @@ from msma_fast.backends import triton as backend
 from msma_fast.backends.triton_check import fault
 
 RESULTS = Path("build/gpu-check.json")
+TESTS = Path("python_tests/triton")
 ROUNDS, K = 9, 15
 SIZES = ((8192, 576), (50_000, 576), (20_000, 64), (20_000, 8))
 PAIRED = 4096, 64  # of information and distances
@@ -56,7 +62,18 @@ def cuvs_knn(x: Tensor) -> Any:
     return brute_force.search(brute_force.build(x, metric="sqeuclidean"), x, K + 1)
 
 
-PEERS = {"torch": ("torch", torch_knn), "faiss-gpu": ("faiss", faiss_knn), "cuVS": ("cuvs", cuvs_knn)}
+def flashlib_knn(x: Tensor) -> Any:
+    from flashlib import flash_knn
+
+    return flash_knn(x, x, K + 1)
+
+
+PEERS = {
+    "torch": ("torch", torch_knn),
+    "faiss-gpu": ("faiss", faiss_knn),
+    "cuVS": ("cuvs", cuvs_knn),
+    "FlashLib": ("flashlib", flashlib_knn),
+}
 
 
 def peers() -> tuple[dict[str, Callable[..., Any]], list[str]]:
@@ -139,22 +156,42 @@ def raced(case: Case) -> dict[str, Any]:
     return {"seconds": medians, "peer_over_ours": ratios, "failed": failed}
 
 
+def tested(folder: Path) -> dict[str, Any]:
+    """The folder's tests in a process that compiles kernels: how many there were, and the names of those that failed."""
+    log = RESULTS.with_name("gpu-tests.xml")
+    log.parent.mkdir(exist_ok=True)
+    log.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "pytest", "-q", f"--junit-xml={log}", str(folder)]
+    status = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "0"}).returncode
+    cases = list(ElementTree.parse(log).iter("testcase")) if log.exists() else []
+    failed = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
+    skipped = sum(case.find("skipped") is not None for case in cases)
+    return {
+        "passed": len(cases) - len(failed) - skipped,
+        "skipped": skipped,
+        "failed": [f"{case.get('classname')}::{case.get('name')}" for case in failed],
+        "exit_status": status,
+    }
+
+
 def main() -> int:
     if not torch.cuda.is_available():
         print("gpu-check: expected a CUDA GPU that this torch can use, found none")
         return 2
     device = torch.device("cuda")
+    tests = tested(TESTS)
     planted = fault(backend.operations(), device)
     rivals, missing = peers()
     report: dict[str, Any] = {
         "gpu": torch.cuda.get_device_name(device),
         "capability": "sm_{}{}".format(*torch.cuda.get_device_capability(device)),
         "torch": torch.__version__,
+        "tests": tests,
         "planted": planted or "right",
         "missing_peers": missing,
         "cases": [],
     }
-    wrong = bool(planted)
+    wrong = bool(planted) or tests["exit_status"] != 0
     prepared = list(cases(device, rivals))  # answered by the CPU
     with mf.use_backend("triton") if not planted else mf.use_backend("torch"):
         for case in prepared:
@@ -165,7 +202,9 @@ def main() -> int:
             print(record, flush=True)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(f"planted problems: {report['planted']}; {RESULTS}")
+    print(
+        f"tests: {tests['passed']} passed, {len(tests['failed'])} failed; planted problems: {report['planted']}; {RESULTS}"
+    )
     return int(wrong)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import triton
 import triton.language as tl
 from hardened_interpreter import LostUpdate, decoded, hardened, rounded_to_tf32, truncated
 from triton.runtime.errors import InterpreterError
+
+pytestmark = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="about the interpreter")
 
 
 @triton.jit
