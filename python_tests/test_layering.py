@@ -43,6 +43,7 @@ LAYERS = {
     "msma_fast.backends.triton_search": "backends.triton",
     **{f"msma_fast.{name}": name for name in ("_native", "_cuda", "triton_kernels", "ops")},
     "msma_fast.reduction_ops": "ops",
+    "msma_fast.fisher_ops": "ops",
     **{
         f"msma_fast.{name}": "engine"
         for name in (

@@ -10,11 +10,10 @@ pytest.importorskip("triton")
 if os.environ.get("TRITON_INTERPRET") == "1":
     pytest.skip("a process that interprets kernels does not compile them", allow_module_level=True)
 
-from msma_fast.triton_kernels import resources
-from msma_fast.triton_kernels.resources import Configuration, Need
-
 from benchmarks.gpu.compiled import ARCHITECTURES, compiled
 from benchmarks.gpu.variants import TENSOR_CORE, Variant, variants
+from msma_fast.triton_kernels import resources
+from msma_fast.triton_kernels.resources import Configuration, Need
 
 VARIANTS = list(variants())
 DEFAULTS = [pytest.param(each, id=each.name, marks=[pytest.mark.slow] if each.slow else []) for each in VARIANTS]

@@ -7,12 +7,11 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from msma_fast.triton_kernels import knn
-
 from benchmarks.gpu.bound import Op, pass_of
 from benchmarks.gpu.kernels.keys import variants as variants_of_keys
 from benchmarks.gpu.variants import Tiling, Variant
 from msma_fast.backends.triton_search import sample_step
+from msma_fast.triton_kernels import knn
 
 COUNTED = Path(__file__).parents[1] / "candidates.json"  # written by python -m benchmarks.gpu.candidates
 FLOATS = ("near_i_ptr", "far_i_ptr", "top_ptr", "c_ptr", "near_ptr", "far_ptr", "col_ptr", "best_ptr", "low_ptr")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from benchmarks.gpu.variants import Variant
 from msma_fast.triton_kernels import ksg
 from msma_fast.triton_kernels.resources import EXACT
-
-from benchmarks.gpu.variants import Variant
 
 _SIZES = ("n", "size", "window", "share", "limit", "levels")
 _INTEGERS = ("width_ptr", "pair_ptr", "label_ptr", "partner_ptr", "columns_ptr", "count_ptr")
