@@ -25,7 +25,7 @@ def problem(
 def test_against_the_definition(n: int, vocabulary: int, d: int, backend: str) -> None:
     for dtype, tolerance in ((np.float64, 1e-13), (np.float32, 1e-5)):
         h, weight, bias = (z.astype(dtype) for z in problem(n, vocabulary, d))
-        other = (h[::-1] * dtype(0.7))[: max(1, n // 2)]
+        other = problem(max(1, n // 2), vocabulary, d, seed=4)[0].astype(dtype)
         for b in (bias, None):
             p, q = probabilities(h, weight, b), probabilities(other, weight, b)
             own = fisher.fisher_rao_distances(h, weight, bias=b, backend=backend)

@@ -1,4 +1,4 @@
-"""Weight, bias and norm of small models of several families: their own logits, and the metric at the states that we collect."""
+"""Weight, bias and norm of small models of several families: their own logits, and the metric at collected states."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fisher metrics on activations: of a read-out's tokens in hidden space, of a model's parameters, of Gaussians, of neighbourhoods.
+"""Fisher metrics on activations: of a read-out's tokens in hidden space, of parameters, of Gaussians, of neighbourhoods.
 
 from msma_fast import fisher
 fisher.readout(model)                                                       weight, bias and norm of a model

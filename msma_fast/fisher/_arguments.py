@@ -14,7 +14,7 @@ from msma_fast.fisher.norms import Frame, Linearized, at
 
 
 class Checked(NamedTuple):
-    """Checked: h (n, d) and bias (V,) of the dtype of the computation, weight (V, d) as it came; wrap: to the caller's kind."""
+    """h (n, d) and bias (V,) of the dtype of the computation, weight (V, d) as it came; wrap: to the caller's kind."""
 
     h: Tensor
     weight: Tensor

@@ -29,9 +29,10 @@ def logit_fisher_eigh(
 ) -> Any:
     """The `rank` largest eigenvalues of G(h_i), descending, and their eigenvectors: (n, r) and (n, d, r).
 
-    h, weight, bias, norm, dtypes and errors as in `logit_fisher_vp`; 1 <= rank <= d. Eigenvectors are orthonormal columns, with the
-    largest entry positive. Residuals |G u - lambda u| are at most 2^-15 of the first eigenvalue (2^-36 in float64): the error
-    of an eigenvalue is about that squared over its distance to the others. Where that is not reached in 40 rounds: RuntimeError.
+    h, weight, bias, norm, dtypes and errors as in `logit_fisher_vp`; 1 <= rank <= d. Eigenvectors are orthonormal columns,
+    the largest entry positive. Residuals |G u - lambda u| are at most 2^-15 of the first eigenvalue (2^-36 in float64): the
+    error of an eigenvalue is about that squared over its distance to the others. Raises RuntimeError where that is not
+    reached in 40 rounds.
 
     Cost: two products n V d a vector and round, a few rounds; where 4 (rank + 4) >= d, all d columns at once. Memory: about
     n d (rank + 4) a round. When not to use it: for the eigenvectors of the mean, torch.linalg.eigh(logit_fisher_mean(...)).
@@ -159,8 +160,9 @@ def _signed(vectors: Tensor) -> Tensor:
 def effective_rank(metric: Array) -> Any:
     """exp of the entropy of the normalised eigenvalues (Roy, Vetterli, EUSIPCO 2007): between 1 and d.
 
-    metric (..., d, d) symmetric positive semidefinite, such as `logit_fisher_mean`; eigenvalues below zero by rounding count as
-    zero. Returns (...) float64, a float for one numpy matrix. Raises ValueError for NaN, inf, a matrix that is not square or is zero.
+    metric (..., d, d) symmetric positive semidefinite, such as `logit_fisher_mean`; eigenvalues below zero by rounding count
+    as zero. Returns (...) float64, a float for one numpy matrix. Raises ValueError for NaN, inf, a matrix that is not square
+    or is zero.
     """
     matrix = _checks.points("metric", metric, ndims=None).to(torch.float64)
     if matrix.shape[-1] != matrix.shape[-2]:

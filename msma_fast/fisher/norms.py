@@ -1,7 +1,8 @@
 """The normalisation before a read-out, x = norm(h), with its Jacobian J: the metric at h is J^T G(x) J.
 
     x = gamma xhat + beta     xhat = (h - mu) / sigma     J = diag(gamma) K / sigma     K = I - U U^T
-LayerNorm: mu the mean, sigma^2 = var + eps, U = [1, xhat] / sqrt(d). RMSNorm: mu = 0, sigma^2 = mean h^2 + eps, U = xhat / sqrt(d).
+LayerNorm: mu the mean, sigma^2 = var + eps, U = [1, xhat] / sqrt(d).
+RMSNorm: mu = 0, sigma^2 = mean h^2 + eps, U = xhat / sqrt(d).
 (Ba, Kiros, Hinton, arXiv 1607.06450; Zhang, Sennrich, arXiv 1910.07467; differentiated here.) K is symmetric.
 """
 
@@ -77,7 +78,7 @@ class RMSNorm:
 
 @dataclass(frozen=True, eq=False)
 class Linearized:
-    """Any differentiable map of rows at h (n, d), by forward and reverse differentiation; as Frame, without its closed form."""
+    """Any differentiable map of rows at h (n, d), by forward and reverse differentiation; as Frame, without a closed form."""
 
     function: Callable[[Tensor], Tensor]
     h: Tensor

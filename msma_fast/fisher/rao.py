@@ -59,8 +59,8 @@ def knn(
     """The k nearest points of every row of h by Fisher-Rao distance, ascending by (distance, index).
 
     h (n, d) queries; points (m, d), such as another layer's states, None for a self-search without the row itself; weight,
-    bias, norm as in `fisher_rao_distances`; groups, point_groups, window, k and the returned Neighbors as in `mf.knn`. Distances
-    are compared as they were computed (float32 for float32 input): there is no certificate. Not differentiable.
+    bias, norm as in `fisher_rao_distances`; groups, point_groups, window, k and the returned Neighbors as in `mf.knn`.
+    Distances are compared as they were computed (float32 for float32 input): there is no certificate. Not differentiable.
 
     Cost: as all distances; memory 64 MiB of them at a time.
     """
@@ -118,8 +118,8 @@ def path_lengths(
     axis is the length of the token's path through depth.
 
     layers (L, n, d), or a sequence of L >= 2 arrays (n, d), such as [acts.layer(l) for l in ...]; weight, bias, norm as in
-    `fisher_rao_distances`: the same read-out on every layer, the logit lens. Cost: at most seven products n V d a step. Errors as
-    in `logit_fisher_vp`, naming layers[l].
+    `fisher_rao_distances`: the same read-out on every layer, the logit lens. Cost: at most seven products n V d a step.
+    Errors as in `logit_fisher_vp`.
     """
     states = list(layers)
     if len(states) < 2:

@@ -34,7 +34,7 @@ class Readout(NamedTuple):
 class Head:
     """The part of a head before its output embedding, as a map of rows (n, d) -> (n, d)."""
 
-    def __init__(self, module: nn.Module, embedding: nn.Module) -> None:
+    def __init__(self, module: nn.Module, embedding: nn.Linear) -> None:
         self.module, self.embedding = module, embedding
 
     def __call__(self, h: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ def readout(model: Any) -> Readout:
     return Readout(weight, bias, norm)
 
 
-def _norm(model: nn.Module, embedding: nn.Module, seen: dict[nn.Module, tuple[Tensor, Tensor]], read: Tensor) -> Any:
+def _norm(model: nn.Module, embedding: nn.Linear, seen: dict[nn.Module, tuple[Tensor, Tensor]], read: Tensor) -> Any:
     for module in reversed(seen):
         before, after = seen[module]
         scale = _ratio(after, read)
@@ -83,7 +83,7 @@ def _norm(model: nn.Module, embedding: nn.Module, seen: dict[nn.Module, tuple[Te
     )
 
 
-def _closed_form(module: nn.Module, before: Tensor, read: Tensor, scale: float) -> LayerNorm | RMSNorm:
+def _closed_form(module: Any, before: Tensor, read: Tensor, scale: float) -> LayerNorm | RMSNorm:
     weight, bias = module.weight.detach(), getattr(module, "bias", None)
     eps = next(
         (float(getattr(module, name)) for name in ("eps", "variance_epsilon", "epsilon") if hasattr(module, name)), 0.0
@@ -101,7 +101,7 @@ def _closed_form(module: nn.Module, before: Tensor, read: Tensor, scale: float) 
     )
 
 
-def _probe(model: Any, embedding: nn.Module) -> tuple[dict[nn.Module, tuple[Tensor, Tensor]], Tensor]:
+def _probe(model: Any, embedding: nn.Linear) -> tuple[dict[nn.Module, tuple[Tensor, Tensor]], Tensor]:
     """(module -> first tensor in and out, in the order in which they ended; logits)."""
     seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 

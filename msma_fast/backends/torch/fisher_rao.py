@@ -94,9 +94,8 @@ def _raised(a: Tensor, shift: Tensor) -> Tensor:
 def fisher_rao_distances_backward(
     grad: Tensor, distances: Tensor, h: Tensor, weight: Tensor, bias: Tensor | None, other: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Gradients of h and other: with c = grad / sin(d / 2), of h_i  sum_t p_t^(1/2) w_t sum_j c_ij (B_ij p_it^(1/2) - q_jt^(1/2)).
-
-    Zero where the distance is zero."""
+    """Gradients of h and other, zero where the distance is zero: with c = grad / sin(d / 2), of h_i
+    sum_t p_it^(1/2) w_t sum_j c_ij (B_ij p_it^(1/2) - q_jt^(1/2))."""
     words = vocabulary(weight, bias, h.dtype)
     if other is None:
         grad = grad + grad.T
