@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,19 +19,18 @@ from torch import Tensor, nn
 
 def kind_of(module: nn.Module) -> str:
     """Subclasses with a forward of their own (scaled embeddings, say) are "other"."""
-    forward = type(module).forward
-    if forward is nn.Linear.forward:
-        return "linear"
-    if forward is nn.Embedding.forward and not module.scale_grad_by_freq and module.max_norm is None:
-        return "embedding"
-    conv1d = getattr(sys.modules.get("transformers.pytorch_utils"), "Conv1D", None)
-    return "conv1d" if conv1d is not None and forward is conv1d.forward else "other"
+    conv1d = getattr(sys.modules.get("transformers.pytorch_utils"), "Conv1D", nn.Linear)
+    kinds = {nn.Embedding.forward: "embedding", conv1d.forward: "conv1d", nn.Linear.forward: "linear"}
+    kind = kinds.get(type(module).forward, "other")
+    if kind == "embedding" and (module.scale_grad_by_freq or module.max_norm is not None):
+        return "other"
+    return kind
 
 
 class Call(NamedTuple):
     """x (size, ..., in) of `size` sequences, or any shape where size is 1: then all of it belongs to one sequence."""
 
-    module: nn.Module
+    module: Any  # of that kind
     kind: str
     x: Tensor
     size: int
@@ -46,7 +45,7 @@ class Call(NamedTuple):
     def counted(self, ids: Tensor) -> Tensor:
         """Which of an embedding's positions reach its weight."""
         padding = self.module.padding_idx
-        return torch.ones_like(ids, dtype=torch.bool) if padding is None else ids != padding
+        return ids != (-1 if padding is None else padding)
 
     def gradients(self, parameter: nn.Parameter, g: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
         """The gradient of each sequence in turn, of the parameter's shape."""

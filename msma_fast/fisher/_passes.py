@@ -37,7 +37,7 @@ class Passes:
 
     def __init__(self, model: nn.Module, sums: Diagonal) -> None:
         self._sums = sums
-        self._recording = False
+        self._wanted: set[Unit] = set()  # empty but for the forward pass
         self._size = 0
         self._lengths: set[int] = set()
         self._seen: list[_Seen] = []
@@ -57,39 +57,45 @@ class Passes:
             handle.remove()
 
     def run(self, score: Callable[[], Tensor], size: int, lengths: set[int], wanted: list[Unit]) -> list[Unit]:
-        """Adds the gradients of the wanted units for `size` sequences; the units that are left over, none where size is 1.
+        """Adds the gradients of the wanted units for `size` sequences; the units that are left over.
 
         score: runs the model and adds up the sequences' scores. lengths: the other sizes of the batch's tensors; size is
         none of them unless it is 1.
         """
         self._size, self._lengths, self._seen, self._arrived = size, lengths, [], {}
-        self._recording = True
+        self._wanted = set(wanted)
         try:
             total = score()
         finally:
-            self._recording = False
-        if total.grad_fn is None:
-            return []
+            self._wanted = set()
         uses = _uses_in_graph(total)
         used = [unit for unit in wanted if any(uses[p] for p in unit)]
+        if not used:
+            return []
         seen = [record for record in self._seen if record.intact()]
         self._seen = []
         self._due = self._complete(used, seen, uses)
         self._rest = [unit for unit in used if unit not in self._due]
-        # A path from the score to any output of a module ends at one of these: an output that depends on no parameter but
-        # the module's own, or a parameter that was not seen. autograd goes there and computes no other weight's gradient.
+        # Paths from the score to the outputs of modules end at those that depend on no parameter but the module's own, or at
+        # a parameter that was not seen: autograd has to go no further, and computes the gradients of no other weights.
         whole = len(wanted) == len(self._sums.units)
-        edges = [record.edge for record in seen if not (whole and record.call.x.requires_grad)]
+        edges: list[Any] = [record.edge for record in seen if not (whole and record.call.x.requires_grad)]
         weights = [parameter for unit in self._rest for parameter in unit]
         found = torch.autograd.grad(total, [*edges, *weights], allow_unused=True)
+        if size == 1:
+            for parameter, gradient in zip(weights, found[len(edges) :], strict=True):
+                if gradient is not None:
+                    self._sums.add_gradient(
+                        self._units[parameter], gradient.to_dense().to(self._sums.dtypes[parameter])
+                    )
+            self._rest = []
+        if (
+            whole
+        ):  # a path that ends elsewhere, at a tensor that is no parameter: to be done with every output as an end
+            return self._rest + list(self._due)
         for unit in list(self._arrived):
-            self._hand_over(unit)  # another use of it has no gradient at all
-        if size > 1:
-            return self._rest
-        for parameter, gradient in zip(weights, found[len(edges) :], strict=True):
-            if gradient is not None:
-                self._sums.add_gradient(self._units[parameter], gradient.to_dense().to(self._sums.dtypes[parameter]))
-        return []
+            self._hand_over(unit)  # no gradient flows to its other uses
+        return self._rest
 
     def _complete(self, used: list[Unit], seen: list[_Seen], uses: Counter[nn.Parameter]) -> dict[Unit, int]:
         """The units all of whose uses are calls that were seen, and how many these are."""
@@ -99,13 +105,15 @@ class Passes:
     def _spread(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Positions looked up once for all sequences, (1, t), are looked up for each, so that each has its gradient."""
         x = args[0] if len(args) == 1 else None
-        if not self._recording or not isinstance(x, Tensor) or self._size == 1 or 1 in self._lengths:
+        if not self._wanted or not isinstance(x, Tensor) or self._size == 1 or 1 in self._lengths:
             return None
         return (x.expand(self._size, -1),) if x.ndim == 2 and x.shape[0] == 1 else None
 
     def _called(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         x = args[0] if len(args) == 1 and not kwargs else None
-        if not self._recording or not isinstance(x, Tensor) or not isinstance(result, Tensor):
+        if not isinstance(x, Tensor) or not isinstance(result, Tensor):
+            return
+        if not any(self._units.get(p) in self._wanted for p in module.parameters(recurse=False)):
             return
         size = self._size
         if result.requires_grad and (size == 1 or (x.shape[:1] == result.shape[:1] == (size,) and result.ndim >= 3)):
@@ -119,6 +127,7 @@ class Passes:
                 self._arrived.setdefault(unit, []).append((call, g))
                 if len(self._arrived[unit]) == self._due[unit]:
                     self._hand_over(unit)
+                    del self._due[unit]
 
     def _hand_over(self, unit: Unit) -> None:
         calls = self._arrived.pop(unit)
@@ -138,9 +147,9 @@ def _shared_row(call: Call, g: Tensor) -> bool:
 def _uses_in_graph(total: Tensor) -> Counter[nn.Parameter]:
     """How often each parameter enters the graph that computed `total`."""
     uses: Counter[nn.Parameter] = Counter()
-    seen, stack = {total.grad_fn}, [total.grad_fn]
+    seen, stack = {total.grad_fn}, [total.grad_fn] if total.grad_fn is not None else []
     while stack:
-        for node, _ in stack.pop().next_functions:  # type: ignore[union-attr]
+        for node, _ in stack.pop().next_functions:
             variable = getattr(node, "variable", None)  # of the nodes that accumulate a leaf's gradient
             if variable is not None:
                 uses[variable] += 1

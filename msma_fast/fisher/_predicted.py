@@ -85,7 +85,7 @@ def logits_of(model: nn.Module, inputs: Mapping[str, Any], labels: Tensor, where
 def checked(labels: Tensor, vocabulary: int, where: str) -> Tensor:
     """`labels`, none of them outside the vocabulary."""
     kept = labels[labels != IGNORED]
-    if kept.numel() and not (0 <= int(kept.min()) and int(kept.max()) < vocabulary):
+    if kept.numel() and (int(kept.min()) < 0 or int(kept.max()) >= vocabulary):
         raise ValueError(
             f"{where}['labels']: expected {IGNORED} or 0 to {vocabulary - 1}, "
             f"got values from {int(kept.min())} to {int(kept.max())}"
