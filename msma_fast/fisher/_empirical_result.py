@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from msma_fast.activations.blocks import find_stacks
 from msma_fast.fisher._sums import KroneckerFactors
 
 
@@ -56,6 +55,8 @@ class EmpiricalFisher:
 
 def layers_of(model: nn.Module, names: dict[nn.Parameter, str]) -> dict[str, str]:
     """Parameter name -> layer; empty for a model that has no blocks to be found."""
+    from msma_fast.activations.blocks import find_stacks  # here: the package of activations takes time to import
+
     try:
         stacks = find_stacks(model)
     except (AttributeError, NotImplementedError):
