@@ -56,13 +56,16 @@ class Passes:
         for handle in self._handles:
             handle.remove()
 
-    def run(self, score: Callable[[], Tensor], size: int, lengths: set[int], wanted: list[Unit]) -> list[Unit]:
-        """Adds the gradients of the wanted units for `size` sequences; the units that are left over.
+    def run(
+        self, score: Callable[[], Tensor], size: int, lengths: set[int], again: list[Unit] | None = None
+    ) -> list[Unit]:
+        """Adds the gradients of all units for `size` sequences, or of those to be done again; the units that are left over.
 
         score: runs the model and adds up the sequences' scores. lengths: the other sizes of the batch's tensors; size is
         none of them unless it is 1.
         """
         self._size, self._lengths, self._seen, self._arrived = size, lengths, [], {}
+        wanted = self._sums.units if again is None else again
         self._wanted = set(wanted)
         try:
             total = score()
@@ -78,10 +81,10 @@ class Passes:
         self._rest = [unit for unit in used if unit not in self._due]
         # Paths from the score to the outputs of modules end at those that depend on no parameter but the module's own, or at
         # a parameter that was not seen: autograd has to go no further, and computes the gradients of no other weights.
-        whole = len(wanted) == len(self._sums.units)
-        edges: list[Any] = [record.edge for record in seen if not (whole and record.call.x.requires_grad)]
+        edges: list[Any] = [record.edge for record in seen if again is not None or not record.call.x.requires_grad]
         weights = [parameter for unit in self._rest for parameter in unit]
-        found = torch.autograd.grad(total, [*edges, *weights], allow_unused=True)
+        ends = [*edges, *weights]
+        found = torch.autograd.grad(total, ends, allow_unused=True) if ends else ()
         if size == 1:
             for parameter, gradient in zip(weights, found[len(edges) :], strict=True):
                 if gradient is not None:
@@ -89,9 +92,7 @@ class Passes:
                         self._units[parameter], gradient.to_dense().to(self._sums.dtypes[parameter])
                     )
             self._rest = []
-        if (
-            whole
-        ):  # a path that ends elsewhere, at a tensor that is no parameter: to be done with every output as an end
+        if again is None:  # paths that end elsewhere, at tensors that are no parameters, need every output as an end
             return self._rest + list(self._due)
         for unit in list(self._arrived):
             self._hand_over(unit)  # no gradient flows to its other uses

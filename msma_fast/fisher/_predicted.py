@@ -76,8 +76,9 @@ def logits_of(model: nn.Module, inputs: Mapping[str, Any], labels: Tensor, where
         raise TypeError(f"model: expected one whose result has .logits, got {type(model).__name__}")
     if logits.shape[:-1] != labels.shape:
         raise ValueError(
-            f"{where}['labels']: expected a label per position of the logits {tuple(logits.shape[:-1])}, "
-            f"got shape {tuple(labels.shape)}"
+            f"{where}['labels']: expected a label per position of each sequence's logits, {tuple(logits.shape[1:-1])}, "
+            f"got {tuple(labels.shape[1:])}"
+            + (f" for {labels.shape[0]} sequences, not {logits.shape[0]}" if len(labels) != len(logits) else "")
         )
     return logits
 

@@ -82,7 +82,7 @@ def empirical(
             for number, batch in enumerate(batches):
                 for target in _pieces(model, batch, f"batches[{number}]", device):
                     examples += target.size
-                    tokens += target.add(model, passes, sums, generator)
+                    tokens += target.add(model, passes, generator)
     finally:
         passes.close()
         for module, training in modes:
@@ -133,9 +133,9 @@ class _Piece:
             raise ValueError(f"{self.where}: expected finite log-probabilities, got {float(total.detach())}")
         return total
 
-    def add(self, model: nn.Module, passes: Passes, sums: Diagonal, generator: torch.Generator | None) -> int:
+    def add(self, model: nn.Module, passes: Passes, generator: torch.Generator | None) -> int:
         """Adds the gradients of these sequences; the number of tokens they predict."""
-        rest = passes.run(partial(self.score, model, generator), self.size, self.lengths(), sums.units)
+        rest = passes.run(partial(self.score, model, generator), self.size, self.lengths())
         for row in range(self.size if rest else 0):
             one = self.take(torch.tensor([row], device=self.labels.device))
             passes.run(partial(one.score, model, None), 1, self.lengths(), rest)
