@@ -449,9 +449,9 @@ class _Odd(nn.Module):
             h = torch.tanh(self.first(input=h))
         elif self.habit == "rows without a batch":
             h = torch.tanh(self.first(h.reshape(n * t, 6))).reshape(n, t, 6)
-        elif self.habit == "as many rows as sequences":
-            rows = h.reshape(n * t, 6)[: n * t : t].flip(0)
-            h = h + self.first(rows).sum(0) * h
+        elif self.habit == "routed rows":
+            even = input_ids % 2 == 0
+            h = h.masked_scatter(even[..., None], torch.tanh(self.first(h[even])))
         elif self.habit == "positions first":
             h = torch.tanh(self.first(h.transpose(0, 1))).transpose(0, 1)
         else:
@@ -499,6 +499,21 @@ def test_unusual_uses_of_weights_are_not_missed(habit: str) -> None:
     check(found.by_name, wanted)
     assert not bool(wanted["unused.weight"].any())
     check(empirical(model, batches, structure="block").by_name, loop(model, batches, block=True))
+
+
+def test_as_many_routed_rows_as_sequences_are_no_batch() -> None:
+    """Four rows of four sequences, but two of the first and none of the second."""
+    model, labels = _Odd("routed rows"), odd_batch(4, 3)["labels"]
+    batch = {"input_ids": torch.tensor([[2, 1, 4], [1, 3, 5], [6, 7, 5], [3, 8, 1]]), "labels": labels}
+    check(empirical(model, [batch]).by_name, loop(model, [batch]))
+
+
+@pytest.mark.parametrize(("family", "passes"), [("gpt2", 1), ("llama", 1), ("bert", 1), ("t5", 6)])
+def test_single_sequences_are_run_only_for_what_a_batch_hides(family: str, passes: int) -> None:
+    model, count = model_of(family), []
+    model.register_forward_hook(lambda *_: count.append(1))
+    empirical(model, [batch_of(family)])
+    assert len(count) == passes
 
 
 @pytest.mark.parametrize("habit", ["weight outside its module", "called by name"])
