@@ -212,11 +212,11 @@ def test_sampled_labels_converge_to_the_exact_fisher_of_a_softmax_regression() -
     p = torch.softmax(logits, -1)
     metric = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
     exact = torch.einsum("nop,ni,nj->oipj", metric, x[:, 0], x[:, 0]).reshape(12, 12) / 4
-    draws = 3000
+    draws = 2000
     batch = {"x": x.repeat(draws, 1, 1), "labels": torch.zeros(4 * draws, 1, dtype=torch.int64)}
     found = empirical(model, [batch], structure="block", labels="sampled", seed=3).by_name["read.weight"]
     assert isinstance(found, Tensor)
-    assert float((found - exact).abs().max()) < 0.05 * float(exact.abs().max())
+    assert float((found - exact).abs().max()) < 0.06 * float(exact.abs().max())
     observed = empirical(model, [batch], structure="block").by_name["read.weight"]
     assert isinstance(observed, Tensor)
     assert float((observed - exact).abs().max()) > 0.2 * float(exact.abs().max())
@@ -233,8 +233,8 @@ def test_sampled_sequence_scores_average_to_the_sum_over_tokens() -> None:
         for value in row:
             found = torch.autograd.grad(value, weights, retain_graph=True)
             exact += float(value.detach().exp()) * sum(float(g.square().sum()) for g in found)
-    batch = {"input_ids": ids.repeat(400, 1)}
-    assert empirical(model, [batch], labels="sampled", seed=0).trace() == pytest.approx(exact, rel=0.1)
+    batch = {"input_ids": ids.repeat(300, 1)}
+    assert empirical(model, [batch], labels="sampled", seed=0).trace() == pytest.approx(exact, rel=0.12)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "t5"])

@@ -26,11 +26,11 @@ def empirical(
     labels: str = "data",
     seed: int = 0,
 ) -> EmpiricalFisher:
-    """The Fisher matrix of a model's parameters: F = 1/N sum over sequences n of s_n s_n^T, nats^2 per unit of parameter.
+    """The Fisher matrix of a model's parameters: F = 1/N sum over sequences n of s_n s_n^T, in nats^2.
 
     s_n is the score of a sequence, the gradient of sum_t log p(y_t | x) over its predicted tokens: one example is one
-    sequence, and N counts the sequences that predict at least one token. (Fishers per token, common for language models,
-    are F n_examples / n_tokens.) The parameters are those with requires_grad; freeze some to leave them out.
+    sequence, and N = n_examples counts the sequences that predict at least one token. F n_examples / n_tokens is the mean
+    per predicted token, the scale of a language model's mean loss. The parameters are those with requires_grad.
 
     model -- a transformers language model, or any torch module whose result has .logits (..., V). It runs in eval mode,
     without dropout, and is left as it was.
@@ -39,7 +39,7 @@ def empirical(
     attention_mask hides neither it nor the one before it. Every other model needs "labels", one per position of its
     logits; an encoder-decoder model's decoder_input_ids are made from them.
     structure -- "diag": the diagonal, exact. "block": each parameter's full matrix, exact, for parameters of at most 4096
-    entries. "kfac": Kronecker factors of each linear layer and embedding (Martens and Grosse, ICML 2015), with the bias as
+    entries. "kfac": Kronecker factors of each linear layer and embedding (Martens and Grosse, ICML 2015), the bias as
     a homogeneous coordinate; positions share the weight as in KFAC-expand (Eschenhagen et al., NeurIPS 2023), and those
     whose gradient is exactly zero, such as padding, are no positions. Norms, every other parameter, and weights tied over
     several modules have their exact diagonal. For one position per sequence and one sequence kfac is exact, for more it
@@ -47,13 +47,13 @@ def empirical(
     labels -- "data": y_t is the observed token, the empirical Fisher. "sampled": y_t is drawn from the model's own
     distribution (with `seed`, after the observed tokens before it), an unbiased estimate of the true Fisher: given x the
     draws are independent and their scores have mean zero, so that the expected s_n s_n^T is the sum of the tokens' own.
-    The two differ, and away from a model that fits its data the empirical Fisher is no approximation of the true one
-    (Kunstner, Balles and Hennig, NeurIPS 2019). A shared parameter's gradient is summed over its uses before squaring.
+    The two differ, and the empirical Fisher is in general no approximation of the true one (Kunstner, Balles and Hennig,
+    NeurIPS 2019). A shared parameter's gradient is summed over its uses before squaring.
 
-    Cost: a forward and a backward pass, and each sequence's weight gradients: about a training step ("kfac" instead
-    t (in^2 + out^2) per layer). Parameters whose gradients cannot be told apart inside a batch (weights used outside their
-    module, T5's position biases, routed experts) take a second pass over single sequences. Memory: the result, the
-    activations of one batch and one parameter's gradient; for a tied embedding the logits' gradient too.
+    Cost: a training step's arithmetic ("kfac": and t (in^2 + out^2) per layer), and one pass over the weights for each
+    sequence, which shows where sequences are short. Parameters whose gradients cannot be told apart inside a batch (weights
+    used outside their module, T5's position biases, routed experts) take a second pass over single sequences. Memory: the
+    result, the activations of one batch and one parameter's gradient; for a tied embedding the logits' gradient too.
 
     Raises TypeError / ValueError for batches that are empty or lack labels, labels outside the vocabulary, a model without
     trainable parameters, scores or gradients that are not finite, a parameter too large for "block"; NotImplementedError
@@ -137,7 +137,7 @@ class _Piece:
         """Adds the gradients of these sequences; the number of tokens they predict."""
         rest = passes.run(partial(self.score, model, generator), self.size, self.lengths())
         for row in range(self.size if rest else 0):
-            one = self.take(torch.tensor([row], device=self.labels.device))
+            one = self.take(torch.tensor([row]))
             passes.run(partial(one.score, model, None), 1, self.lengths(), rest)
         return int((self.labels != _IGNORED).sum())
 
@@ -151,7 +151,7 @@ def _pieces(model: nn.Module, batch: Any, where: str, device: torch.device) -> I
         raise TypeError(f"{where}: expected a dict of tensors, got {type(batch).__name__}")
     moved = {key: value.detach().to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
     whole = _Piece(*_predicted.split_labels(model, moved, where), where)
-    kept = (whole.labels != _IGNORED).reshape(whole.size, -1).any(1).nonzero().squeeze(1)
+    kept = (whole.labels != _IGNORED).reshape(whole.size, -1).any(1).nonzero().squeeze(1).cpu()
     lengths = whole.lengths()
     start = 0
     while start < len(kept):
