@@ -9,7 +9,10 @@ fisher.effective_rank                                                       of a
 
 from __future__ import annotations
 
+from msma_fast.fisher._empirical_result import EmpiricalFisher
+from msma_fast.fisher._sums import KroneckerFactors
 from msma_fast.fisher.eigh import effective_rank, logit_fisher_eigh
+from msma_fast.fisher.empirical import empirical
 from msma_fast.fisher.logits import (
     logit_fisher_diag,
     logit_fisher_mean,
@@ -22,10 +25,13 @@ from msma_fast.fisher.rao import fisher_rao_distances, knn, path_lengths
 from msma_fast.fisher.readout import Readout, readout
 
 __all__ = [
+    "EmpiricalFisher",
+    "KroneckerFactors",
     "LayerNorm",
     "RMSNorm",
     "Readout",
     "effective_rank",
+    "empirical",
     "fisher_rao_distances",
     "knn",
     "logit_fisher_diag",
