@@ -1,0 +1,7 @@
+"""Fisher information geometry."""
+
+from __future__ import annotations
+
+from msma_fast.fisher.gaussian import GaussianFisherRao, gaussian_fisher_rao
+
+__all__ = ["GaussianFisherRao", "gaussian_fisher_rao"]
