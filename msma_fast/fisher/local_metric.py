@@ -188,9 +188,10 @@ def local_metric(
     step = max(1, _BLOCK // (8 * k * d))
     for start in range(0, n, step):
         near = points[found.indices[start : start + step]].to(torch.float64)
+        near = near - near[:, :1]  # exact for equal rows, as subtracting a rounded mean is not
         vectors, spectrum = _principal_axes((near - near.mean(1, keepdim=True)) / (k - 1) ** 0.5)
         kept, rest = _shrunk(spectrum, d, k - 1, rank, share)
-        _check_spread(spectrum, kept[:, -1] if rank == d else rest, kept[:, 0], start, k, shrinkage)
+        _check_spread(spectrum, kept[:, -1] if rank == d else rest, kept[:, 0], start, max(k, d), k, shrinkage)
         block = slice(start, start + step)
         axes.vectors[block], axes.scales[block], axes.floor[block] = vectors[:, :rank], kept.rsqrt(), rest.rsqrt()
     return LocalMetric(points, axes, wrapper_like(x), backend)
@@ -225,10 +226,7 @@ def _principal_axes(y: Tensor) -> tuple[Tensor, Tensor]:
 def _shrunk(spectrum: Tensor, d: int, degrees: int, rank: int, share: float | None) -> tuple[Tensor, Tensor]:
     """c (b, r) and c_0 (b,) from the eigenvalues (b, q) of S; where r = d nothing is left and c_0 is the last c."""
     total = spectrum.sum(1)
-    if share is None:
-        weight = _oas(spectrum / spectrum[:, :1], d, degrees)
-    else:
-        weight = torch.full_like(total, share)
+    weight = _oas(spectrum / spectrum[:, :1], d, degrees) if share is None else torch.full_like(total, share)
     target = weight * total / d
     kept = (1 - weight)[:, None] * spectrum[:, :rank] + target[:, None]
     if rank == d:
@@ -244,7 +242,7 @@ def _oas(spectrum: Tensor, d: int, degrees: int) -> Tensor:
     return torch.where(above < below, above / below, 1.0)
 
 
-def _check_spread(spectrum: Tensor, least: Tensor, most: Tensor, start: int, k: int, shrinkage: Any) -> None:
+def _check_spread(spectrum: Tensor, least: Tensor, most: Tensor, start: int, size: int, k: int, shrinkage: Any) -> None:
     """Covariances that have an inverse: neighbours that differ, and a smallest eigenvalue above rounding."""
     flat = spectrum[:, 0] == 0
     if bool(flat.any()):
@@ -253,7 +251,7 @@ def _check_spread(spectrum: Tensor, least: Tensor, most: Tensor, start: int, k: 
             f"x: expected neighbours that differ, got row {row} whose {k} nearest are all one point; "
             "drop duplicate rows or take a larger k"
         )
-    singular = ~(least > most * (spectrum.shape[1] * torch.finfo(torch.float64).eps) ** 2)
+    singular = ~(least > most * (size * torch.finfo(torch.float64).eps) ** 2)
     if bool(singular.any()):
         row = start + int(singular.nonzero()[0])
         raise ValueError(

@@ -35,11 +35,11 @@ def pullback_vp(fn: Callable[[Tensor], Tensor], h: Array, v: Array) -> Array:
     v be zero in the other rows and read that row.
 
     One evaluation of fn with a tangent and a graph, and one backward: about five plain evaluations in time for the blocks
-    of a GPT-2; memory that of a backward with the tangents beside it, and a few arrays of the size of the logits. Scaled dot product attention runs in
-    its plain form, as the fast ones have no forward derivative: a text's attention matrices are stored. p and F are float32
-    at least (float64 for float64 logits), centred so that a probability near one keeps its digits; fn itself runs in the
-    dtype of h. Neither h, v nor parameters that fn uses get a gradient, and the result has no graph; a random fn (dropout)
-    is drawn once.
+    of a GPT-2; memory that of a backward with the tangents beside it, and a few arrays of the size of the logits. Scaled
+    dot product attention runs in its plain form, as the fast ones have no forward derivative: a text's attention matrices
+    are stored. p and F are float32 at least (float64 for float64 logits), centred so that a probability near one keeps its
+    digits; fn itself runs in the dtype of h. Neither h, v nor parameters that fn uses get a gradient, and the result has no
+    graph; a random fn (dropout) is drawn once.
 
     Raises ValueError / TypeError for shapes that differ, NaN or inf in h, v, or the probabilities, a result of fn that is no
     float tensor (..., V) or does not depend on h, and NotImplementedError where an operation in fn has no forward
