@@ -26,7 +26,9 @@ from msma_fast.neighbors import knn
 from msma_fast.results import Array
 
 # Bytes of gathered rows or axes at a time.
-_BLOCK = 1 << 26
+_BLOCK = 1 << 23
+# The ratio of the last to the first eigenvalue above which a Gram matrix leaves the last one ten digits.
+_GRAM = 1e-5
 
 
 class _Axes(NamedTuple):
@@ -38,8 +40,8 @@ class _Axes(NamedTuple):
 
     def split(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """alpha (n, r) and w (n, d) of v (n, d)."""
-        along = torch.bmm(self.vectors, v[..., None])
-        return along[..., 0], v - torch.bmm(self.vectors.mT, along)[..., 0]
+        along = torch.bmm(v[:, None], self.vectors.mT)  # a row times a matrix: several times faster than the other way
+        return along[:, 0], v - torch.bmm(along, self.vectors)[:, 0]
 
     def quadratic(self, v: Tensor) -> Tensor:
         along, across = self.split(v)
@@ -69,7 +71,7 @@ class LocalMetric:
         rows = self._rows(v)
         axes = self._axes
         along, across = axes.split(rows)
-        inner = torch.bmm(axes.vectors.mT, (axes.scales * (axes.scales * along))[..., None])[..., 0]
+        inner = torch.bmm((axes.scales * (axes.scales * along))[:, None], axes.vectors)[:, 0]
         return self._wrap(inner + axes.floor[:, None] * (axes.floor[:, None] * across))
 
     def quadratic(self, v: Array) -> Any:
@@ -211,16 +213,19 @@ def _share(shrinkage: Any) -> float | None:
 def _principal_axes(y: Tensor) -> tuple[Tensor, Tensor]:
     """Rows (b, q, d) orthonormal and squared singular values (b, q), descending, of centred y (b, k, d); q = min(k - 1, d).
 
-    By QR first: a Gram matrix would lose the orthogonality of the short axes."""
+    From the Gram matrix, unless short axes would lose their digits in it: its errors are relative to the longest one."""
     k, d = y.shape[1:]
-    if k > d:
-        values, vectors = torch.linalg.svd(torch.linalg.qr(y, mode="r").R)[1:]
-    else:
-        frame, triangle = torch.linalg.qr(y.mT)
-        turn, values = torch.linalg.svd(triangle)[:2]
-        vectors = (frame @ turn).mT
     q = min(k - 1, d)
-    return vectors[:, :q], values[:, :q].square()
+    values, turn = torch.linalg.eigh(y @ y.mT if k <= d else y.mT @ y)
+    spectrum, vectors = values.flip(1)[:, :q], turn.mT.flip(1)[:, :q]
+    if k <= d:
+        vectors = vectors @ y / spectrum.clamp(min=0).sqrt()[..., None]
+    wide = ~(spectrum[:, -1] > _GRAM * spectrum[:, 0])
+    if bool(wide.any()):
+        lengths, axes = torch.linalg.svd(y[wide], full_matrices=False)[1:]
+        spectrum, vectors = spectrum.clone(), vectors.clone()
+        spectrum[wide], vectors[wide] = lengths[:, :q].square(), axes[:, :q]
+    return vectors, spectrum
 
 
 def _shrunk(spectrum: Tensor, d: int, degrees: int, rank: int, share: float | None) -> tuple[Tensor, Tensor]:
