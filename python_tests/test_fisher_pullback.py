@@ -210,6 +210,14 @@ def test_bfloat16_models_and_masked_tokens() -> None:
     np.testing.assert_allclose(masked, explicit(lambda rows: inner(rows)[:, ~banned], h, v), rtol=1e-11)
 
 
+def test_half_logits_are_widened() -> None:
+    """The read-out is the identity: what is left is one rounding to bfloat16."""
+    h, v = torch.randn(2, 3, 500, dtype=torch.bfloat16)
+    wanted = pullback_vp(lambda rows: rows, h.double(), v.double())
+    found = pullback_vp(lambda rows: rows, h, v)
+    assert torch.equal(found, wanted.float().bfloat16())
+
+
 def test_huge_logits() -> None:
     weight = 1e4 * torch.randn(9, 3, dtype=torch.float64)
     h, v = torch.randn(2, 5, 3, dtype=torch.float64)

@@ -53,7 +53,7 @@ def pullback_vp(fn: Callable[[Tensor], Tensor], h: Array, v: Array) -> Array:
     if point.numel() == 0:
         raise ValueError(f"h: expected at least one value, got an empty array {tuple(point.shape)}")
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-        leaf = point.detach().clone().requires_grad_()
+        leaf = point.detach().requires_grad_()
         # Outside the level the kept values have no tangents, which the backward would carry on. fn may write into the copy.
         with forward_ad.dual_level():
             logits, change = _evaluated(fn, forward_ad.make_dual(leaf.clone(), direction.detach().to(point.dtype)))
@@ -71,7 +71,7 @@ def _finite(name: str, value: Any) -> Tensor:
 
 
 def _evaluated(fn: Callable[[Tensor], Tensor], point: Tensor) -> tuple[Tensor, Tensor]:
-    """The logits with their graph, and their tangent without one."""
+    """The logits with their graph, and their tangent without one, whose values are freed with it."""
     try:
         out = fn(point)
     except NotImplementedError as error:
