@@ -297,7 +297,12 @@ BAD: list[tuple[tuple[Any, Any, Any, Any], type[Exception], str]] = [
     ((np.zeros(2), np.ones(3), np.zeros(2), 1.0), ValueError, r"cov1: expected a variance, variances \(2,\)"),
     ((np.zeros((4, 2)), np.ones(2), np.zeros(2), 1.0), ValueError, r"variances \(\.\.\., 2\) or matrices"),
     ((np.zeros((4, 2)), np.ones((3, 2)), np.zeros(2), 1.0), ValueError, "cov1: expected leading axes"),
-    ((np.zeros((4, 2)), 1.0, np.zeros((3, 2)), 1.0), ValueError, "mean2: expected leading axes"),
+    ((np.zeros((4, 2)), 1.0, np.zeros((3, 2)), 1.0), ValueError, r"mean2 with cov2: expected leading axes"),
+    (
+        (np.zeros((1, 2)), np.ones((4, 2)), np.zeros((3, 2)), 1.0),
+        ValueError,
+        r"broadcast with \(4,\) of mean1 with cov1",
+    ),
     ((np.zeros(2), np.array([[1.0, 0.5], [0.0, 1.0]]), np.zeros(2), 1.0), ValueError, "cov1: expected symmetric"),
     ((np.zeros(2), np.ones((2, 2)) - 2 * np.eye(2), np.zeros(2), 1.0), ValueError, "cov1: expected positive definite"),
     ((np.zeros(2), 1.0, np.zeros(2), np.zeros((2, 2))), ValueError, "cov2: expected positive definite"),
