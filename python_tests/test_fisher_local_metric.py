@@ -260,7 +260,11 @@ def test_duplicates_have_no_covariance(rng: np.random.Generator) -> None:
         assert np.isfinite(local_metric(x + shift, 7).trace()).all()
     with pytest.raises(ValueError, match="x: expected neighbours that differ"):
         local_metric(np.full((7, 3), 0.1), 3, shrinkage=0)
-    assert local_metric(x, 7).distance(np.array([[9, 12]])) == 0
+    metric = local_metric(x, 7)
+    assert metric.distance(np.array([[9, 12]])) == 0
+    paths = geodesics(metric, 6)
+    assert paths[9, 12] == 0
+    np.testing.assert_allclose(paths[9], paths[12], rtol=1e-12)
 
 
 def test_one_huge_value_is_survived(rng: np.random.Generator) -> None:

@@ -122,19 +122,18 @@ def _normal(mean_name: str, mean: Any, name: str, cov: Any) -> _Normal:
     _finite(mean_name, mu)
     wide = mu.to(torch.float64)
     if isinstance(cov, numbers.Real):
-        variances = torch.tensor(_checks.number(name, cov), dtype=torch.float64, device=mu.device)
-        given = variances
+        given = torch.tensor(_checks.number(name, cov), dtype=torch.float64, device=mu.device)
     else:
         given = float_tensor(name, cov)
         if given.device != mu.device:
             raise ValueError(f"{name}: expected device {mu.device} as {mean_name}, got {given.device}")
-        variances = given.to(torch.float64)
     _finite(name, given)
+    value = given.to(torch.float64)
     d = mu.shape[-1]
     if given.ndim == 0 or (given.ndim == mu.ndim and given.shape[-1] == d):
-        if not bool((variances > 0).all()):
-            raise ValueError(f"{name}: expected positive variances, got {float(variances.min()):.3g}")
-        return _Normal(_broadcast(name, given.shape[:-1], mean_name, mu.shape[:-1]), wide, variances)
+        if not bool((value > 0).all()):
+            raise ValueError(f"{name}: expected positive variances, got {float(value.min()):.3g}")
+        return _Normal(_broadcast(name, given.shape[:-1], mean_name, mu.shape[:-1]), wide, value)
     if given.ndim != mu.ndim + 1 or given.shape[-2:] != (d, d):
         lead = "..., " if mu.ndim > 1 else ""
         raise ValueError(
@@ -142,7 +141,7 @@ def _normal(mean_name: str, mean: Any, name: str, cov: Any) -> _Normal:
             f"for {mean_name} of shape {tuple(mu.shape)}, got shape {tuple(given.shape)}"
         )
     batch = _broadcast(name, given.shape[:-2], mean_name, mu.shape[:-1])
-    matrix, factor = _factored(name, variances, torch.finfo(given.dtype).eps)
+    matrix, factor = _factored(name, value, torch.finfo(given.dtype).eps)
     return _Normal(batch, wide, None, matrix, factor)
 
 

@@ -55,7 +55,7 @@ class LocalMetric:
     """A Riemannian metric known at n points: G_i (d, d) there, kept as r axes each. Made by `local_metric`.
 
     n, d, rank: numbers of points, coordinates and axes. Arrays that come out are of the kind of x, float64 for float64 x,
-    else float32, which is also the precision of the products; none has a graph.
+    else float32, which is also the precision of the products; none has a graph. x is kept without a copy.
     """
 
     def __init__(self, points: Tensor, axes: _Axes, wrap: Wrap, backend: str | None) -> None:
