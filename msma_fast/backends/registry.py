@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cache
 from types import ModuleType
@@ -131,8 +131,13 @@ def all_finite(values: torch.Tensor) -> bool:
     return finite
 
 
+def current(device: torch.device) -> AbstractContextManager[Any]:
+    """Makes a CUDA device the current one: kernels are launched there, wherever their arguments are."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
 def run(op: str, device: torch.device, backend: str, *args: Any) -> Any:
     """Calls the op, outside autograd and autocast (half-precision products would void the certificate)."""
     name = choose(op, device, backend or None)
-    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+    with current(device), torch.no_grad(), torch.autocast(device.type, enabled=False):
         return _ops(name)[op](*args)

@@ -59,7 +59,8 @@ def _fault(index: int) -> str:
     from msma_fast.backends.triton_check import fault
 
     name = torch.cuda.get_device_name(index)
-    found = fault(operations(), torch.device("cuda", index))
+    with torch.cuda.device(index):
+        found = fault(operations(), torch.device("cuda", index))
     return found and f"{name}: {found}"
 
 
