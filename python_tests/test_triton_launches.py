@@ -15,7 +15,15 @@ pytest.importorskip("triton")
 if os.environ.get("TRITON_INTERPRET") == "1":
     pytest.skip("a process that interprets kernels does not compile them", allow_module_level=True)
 
-from msma_fast.triton_kernels import centered_products
+from msma_fast.triton_kernels import (
+    centered_products,
+    distance_counts,
+    gaussian_kernel_sums,
+    keys,
+    pairwise_distances,
+    pairwise_distances_backward,
+    stress,
+)
 from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
@@ -47,10 +55,44 @@ def compiling() -> Iterator[list[Any]]:
         yield found
 
 
-@pytest.mark.parametrize("n", [200, 300])
-def test_few_rows_and_more_compile_alike(n: int) -> None:
-    """256 rows are one block of them: no number of blocks may become a constant of the kernel."""
-    side = torch.zeros(n, 3), 1.0, 0.0
+def launch(op: str, n: int, d: int) -> None:
+    """The op's launcher on n rows of d coordinates."""
+    x, square = torch.zeros(n, d, dtype=torch.float64), torch.zeros(n, n, dtype=torch.float64)
+    single, ones = x.to(torch.float32), torch.ones(1, dtype=torch.float64)
+    index = torch.zeros(n, dtype=torch.int64)
+    if op == "centered_products":
+        centered_products.products("distance", (x, 1.0, 0.0), (x, 1.0, 0.0))
+    elif op == "distance_counts":
+        distance_counts.counts("sqeuclidean", (x, None), None, None, 0, torch.zeros(n, dtype=torch.float64))
+    elif op == "gaussian_kernel_sums":
+        gaussian_kernel_sums.sums(x, None, ones)
+    elif op == "gradients of gaussian_kernel_sums":
+        gaussian_kernel_sums.gradients(x, None, ones, ones)
+    elif op == "block_keys":
+        keys.block_keys("sqeuclidean", 0, (x, None), (x, None))
+    elif op == "pair_keys":
+        keys.pair_keys("sqeuclidean", 0, (x, None), (x, None), index, index)
+    elif op == "direct":
+        pairwise_distances.direct("sqeuclidean", True, single, None, torch.empty(n, n))
+    elif op == "canonical":
+        pairwise_distances.canonical("sqeuclidean", 2.0, "root", (single, None), None, None, torch.empty(n, n), True)
+    elif op == "pull":
+        pairwise_distances_backward.pull("difference", ones, single, single, square.to(single), None, x, False)
+    elif op == "ties":
+        pairwise_distances_backward.ties(x, x, square)
+    else:
+        stress.stress(x, x, True, True)
+
+
+OPS = ["centered_products", "distance_counts", "gaussian_kernel_sums", "gradients of gaussian_kernel_sums", "block_keys"]
+OPS += ["pair_keys", "direct", "canonical", "pull", "ties", "stress"]
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_one_kernel_serves_every_shape(op: str) -> None:
+    """One row, a multiple of 16, one coordinate, several: another shape would wait for another compilation."""
     with compiling() as kernels:
-        centered_products.products("distance", side, side)
-    assert [kernel.name for kernel in kernels] == ["products_kernel"]
+        for n, d in ((1, 1), (16, 16), (300, 3)):
+            launch(op, n, d)
+    assert len(kernels) >= 3
+    assert len({id(kernel) for kernel in kernels}) == 1
