@@ -91,7 +91,7 @@ def verdict(name: str, op: str, device: torch.device) -> tuple[bool, str]:
         return False, info.reason
     if op not in _ops(name):
         return False, f"has no {op}"
-    answer: tuple[bool, str] = _module(name).serves(device)
+    answer: tuple[bool, str] = _module(name).serves(op, device)
     return answer
 
 
