@@ -65,6 +65,12 @@ def check_name(backend: str | None) -> str | None:
     return backend
 
 
+def asked(backend: str) -> str:
+    """The backend that a call names, or else the block it stands in; "" for the automatic choice. A backward has to be told:
+    autograd runs it on threads of its own, which no `use_backend` reaches."""
+    return backend or _forced.get() or ""
+
+
 @contextmanager
 def use_backend(name: str) -> Iterator[None]:
     """Within the block every call without its own `backend=` uses this one; fails loudly where it cannot serve.
