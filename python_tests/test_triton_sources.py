@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
-SOURCES = sorted((Path(__file__).parents[1] / "triton_kernels").glob("*.py"))
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "triton_kernels").glob("*.py"))
 
 
 def test_every_product_of_tiles_names_its_precision() -> None:
@@ -17,3 +21,15 @@ def test_every_product_of_tiles_names_its_precision() -> None:
                 found += 1
                 assert {"input_precision", "out_dtype"} <= {each.arg for each in call.keywords}, f"{path}:{call.lineno}"
     assert found >= 3
+
+
+def test_the_oldest_triton_that_is_promised_is_tested() -> None:
+    if not (ROOT / "Makefile").exists():
+        pytest.skip("the sources are not here")
+    promised = re.findall(r'"triton>=([0-9.]+)', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert len(promised) == 1
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    target = f"test-triton-{promised[0]}"
+    assert re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE)
+    assert re.search(rf"^OLDEST_TRITON := {re.escape(promised[0])}\b", makefile, re.MULTILINE)
+    assert f"make {target}" in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
