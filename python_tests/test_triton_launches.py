@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,8 +10,10 @@ from unittest.mock import patch
 import pytest
 import torch
 
+from msma_fast.backends.triton import interpreted
+
 pytest.importorskip("triton")
-if os.environ.get("TRITON_INTERPRET") == "1":
+if interpreted():
     pytest.skip("a process that interprets kernels does not compile them", allow_module_level=True)
 
 from msma_fast.triton_kernels import (
@@ -84,7 +85,13 @@ def launch(op: str, n: int, d: int) -> None:
         stress.stress(x, x, True, True)
 
 
-OPS = ["centered_products", "distance_counts", "gaussian_kernel_sums", "gradients of gaussian_kernel_sums", "block_keys"]
+OPS = [
+    "centered_products",
+    "distance_counts",
+    "gaussian_kernel_sums",
+    "gradients of gaussian_kernel_sums",
+    "block_keys",
+]
 OPS += ["pair_keys", "direct", "canonical", "pull", "ties", "stress"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,18 @@ def test_the_oldest_triton_that_is_promised_is_tested() -> None:
     assert re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE)
     assert re.search(rf"^OLDEST_TRITON := {re.escape(promised[0])}\b", makefile, re.MULTILINE)
     assert f"make {target}" in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("value", "expected"), [("1", True), ("true", True), ("On", True), ("0", False), ("", False)])
+def test_a_process_interprets_where_triton_does(value: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", value)
+    assert runpy.run_path(str(ROOT / "python_tests" / "conftest.py"))["INTERPRETED"] is expected
+
+
+def test_one_place_reads_the_variable() -> None:
+    """`interpreted()` knows every spelling that Triton knows."""
+    reads = re.compile(r"environ\.get\([\"']TRITON_INTERPRET")
+    places = [
+        path.name for path in (ROOT / "python_tests").rglob("*.py") if reads.search(path.read_text(encoding="utf-8"))
+    ]
+    assert not places

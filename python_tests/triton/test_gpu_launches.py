@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from msma_fast.backends import triton as backend
 from msma_fast.backends.registry import use_backend
 
 CPU = torch.device("cpu")
-pytestmark = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="about launches in the interpreter")
+pytestmark = pytest.mark.skipif(not backend.interpreted(), reason="about launches in the interpreter")
 
 
 @triton.jit
