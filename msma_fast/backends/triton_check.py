@@ -63,6 +63,8 @@ def planted() -> dict[str, list[Problem]]:
         plant("knn", "bits", rows, None, 5, metric, 2.0, None, *rule, True, torch.float32)
         plant("radius_count", "bits", rows, radius, None, metric, 2.0, None, False, *rule)
         plant("pairwise_distances", "entries", rows[:70], None, metric, 2.0, None, torch.float32)
+    near = torch.full((_FEW,), 40.0, dtype=torch.float32, device="cpu")
+    plant("radius_count", "bits", far[:_FEW], near, None, "manhattan", 2.0, None, False, groups[:_FEW], None, 2)
     plant("radius_neighbors", "bits", low, radius, "euclidean", 2.0, None, False, groups, 2, torch.float32)
     for certified in (True, False):  # a row's one neighbour is far nearer than the others: the fast search finds it too
         plant("knn", "bits", pairs, None, 1, "euclidean", 2.0, None, None, None, 0, certified, torch.float32)

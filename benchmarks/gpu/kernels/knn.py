@@ -29,12 +29,13 @@ def variants() -> Iterator[Variant]:
         label = f"self={self_search} labels={labels}"
         slow = not self_search
         collect = knn.COLLECT_LABELLED if labels else knn.COLLECT
-        bounds = flags | {"COLUMNS": False}
-        yield Variant(
-            "knn", label, knn.bounds_kernel, TYPES, bounds, knn.BOUNDS, knn.bounds_needs, ROWS,
-            tensor_core=True, tiling=Tiling(),
-            lacks=("SHFL",), slow=slow,  # a bin is a register of one thread
-        )  # fmt: skip
+        for columns in (False, True):  # the fast search wants to know whose bound is the least
+            tiles = knn.BOUNDS_WITH_COLUMNS if columns else knn.BOUNDS
+            yield Variant(
+                "knn", f"{label} columns" if columns else label, knn.bounds_kernel, TYPES, flags | {"COLUMNS": columns},
+                tiles, knn.bounds_needs, ROWS, tensor_core=True, tiling=Tiling(),
+                lacks=("SHFL",), slow=slow or (columns and labels),  # a bin is a register of one thread
+            )  # fmt: skip
         yield Variant(
             "knn", label, knn.collect_kernel, TYPES, flags, collect, knn.collect_needs, ROWS,
             tensor_core=True, tiling=Tiling(),
