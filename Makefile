@@ -1,4 +1,4 @@
-# make setup | demo | test | test-all | check | fix | bench | bench-compare | gpu-report | gpu-check | sanitize. Everything lives in .venv; a second run does nothing twice.
+# make setup | demo | test | test-all | test-triton-3.6 | check | fix | bench | bench-compare | gpu-report | gpu-check | sanitize. Everything lives in .venv; a second run does nothing twice.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -19,8 +19,10 @@ SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.hpp' 2>/dev/null) setup.p
 CXX_FILES := $(shell find csrc -name '*.cpp' -o -name '*.hpp' 2>/dev/null)
 
 BENCH ?=
+OLDEST_TRITON := 3.6.0
+OLDEST := $(CURDIR)/$(VENV)/triton-$(OLDEST_TRITON)
 
-.PHONY: setup demo test test-all check fix bench bench-compare gpu-report gpu-check sanitize clean
+.PHONY: setup demo test test-all test-triton-3.6 check fix bench bench-compare gpu-report gpu-check sanitize clean
 
 setup: $(VENV)/.installed
 
@@ -48,6 +50,16 @@ test: setup
 test-all: setup
 	$(BIN)/python -m pytest -m ""
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest python_tests/triton -m ""
+
+# The kernels under the oldest Triton that pyproject.toml admits, which lies in a folder of its own: as machine code, and
+# interpreted.
+test-triton-3.6: setup $(OLDEST)/.installed
+	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest python_tests/test_triton_compile.py python_tests/test_triton_launches.py
+	PYTHONPATH=$(OLDEST) TRITON_INTERPRET=1 $(BIN)/python -m pytest python_tests/triton
+
+$(OLDEST)/.installed: | $(VENV)/.packages
+	$(PIP) install --quiet --no-deps --target $(OLDEST) triton==$(OLDEST_TRITON)
+	touch $@
 
 check: setup
 	$(BIN)/ruff check .

@@ -53,7 +53,8 @@ _OPS = {
 def explain_backend(
     function: str, *arrays: Any, metric: str | None = None, p: float = 2.0, backend: str | None = None, **options: Any
 ) -> str:
-    """What would serve `mf.<function>(*arrays)` and why, a line for each backend; nothing is computed.
+    """What would serve `mf.<function>(*arrays)` and why, a line for each backend; nothing is computed, but that a GPU
+    solves small planted problems of an op when the op is first asked for.
 
     function: the name of a public function, such as "knn"; arrays: its array arguments (only their device matters);
     its other keywords are accepted and change nothing;

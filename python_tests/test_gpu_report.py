@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
+from msma_fast.backends.triton import interpreted
+
 pytest.importorskip("triton")
-if os.environ.get("TRITON_INTERPRET") == "1":
+if interpreted():
     pytest.skip("a process that interprets kernels does not compile them", allow_module_level=True)
 
 from benchmarks.gpu import bound, page, sass

@@ -69,7 +69,7 @@ def add_own(to_ptr, shifted_ptr, total, rows, n, d, BLOCK_D: tl.constexpr):
         tl.store(to_ptr + offsets, tl.load(to_ptr + offsets, mask=keep, other=0.0) + total[:, None] * own, mask=keep)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("n", "d_x", "d_y"))
 def stress_kernel(
     x_ptr, y_ptr, shifted_x_ptr, shifted_y_ptr, partial_ptr, to_x_ptr, to_y_ptr, n, d_x, d_y,
     TO_X: tl.constexpr, TO_Y: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from benchmarks.gpu.variants import Tiling, Variant
 from msma_fast.triton_kernels import keys
 from msma_fast.triton_kernels.resources import EXACT
+
+from benchmarks.gpu.variants import Tiling, Variant
 
 _KINDS = [
     ("sqeuclidean", 0),
@@ -17,7 +18,7 @@ _KINDS = [
     ("cosine", 0),
 ]
 _TYPES = {"norm_x_ptr": "*fp64", "norm_y_ptr": "*fp64", "out_ptr": "*fp64", "i_ptr": "*i64", "j_ptr": "*i64"}
-_TYPES |= {"n": "i32", "m": "i32", "d": "i32", "pairs": "i64"}
+_TYPES |= {"n": "i32", "m": "i32", "d": "i32", "pairs": "i32"}
 
 
 def variants() -> Iterator[Variant]:

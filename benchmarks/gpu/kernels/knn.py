@@ -7,11 +7,12 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+from msma_fast.triton_kernels import knn
+
 from benchmarks.gpu.bound import Op, pass_of
 from benchmarks.gpu.kernels.keys import variants as variants_of_keys
 from benchmarks.gpu.variants import Tiling, Variant
 from msma_fast.backends.triton_search import sample_step
-from msma_fast.triton_kernels import knn
 
 COUNTED = Path(__file__).parents[1] / "candidates.json"  # written by python -m benchmarks.gpu.candidates
 FLOATS = ("near_i_ptr", "far_i_ptr", "top_ptr", "c_ptr", "near_ptr", "far_ptr", "col_ptr", "best_ptr", "low_ptr")
@@ -28,12 +29,13 @@ def variants() -> Iterator[Variant]:
         label = f"self={self_search} labels={labels}"
         slow = not self_search
         collect = knn.COLLECT_LABELLED if labels else knn.COLLECT
-        bounds = flags | {"COLUMNS": False}
-        yield Variant(
-            "knn", label, knn.bounds_kernel, TYPES, bounds, knn.BOUNDS, knn.bounds_needs, ROWS,
-            tensor_core=True, tiling=Tiling(),
-            lacks=("SHFL",), slow=slow,  # a bin is a register of one thread
-        )  # fmt: skip
+        for columns in (False, True):  # the fast search wants to know whose bound is the least
+            tiles = knn.BOUNDS_WITH_COLUMNS if columns else knn.BOUNDS
+            yield Variant(
+                "knn", f"{label} columns" if columns else label, knn.bounds_kernel, TYPES, flags | {"COLUMNS": columns},
+                tiles, knn.bounds_needs, ROWS, tensor_core=True, tiling=Tiling(),
+                lacks=("SHFL",), slow=slow or (columns and labels),  # a bin is a register of one thread
+            )  # fmt: skip
         yield Variant(
             "knn", label, knn.collect_kernel, TYPES, flags, collect, knn.collect_needs, ROWS,
             tensor_core=True, tiling=Tiling(),
