@@ -134,7 +134,9 @@ def test_the_page_tells_an_op_with_glue_from_its_kernels() -> None:
         "bound_share_overlapped_with_glue": 0.32,
     }  # fmt: skip
     op = {"op": "knn", "arch": "sm_90", "n": 50000, "d": 576, "k": 15, "bound": "tensor cores"} | shares
-    lines = page.text({"kernels": [], "ops": [op, op | dict.fromkeys(shares, None) | {"bound_share": 0.9}]}).splitlines()
+    lines = page.text(
+        {"kernels": [], "ops": [op, op | dict.fromkeys(shares, None) | {"bound_share": 0.9}]}
+    ).splitlines()
     assert lines[0].split()[-8:] == ["without", "overlap", "with", "glue", "with", "overlap", "with", "glue"]
     assert lines[1].split()[-4:] == ["0.57", "0.27", "0.94", "0.32"]
     assert lines[2].split()[-1] == "0.90"
