@@ -162,3 +162,15 @@ def test_what_a_query_loses_is_in_both_bounds(declared: bool, monkeypatch: pytes
     pairs = set(zip(found.rows.tolist(), found.columns.tolist(), strict=True))
     lost = sum((i, int(j)) not in pairs for i in range(200) for j in wanted[i])
     assert (lost == 0) == declared
+
+
+def test_the_word_of_the_query_itself_bounds_nothing() -> None:
+    """Its least bound is unknown: taken for a number, the second bound would be that of one neighbour fewer."""
+    x = data("normal", 1500, 12)
+    rows = torch.arange(0, 1500, 75)
+    whole = search_of(x, 2)
+    found = candidates(whole._replace(x=whole.x.take(rows), admissible=Admissible(rows)), limit=200)
+    assert not len(found.crowded)
+    pairs = set(zip(found.rows.tolist(), found.columns.tolist(), strict=True))
+    wanted = mf.knn(x, 2, backend="torch").indices[rows]
+    assert all((i, int(j)) in pairs for i in range(len(rows)) for j in wanted[i])
