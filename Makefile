@@ -1,4 +1,4 @@
-# make setup | demo | test | test-all | test-triton-3.6 | check | fix | bench | bench-compare | gpu-report | gpu-check | sanitize. Everything lives in .venv; a second run does nothing twice.
+# make setup | demo | test | test-all | test-triton-3.6 | check | fix | bench | bench-compare | gpu-report | gpu-check | mutations | sanitize. Everything lives in .venv; a second run does nothing twice.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -22,7 +22,7 @@ BENCH ?=
 OLDEST_TRITON := 3.6.0
 OLDEST := $(CURDIR)/$(VENV)/triton-$(OLDEST_TRITON)
 
-.PHONY: setup demo test test-all test-triton-3.6 check fix bench bench-compare gpu-report gpu-check sanitize clean
+.PHONY: setup demo test test-all test-triton-3.6 check fix bench bench-compare gpu-report gpu-check mutations sanitize clean
 
 setup: $(VENV)/.installed
 
@@ -87,6 +87,10 @@ gpu-report: setup
 # On a machine with a GPU: the tests of the kernels and the same cases timed on it, into build/gpu-check.json.
 gpu-check: setup
 	$(BIN)/python -m benchmarks.gpu.check
+
+# Every Triton kernel broken in several ways, one at a time: a test has to notice. Hours; NAME=knn: those whose name has it.
+mutations: setup
+	$(BIN)/python python_tests/mutations $(NAME)
 
 # The C++ alone, in drivers without Python, under the address and undefined-behaviour sanitizers.
 sanitize: setup
