@@ -1,7 +1,8 @@
 """KSG's neighbours in the joint space of two samples, and its counts in each: kernels that never write an n x n tile.
 
 T pairs of samples of n rows each, all from one stack of S samples; the joint key of a pair of rows is the larger of its two
-canonical keys. Programs: (block of rows, split of the columns, pair of samples). N is n up to a multiple of screen.ROWS.
+canonical keys. Programs: (block of rows, split of the columns, pair of samples), pairs at most PAIRS at a time. N is n up to a
+multiple of screen.ROWS. Bounds and lists are made of R rows from a first one on, up to a multiple of a tile.
 
 screened_bounds, screened_lists    euclidean: intervals of both keys from two products a tile (triton_kernels/screen.py):
                                    f (c_j -+ col_j -+ r_i x_j -+ m_i q_j - 2 b_i.b_j) + f (c_i -+ row_i), where f brings both
@@ -9,11 +10,11 @@ screened_bounds, screened_lists    euclidean: intervals of both keys from two pr
 exact_bounds, exact_lists          any kernel: the canonical float64 keys themselves, in registers
 exact_counts                       canonical keys up to a threshold, of both samples in one sweep
 
-bounds  best (T, N, splits BLOCK_M): the least upper bound of the joint key among the admissible columns of each bin.
+bounds  best (T, R, splits BLOCK_M): the least upper bound of the joint key among the admissible columns of each bin.
         Column j of a tile belongs to bin j of its split. Bins are disjoint: the k-th least of a row is a bound of its
         k-th neighbour.
-lists   columns (T, N, splits, limit) int32, ascending, whose joint key is not surely above top (T, N), and their number
-        (T, N, splits) int32, which may exceed limit: the list is then not complete. A program owns its lists, so that
+lists   columns (T, R, splits, limit) int32, ascending, whose joint key is not surely above top (T, R), and their number
+        (T, R, splits) int32, which may exceed limit: the list is then not complete. A program owns its lists, so that
         nothing is shared and nothing is added atomically.
 counts  (2, T, N, K) int32: admissible columns whose key is at most threshold (2, T, N, K) float64.
 """
@@ -34,7 +35,8 @@ from .screen import ROWS, SIZES, admissible, products, split
 FIELDS = 8  # of a sample's margins: r_i, m_i, c_i - row_i, c_i + row_i of rows, x_j, q_j, c_j - col_j, c_j + col_j of columns
 SCREENED = (Configuration({"BLOCK_N": 64, "BLOCK_M": 64, "BLOCK_D": 64}, 8, 3),)  # 128 columns spill with labels
 EXACT_TILES = (Configuration({"BLOCK_N": 16, "BLOCK_M": 16}, 8, registers=96),)  # one key a thread
-UNSPECIALISED = (*SIZES, "size", "share", "levels")
+UNSPECIALISED = (*SIZES, "size", "share", "levels", "begin")
+PAIRS = 65535  # a grid's third axis has no more
 
 
 class Stack(NamedTuple):
@@ -134,19 +136,25 @@ def append(keep, start, columns_ptr, first, count, limit, BLOCK_M: tl.constexpr)
 
 
 @triton.jit
-def store_bins(best, best_ptr, pair, row, split, size, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr):
+def store_bins(best, best_ptr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr):
     width = tl.num_programs(1) * BLOCK_M
     at = tl.arange(0, BLOCK_N)[:, None] * width + tl.arange(0, BLOCK_M)[None, :]
-    tl.store(best_ptr + (tl.cast(pair, tl.int64) * size + row) * width + split * BLOCK_M + at, best)
+    tl.store(best_ptr + first_row(BLOCK_N) * width + tl.program_id(1) * BLOCK_M + at, best)
+
+
+@triton.jit
+def first_row(BLOCK_N: tl.constexpr):
+    """The place of the program's first row among the rows of all pairs, of which those of a pair fill whole programs."""
+    return (tl.program_id(2).to(tl.int64) * tl.num_programs(0) + tl.program_id(0)) * BLOCK_N
 
 
 @triton.jit(do_not_specialize=UNSPECIALISED)
 def screened_bounds_kernel(
     rows_ptr, start_ptr, width_ptr, margin_ptr, pair_ptr, factor_ptr, label_ptr, partner_ptr, best_ptr,
-    n, size, window, share, LABELS: tl.constexpr, PARTNERS: tl.constexpr,
+    n, size, window, share, begin, LABELS: tl.constexpr, PARTNERS: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    row, split, pair = tl.program_id(0) * BLOCK_N, tl.program_id(1), tl.program_id(2)
+    row, split, pair = begin + tl.program_id(0) * BLOCK_N, tl.program_id(1), tl.program_id(2)
     rows = row + tl.arange(0, BLOCK_N)
     x = side_of(rows_ptr, start_ptr, width_ptr, margin_ptr, pair_ptr, factor_ptr, 2 * pair, rows, size, 1)
     y = side_of(rows_ptr, start_ptr, width_ptr, margin_ptr, pair_ptr, factor_ptr, 2 * pair + 1, rows, size, 1)
@@ -157,21 +165,21 @@ def screened_bounds_kernel(
         upper = tl.where(keep, tile_bounds(x, row, start, size, BLOCK_N, BLOCK_M, BLOCK_D), float("inf"))
         upper = larger(upper, tile_bounds(y, row, start, size, BLOCK_N, BLOCK_M, BLOCK_D))
         best = tl.where(upper < best, upper, best)  # NaN is never below
-    store_bins(best, best_ptr, pair, row, split, size, BLOCK_N, BLOCK_M)
+    store_bins(best, best_ptr, BLOCK_N, BLOCK_M)
 
 
 @triton.jit(do_not_specialize=UNSPECIALISED)
 def screened_lists_kernel(
     rows_ptr, start_ptr, width_ptr, margin_ptr, pair_ptr, factor_ptr, label_ptr, partner_ptr, top_ptr,
-    columns_ptr, count_ptr, n, size, window, share, limit, LABELS: tl.constexpr, PARTNERS: tl.constexpr,
+    columns_ptr, count_ptr, n, size, window, share, begin, limit, LABELS: tl.constexpr, PARTNERS: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    row, split, pair = tl.program_id(0) * BLOCK_N, tl.program_id(1), tl.program_id(2)
+    row, split, pair = begin + tl.program_id(0) * BLOCK_N, tl.program_id(1), tl.program_id(2)
     rows = row + tl.arange(0, BLOCK_N)
     x = side_of(rows_ptr, start_ptr, width_ptr, margin_ptr, pair_ptr, factor_ptr, 2 * pair, rows, size, -1)
     y = side_of(rows_ptr, start_ptr, width_ptr, margin_ptr, pair_ptr, factor_ptr, 2 * pair + 1, rows, size, -1)
     labels = labels_of(label_ptr, partner_ptr, pair, rows, size, LABELS, PARTNERS)
-    here, lists = tl.cast(pair, tl.int64) * size + row, tl.num_programs(1)
+    here, lists = first_row(BLOCK_N), tl.num_programs(1)
     top = tl.load(top_ptr + here + tl.arange(0, BLOCK_N))[:, None]
     columns_ptr += (here * lists + split) * limit
     first = tl.arange(0, BLOCK_N) * (lists * limit)
@@ -201,10 +209,10 @@ def tile_keys(
 
 @triton.jit(do_not_specialize=UNSPECIALISED)
 def exact_bounds_kernel(
-    rows_ptr, start_ptr, width_ptr, pair_ptr, label_ptr, partner_ptr, best_ptr, n, size, window, share,
+    rows_ptr, start_ptr, width_ptr, pair_ptr, label_ptr, partner_ptr, best_ptr, n, size, window, share, begin,
     KIND: tl.constexpr, LABELS: tl.constexpr, PARTNERS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
 ):  # fmt: skip
-    row, split, pair = tl.program_id(0) * BLOCK_N, tl.program_id(1), tl.program_id(2)
+    row, split, pair = begin + tl.program_id(0) * BLOCK_N, tl.program_id(1), tl.program_id(2)
     rows = row + tl.arange(0, BLOCK_N)
     labels = labels_of(label_ptr, partner_ptr, pair, rows, size, LABELS, PARTNERS)
     best = tl.full((BLOCK_N, BLOCK_M), float("inf"), dtype=tl.float64)
@@ -214,19 +222,19 @@ def exact_bounds_kernel(
         joint = larger(x, tile_keys(rows_ptr, start_ptr, width_ptr, pair_ptr, 2 * pair + 1, rows, cols, n, KIND))
         keep = pairing(rows, cols, labels, label_ptr, window, LABELS, PARTNERS) & (cols < n)[None, :]
         best = tl.where(keep & (joint < best), joint, best)
-    store_bins(best, best_ptr, pair, row, split, size, BLOCK_N, BLOCK_M)
+    store_bins(best, best_ptr, BLOCK_N, BLOCK_M)
 
 
 @triton.jit(do_not_specialize=UNSPECIALISED)
 def exact_lists_kernel(
     rows_ptr, start_ptr, width_ptr, pair_ptr, label_ptr, partner_ptr, top_ptr, columns_ptr, count_ptr,
-    n, size, window, share, limit,
+    n, size, window, share, begin, limit,
     KIND: tl.constexpr, LABELS: tl.constexpr, PARTNERS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
 ):  # fmt: skip
-    row, split, pair = tl.program_id(0) * BLOCK_N, tl.program_id(1), tl.program_id(2)
+    row, split, pair = begin + tl.program_id(0) * BLOCK_N, tl.program_id(1), tl.program_id(2)
     rows = row + tl.arange(0, BLOCK_N)
     labels = labels_of(label_ptr, partner_ptr, pair, rows, size, LABELS, PARTNERS)
-    here, lists = tl.cast(pair, tl.int64) * size + row, tl.num_programs(1)
+    here, lists = first_row(BLOCK_N), tl.num_programs(1)
     top = tl.load(top_ptr + here + tl.arange(0, BLOCK_N))[:, None]
     columns_ptr += (here * lists + split) * limit
     first = tl.arange(0, BLOCK_N) * (lists * limit)
@@ -243,10 +251,10 @@ def exact_lists_kernel(
 @triton.jit(do_not_specialize=UNSPECIALISED)
 def exact_counts_kernel(
     rows_ptr, start_ptr, width_ptr, pair_ptr, label_ptr, partner_ptr, threshold_ptr, count_ptr,
-    n, size, window, share, levels,
+    n, size, window, share, begin, levels,
     KIND: tl.constexpr, LABELS: tl.constexpr, PARTNERS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
 ):  # fmt: skip
-    row, split, pair = tl.program_id(0) * BLOCK_N, tl.program_id(1), tl.program_id(2)
+    row, split, pair = begin + tl.program_id(0) * BLOCK_N, tl.program_id(1), tl.program_id(2)
     rows = row + tl.arange(0, BLOCK_N)
     labels = labels_of(label_ptr, partner_ptr, pair, rows, size, LABELS, PARTNERS)
     at = (tl.cast(pair, tl.int64) * size + row) * levels + tl.arange(0, BLOCK_N) * levels
@@ -268,29 +276,37 @@ def bounds_kernel(stack: Stack) -> Any:
     return screened_bounds_kernel if stack.margins is not None else exact_bounds_kernel
 
 
-def bounds(stack: Stack, pairs: Pairs, kind: str, splits: int) -> Tensor:
-    """best (T, N, bins): float32 in the pair's unit from a stack with margins, else float64 canonical keys of this kind."""
+def bounds(stack: Stack, pairs: Pairs, kind: str, splits: int, rows: range) -> Tensor:
+    """best (T, R, bins): float32 in the pair's unit from a stack with margins, else float64 canonical keys of this kind."""
     kernel = bounds_kernel(stack)
-    width = splits * tile_of(kernel, stack.rows.device)["BLOCK_M"]
+    tile = tile_of(kernel, stack.rows.device)
     dtype = torch.float32 if stack.margins is not None else torch.float64
-    best = torch.empty(pairs.samples.shape[0], pairs.size, width, dtype=dtype, device=stack.rows.device)
-    _launch(kernel, stack, pairs, kind, (best,), (), splits)
+    shape = pairs.samples.shape[0], _height(rows, tile), splits * tile["BLOCK_M"]
+    best = torch.empty(shape, dtype=dtype, device=stack.rows.device)
+    _launch(kernel, stack, pairs, kind, (best,), (), splits, rows)
     return best
 
 
-def lists(stack: Stack, pairs: Pairs, kind: str, splits: int, top: Tensor, limit: int) -> tuple[Tensor, Tensor]:
-    """(columns (T, N, splits, limit), count (T, N, splits)); top (T, N) of the dtype of `bounds`."""
-    kernel = screened_lists_kernel if stack.margins is not None else exact_lists_kernel
+def lists(
+    stack: Stack, pairs: Pairs, kind: str, splits: int, rows: range, top: Tensor, limit: int
+) -> tuple[Tensor, Tensor]:
+    """(columns (T, R, splits, limit), count (T, R, splits)); top (T, R) of the shape and dtype of `bounds`."""
     columns = torch.empty(*top.shape, splits, limit, dtype=torch.int32, device=top.device)
     count = torch.empty(columns.shape[:3], dtype=torch.int32, device=top.device)
-    _launch(kernel, stack, pairs, kind, (top.contiguous(), columns, count), (limit,), splits)
+    _launch(lists_kernel(stack), stack, pairs, kind, (top.contiguous(), columns, count), (limit,), splits, rows)
     return columns, count
+
+
+def lists_kernel(stack: Stack) -> Any:
+    """Which kernel lists the columns of this stack."""
+    return screened_lists_kernel if stack.margins is not None else exact_lists_kernel
 
 
 def counts(stack: Stack, pairs: Pairs, kind: str, splits: int, threshold: Tensor) -> Tensor:
     """(2, T, N, K) int32 of a stack without margins; threshold of that shape, float64 contiguous."""
     count = torch.zeros(threshold.shape, dtype=torch.int32, device=threshold.device)
-    _launch(exact_counts_kernel, stack, pairs, kind, (threshold, count), (threshold.shape[-1],), splits)
+    sizes = (threshold.shape[-1],)
+    _launch(exact_counts_kernel, stack, pairs, kind, (threshold, count), sizes, splits, range(pairs.n))
     return count
 
 
@@ -300,12 +316,24 @@ def tile_of(kernel: Any, device: torch.device) -> dict[str, Any]:
     return launched(configurations, needs, device)
 
 
+def _height(rows: range, tile: dict[str, Any]) -> int:
+    """R."""
+    return len(rows) + -len(rows) % int(tile["BLOCK_N"])
+
+
 def _launch(
-    kernel: Any, stack: Stack, pairs: Pairs, kind: str, tensors: tuple[Tensor, ...], sizes: tuple[int, ...], splits: int
+    kernel: Any,
+    stack: Stack,
+    pairs: Pairs,
+    kind: str,
+    tensors: tuple[Tensor, ...],
+    sizes: tuple[int, ...],
+    splits: int,
+    rows: range,
 ) -> None:
     """One program a block of rows, split and pair."""
     tile = tile_of(kernel, stack.rows.device)
-    rows = stack.rows, stack.start, stack.width
+    samples = stack.rows, stack.start, stack.width
     flags = {"LABELS": pairs.labels is not None, "PARTNERS": pairs.partners is not None}
     own: tuple[Tensor | None, ...] = (pairs.samples,)
     options: dict[str, Any] = EXACT | {"KIND": kind}
@@ -313,9 +341,9 @@ def _launch(
         own, options = (stack.margins, pairs.samples, pairs.factors), dict(FUSED)
     labels = [pairs.samples if each is None else each for each in (pairs.labels, pairs.partners)]
     _, share = split(pairs.n, tile["BLOCK_M"], splits)
-    grid = (triton.cdiv(pairs.n, tile["BLOCK_N"]), splits, pairs.samples.shape[0])
-    numbers = pairs.n, pairs.size, pairs.window, share, *sizes
-    kernel[grid](*rows, *own, *labels, *tensors, *numbers, **flags, **tile, **options)
+    grid = (_height(rows, tile) // tile["BLOCK_N"], splits, pairs.samples.shape[0])
+    numbers = pairs.n, pairs.size, pairs.window, share, rows.start, *sizes
+    kernel[grid](*samples, *own, *labels, *tensors, *numbers, **flags, **tile, **options)
 
 
 TILES = {

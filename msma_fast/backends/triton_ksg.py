@@ -34,7 +34,7 @@ from msma_fast.backends.triton_screen import padded, ready
 _FEW = 8  # coordinates of a sample: canonical keys cost no more than a product of 64 padded columns
 _MOST = 512  # the largest k that bins serve
 _LIST = 256  # columns of a row's list, at least
-_LISTED = 1 << 26  # columns of all lists of one launch: 256 MiB
+_LISTED = 1 << 26  # bins and columns of all lists of one launch: 256 MiB
 _THRESHOLDS = 1 << 25  # thresholds kept at a time: 256 MiB a sample
 _PROGRAMS = 512  # of a launch, at least, where there are so many tiles
 _LEAST_UNIT = 2.0**-100  # samples whose units are further apart have nothing to say in float32
@@ -69,8 +69,19 @@ class Paired(NamedTuple):
         return self._replace(samples=self.samples[pairs], partners=partners)
 
 
+class Plan(NamedTuple):
+    """How a search is cut: pairs and rows of one launch (rows a multiple of the padding), programs that share the columns
+    of a row, for its bins and for its lists, and columns of one list."""
+
+    pairs: int
+    rows: int
+    bins: int
+    lists: int
+    limit: int
+
+
 class Found(NamedTuple):
-    """thresholds (2, T, n, K) float64 that a key may not exceed, tied (T, n, K), lost (T, n): rows to be searched again."""
+    """thresholds (2, T, R, K) float64 that a key may not exceed, tied (T, R, K), lost (T, R): rows to be searched again."""
 
     thresholds: Tensor
     tied: Tensor
@@ -140,7 +151,7 @@ def ksg_permutations(
     neighbors = [plain.neighbor_numbers(each, n) for each in rules]
     plain.check_fewest(min(int(numbers.min()) for numbers in neighbors) - 1, k, plain.IN_A_PERMUTED_SAMPLE)
     total = torch.empty(permutations.shape[0], dtype=torch.float64, device=device)
-    for some in torch.arange(permutations.shape[0]).split(max(1, _LISTED // (n * (_LIST + right.x.values.shape[1])))):
+    for some in torch.arange(permutations.shape[0]).split(_at_once(_LISTED // (n * (_LIST + right.x.values.shape[1])))):
         sources = [partial(_same, left.x)] + [partial(right.x.take, permutations[t]) for t in some.tolist()]
         samples = torch.stack([torch.zeros_like(some), torch.arange(1, len(some) + 1)], 1)
         partners = None if groups is None else groups[permutations[some.to(permutations.device)]]
@@ -172,7 +183,7 @@ def counted(paired: Paired) -> plain.Counts:
     stack, units = _stack(paired)
     exact = stack.margins is None
     parts = []
-    step = max(1, _THRESHOLDS // (paired.n * len(paired.ks)))
+    step = _at_once(_THRESHOLDS // (paired.n * len(paired.ks)))
     for start in range(0, paired.samples.shape[0], step):
         some = paired.part(slice(start, start + step))
         found = _searched(some, stack, units)
@@ -259,58 +270,101 @@ def _searched(paired: Paired, stack: Any, units: list[float]) -> Found:
         tied = torch.zeros(shape, dtype=torch.bool, device=device)
         thresholds = torch.zeros(2, *shape, dtype=torch.float64, device=device)
         return Found(thresholds, tied, torch.ones(shape[:2], dtype=torch.bool, device=device))
-    step = max(1, _LISTED // (n * (4 * k + _LIST)))
-    parts = [_batch(paired.part(slice(start, start + step)), stack, units) for start in range(0, count, step)]
-    whole = list(zip(*parts, strict=True))
-    return Found(torch.cat(whole[0], 1), torch.cat(whole[1]), torch.cat(whole[2]))
+    plan = plan_of(n, count, k, *_tiles(stack))
+    parts = []
+    for first in range(0, count, plan.pairs):
+        some = paired.part(slice(first, first + plan.pairs))
+        blocks = [range(start, min(n, start + plan.rows)) for start in range(0, n, plan.rows)]
+        parts.append(_joined([_batch(some, stack, units, plan, rows) for rows in blocks], 1))
+    return _joined(parts, 0)
 
 
-def _batch(paired: Paired, stack: Any, units: list[float]) -> Found:
+def _joined(parts: list[Found], axis: int) -> Found:
+    """Of pairs (0) or of rows (1)."""
+    thresholds, tied, lost = zip(*parts, strict=True)
+    return Found(torch.cat(thresholds, axis + 1), torch.cat(tied, axis), torch.cat(lost, axis))
+
+
+def _batch(paired: Paired, stack: Any, units: list[float], plan: Plan, rows: range) -> Found:
+    """Some rows of all pairs."""
     from msma_fast.triton_kernels import ksg as kernels
 
-    n, k, kind = paired.n, max(paired.ks), paired.kernel.kind
+    k, kind, size = max(paired.ks), paired.kernel.kind, len(rows)
     pairs, able = _pairs(paired, units, stack.rows.device)
-    splits = splits_of(pairs, kernels.tile_of(kernels.bounds_kernel(stack), stack.rows.device), k)
-    tau = kernels.bounds(stack, pairs, kind, splits).topk(k, dim=-1, largest=False).values[..., -1]
+    best = kernels.bounds(stack, pairs, kind, plan.bins, rows)
+    tau = best.topk(min(k, best.shape[-1]), dim=-1, largest=False).values[..., -1]
     if units:
         wide = tau.to(torch.float64)
         # Twice what float32 loses of a bound; a row with fewer than k finite bins keeps every admissible column.
         tau = (wide + wide.abs() * 2.0**-20).clamp_max(torch.finfo(torch.float32).max).to(torch.float32)
-    tau[:, n:] = -math.inf
-    limit = max(_LIST, 4 * k + 64)
-    columns, number = kernels.lists(stack, pairs, kind, splits, tau, limit)
-    columns, number = columns[:, :n], number[:, :n]
-    lost = (number > limit).any(-1) | (number.sum(-1) < k) | ~able[:, None]
-    filled = torch.arange(limit, device=number.device) < number[..., None]
+    tau[:, size:] = -math.inf
+    columns, number = kernels.lists(stack, pairs, kind, plan.lists, rows, tau, plan.limit)
+    columns, number = columns[:, :size], number[:, :size]
+    lost = (number > plan.limit).any(-1) | (number.sum(-1) < k) | ~able[:, None]
+    filled = torch.arange(plan.limit, device=number.device) < number[..., None]
     t, i, split, slot = (filled & ~lost[..., None, None]).nonzero(as_tuple=True)
-    return _thresholds(paired, t, i, columns[t, i, split, slot].to(torch.int64), lost)
+    return _thresholds(paired, rows, t, i, columns[t, i, split, slot].to(torch.int64), lost)
 
 
-def splits_of(pairs: Any, tile: dict[str, int], k: int) -> int:
-    """How many programs share a row's columns: enough for twice k bins, and to fill a GPU where there are few rows."""
-    tiles = math.ceil(pairs.n / tile["BLOCK_M"])
-    blocks = math.ceil(pairs.n / tile["BLOCK_N"]) * pairs.samples.shape[0]
-    return max(1, min(tiles, max(math.ceil(2 * k / tile["BLOCK_M"]), math.ceil(_PROGRAMS / blocks))))
+def _tiles(stack: Any) -> tuple[dict[str, int], dict[str, int]]:
+    """Of the bounds and of the lists."""
+    from msma_fast.triton_kernels import ksg as kernels
+
+    of = (kernels.bounds_kernel(stack), kernels.lists_kernel(stack))
+    bins, lists = (kernels.tile_of(each, stack.rows.device) for each in of)
+    return bins, lists
 
 
-def _thresholds(paired: Paired, t: Tensor, i: Tensor, j: Tensor, lost: Tensor) -> Found:
-    """From the candidates (pair, row, column), ascending, to the thresholds."""
-    n, ks, pairs = paired.n, paired.ks, paired.samples.shape[0]
-    joint = torch.maximum(_keys_of(paired, 0, t, i, j), _keys_of(paired, 1, t, i, j))
-    row = t * n + i
-    near, columns = smallest(row, j, joint, pairs * n, max(ks))
+def plan_of(n: int, count: int, k: int, bins: dict[str, int], lists: dict[str, int]) -> Plan:
+    """For `count` pairs: twice k bins a row, and programs that fill a GPU where there are few rows; bins and lists of one
+    launch fit _LISTED."""
+    from msma_fast.triton_kernels.screen import ROWS
+
+    def cut(pairs: int) -> Plan:
+        shares = splits_of(n, pairs, bins, 2 * k), splits_of(n, pairs, lists, 1)
+        share = math.ceil(math.ceil(n / lists["BLOCK_M"]) / shares[1]) * lists["BLOCK_M"]  # columns of a program
+        return Plan(pairs, n, *shares, min(max(_LIST, 4 * k + 64), share))
+
+    single = cut(1)
+    entries = single.bins * bins["BLOCK_M"] + single.lists * single.limit  # of a row; more pairs need no more
+    rows = max(ROWS, _LISTED // entries // ROWS * ROWS)
+    if rows < n:
+        return single._replace(rows=rows)
+    return cut(min(count, _at_once(_LISTED // (n * entries))))
+
+
+def splits_of(n: int, pairs: int, tile: dict[str, int], bins: int) -> int:
+    """How many programs share a row's columns: enough for the bins, and to fill a GPU where there are few rows."""
+    blocks = math.ceil(n / tile["BLOCK_N"]) * pairs
+    wanted = max(math.ceil(bins / tile["BLOCK_M"]), math.ceil(_PROGRAMS / blocks))
+    return min(math.ceil(n / tile["BLOCK_M"]), wanted)
+
+
+def _at_once(pairs: int) -> int:
+    """So many pairs of samples as memory admits, and a grid."""
+    from msma_fast.triton_kernels.ksg import PAIRS
+
+    return min(PAIRS, max(1, pairs))
+
+
+def _thresholds(paired: Paired, rows: range, t: Tensor, i: Tensor, j: Tensor, lost: Tensor) -> Found:
+    """From the candidates (pair, row less the first, column), ascending, to the thresholds."""
+    size, ks, pairs = len(rows), paired.ks, paired.samples.shape[0]
+    joint = torch.maximum(*(_keys_of(paired, side, t, rows.start + i, j) for side in (0, 1)))
+    row = t * size + i
+    near, columns = smallest(row, j, joint, pairs * size, max(ks))
     at = torch.tensor(ks, device=near.device) - 1
     eps = near[:, at]
-    within = torch.stack([torch.bincount(row[joint <= eps[row, c]], minlength=pairs * n) for c in range(len(ks))], 1)
+    within = torch.stack([torch.bincount(row[joint <= eps[row, c]], minlength=pairs * size) for c in range(len(ks))], 1)
     tied = within > at + 1
     if paired.method == "ksg1":
         thresholds = below(eps).expand(2, *eps.shape)
     else:
-        every = torch.arange(pairs * n, device=near.device)[:, None].expand_as(columns).reshape(-1)
-        j = columns.reshape(-1).clamp_min(0)
-        sides = [_keys_of(paired, side, every // n, every % n, j).view_as(near) for side in (0, 1)]
+        every = torch.arange(pairs * size, device=near.device)[:, None].expand_as(columns).reshape(-1)
+        t, i, j = every // size, rows.start + every % size, columns.reshape(-1).clamp_min(0)
+        sides = [_keys_of(paired, side, t, i, j).view_as(near) for side in (0, 1)]
         thresholds = torch.stack([side.cummax(1).values[:, at] for side in sides])
-    shape = pairs, n, len(ks)
+    shape = pairs, size, len(ks)
     return Found(thresholds.reshape(2, *shape).clone(), tied.reshape(shape), lost)
 
 
@@ -332,7 +386,8 @@ def _counts_of_both(paired: Paired, stack: Any, thresholds: Tensor) -> Tensor:
 
     pairs, _ = _pairs(paired, [], stack.rows.device)
     wide = torch.nn.functional.pad(thresholds, (0, 0, 0, pairs.size - paired.n), value=-math.inf).contiguous()
-    splits = splits_of(pairs, kernels.tile_of(kernels.exact_counts_kernel, wide.device), 1)
+    tile = kernels.tile_of(kernels.exact_counts_kernel, wide.device)
+    splits = splits_of(paired.n, paired.samples.shape[0], tile, 1)
     found = kernels.counts(stack, pairs, paired.kernel.kind, splits, wide)
     return found[:, :, : paired.n].to(torch.int64)
 

@@ -22,5 +22,6 @@ MUTATIONS = [
     ("strict where closed", "y_hit = keep & (y <= tl", "y_hit = keep & (y < tl"),
     ("thresholds of x", "keep & (y <= tl.load(threshold_ptr + other", "keep & (y <= tl.load(threshold_ptr + at"),
     ("columns beyond the end", "(cols < n)[None, :]\n        for", "(cols < n + 1)[None, :]\n        for"),
+    ("the first block of rows", "row, split, pair = begin + tl", "row, split, pair = tl"),
     ("a share of the columns", 'split(pairs.n, tile["BLOCK_M"]', 'split(pairs.n - 64, tile["BLOCK_M"]'),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -150,7 +151,7 @@ def test_few_columns_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     choose = triton_ksg._thresholds
 
     def counted(*arguments: Any) -> Any:
-        listed.append(len(arguments[1]))
+        listed.append(len(arguments[2]))
         return choose(*arguments)
 
     monkeypatch.setattr(triton_ksg, "_thresholds", counted)
@@ -178,6 +179,54 @@ def test_layer_matrix(method: str, batches: int, monkeypatch: pytest.MonkeyPatch
             stacked, rest = layers(len(widths), n, widths), ([1, 3], method, "euclidean", *rule)
             found, wanted = (op(KEYS, stacked, *rest) for op in (triton_ksg.ksg_matrix, ops.ksg_matrix))
             torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["ksg1", "ksg2"])
+def test_blocks_of_rows(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many rows that the lists of one pair do not fit one launch."""
+    monkeypatch.setattr(triton_ksg, "_LISTED", 256)
+    groups = torch.arange(300, dtype=torch.int32) // 4
+    same(sample("normal", 300, 9, 1), sample("duplicates", 300, 3, 2), [1, 3], method, groups=groups, window=2)
+
+
+@pytest.mark.parametrize("k", [3, 512])
+@pytest.mark.parametrize("n", [2, 300, 2000, 50_000, 1_000_000])
+def test_launches_fit_the_grid_and_bounded_memory(n: int, k: int) -> None:
+    count = 131_328  # pairs of 512 samples
+    for tile in ({"BLOCK_N": 64, "BLOCK_M": 64}, {"BLOCK_N": 16, "BLOCK_M": 16}):
+        plan = triton_ksg.plan_of(n, count, k, tile, tile)
+        rows = min(n, plan.rows)
+        held = plan.pairs * rows * (plan.bins * tile["BLOCK_M"] + plan.lists * plan.limit)
+        assert 1 <= plan.pairs <= 65535
+        assert plan.rows >= n or (plan.rows % 256 == 0 and plan.pairs == 1)
+        assert held <= triton_ksg._LISTED
+        assert plan.lists * math.ceil(n / plan.lists) >= n
+        assert plan.bins * tile["BLOCK_M"] >= min(2 * k, n)
+        assert plan.limit >= min(4 * k, n // plan.lists)
+
+
+def test_more_pairs_than_a_grid_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every launch over pairs asks for a grid that there is: here of two pairs."""
+    from msma_fast.triton_kernels import ksg as kernels
+
+    grids: list[int] = []
+    launch = kernels._launch
+
+    def recorded(kernel: Any, stack: Any, pairs: Any, *rest: Any) -> None:
+        grids.append(pairs.samples.shape[0])
+        launch(kernel, stack, pairs, *rest)
+
+    monkeypatch.setattr(kernels, "_launch", recorded)
+    monkeypatch.setattr(kernels, "PAIRS", 2)
+    singles = [Parted((sample("normal", 12, 1, seed),)) for seed in range(3)]
+    rest = [2], "ksg1", "euclidean", None, 0, None
+    found, wanted = (op(KEYS, singles, *rest) for op in (triton_ksg.ksg_matrix, ops.ksg_matrix))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+    permutations = torch.stack([torch.randperm(12, generator=torch.Generator().manual_seed(1)) for _ in range(3)])
+    x, y = sample("normal", 12, 1, 1), sample("normal", 12, 1, 2)
+    triton_ksg.ksg_permutations(KEYS, x, y, 2, "ksg1", "euclidean", None, permutations)
+    assert max(grids) == 2
+    assert len(grids) >= 3 * (3 + 2)
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "chebyshev"])
