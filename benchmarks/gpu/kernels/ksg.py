@@ -9,7 +9,7 @@ from msma_fast.triton_kernels.resources import EXACT
 
 from benchmarks.gpu.variants import Variant
 
-_SIZES = ("n", "size", "window", "share", "limit", "levels")
+_SIZES = ("n", "size", "window", "share", "begin", "limit", "levels")
 _INTEGERS = ("width_ptr", "pair_ptr", "label_ptr", "partner_ptr", "columns_ptr", "count_ptr")
 _TYPES = dict.fromkeys(_SIZES, "i32") | dict.fromkeys(_INTEGERS, "*i32") | {"start_ptr": "*i64"}
 _SCREENED = _TYPES | dict.fromkeys(("margin_ptr", "factor_ptr", "best_ptr", "top_ptr"), "*fp32") | {"rows_ptr": "*bf16"}
