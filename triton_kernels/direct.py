@@ -208,11 +208,12 @@ def allowed(
 def counts_kernel(
     x_ptr, y_ptr, norm_x_ptr, norm_y_ptr, top_ptr, own_ptr, label_i_ptr, label_ptr, inside_ptr,
     n, m, stride, d, window, share, radii, KIND: tl.constexpr, P: tl.constexpr,
-    SELF: tl.constexpr, LABELS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
+    SELF: tl.constexpr, LABELS: tl.constexpr, ONE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0) * BLOCK_N
     first = tl.program_id(1) * share
     rows = row + tl.arange(0, BLOCK_N)
+    total = tl.zeros((BLOCK_N, BLOCK_M), tl.int32)  # of the only radius
     for start in range(first, tl.minimum(m, first + share), BLOCK_M):
         keys = tile_keys(x_ptr, y_ptr, norm_x_ptr, norm_y_ptr, row, start, n, stride, d, KIND, P, BLOCK_N, BLOCK_M)
         cols = start + tl.arange(0, BLOCK_M)[None, :]
@@ -220,8 +221,15 @@ def counts_kernel(
         keys = tl.where(keep, keys, float("nan"))
         for t in range(radii):
             at = t * tl.cast(n, tl.int64) + rows
-            inside = keys <= tl.load(top_ptr + at)[:, None]
-            tl.atomic_add(inside_ptr + at, tl.sum(inside.to(tl.int32), axis=1), sem="relaxed")
+            inside = (keys <= tl.load(top_ptr + at)[:, None]).to(tl.int32)
+            if ONE:
+                total += inside
+            else:
+                found = tl.sum(inside, axis=1)
+                tl.atomic_add(inside_ptr + at, found, mask=found > 0, sem="relaxed")
+    if ONE:
+        found = tl.sum(total, axis=1)
+        tl.atomic_add(inside_ptr + rows, found, mask=found > 0, sem="relaxed")
 
 
 @triton.jit(do_not_specialize=(*SIZES, "share", "stride", "step", "d"))
@@ -315,7 +323,7 @@ def counts(kind: str, p: int, x: Side, y: Side, top: Tensor, rule: Rule) -> Tens
     splits, share = split(m, tile["BLOCK_M"], triton.cdiv(PROGRAMS, blocks))
     counts_kernel[blocks, splits](
         **sides, **_rule(rule, tops), top_ptr=tops, inside_ptr=inside, share=share, radii=top.shape[1],
-        **_formula(kind, p), **tile, **EXACT,
+        ONE=top.shape[1] == 1, **_formula(kind, p), **tile, **EXACT,
     )  # fmt: skip
     return inside[:, :n].T.to(torch.int64)
 

@@ -42,9 +42,10 @@ def variants() -> Iterator[Variant]:
                         flags | {"WIDTH": width, "RADII": radii}, direct.LOW_TILES, needs, options=EXACT,
                         lacks=lacks, slow=excluded or radii > 1 or (kind, width) not in _USUAL,
                     )  # fmt: skip
-            for kernel in (direct.counts_kernel, direct.bins_kernel, direct.collect_keys_kernel):
+            counts = [(direct.counts_kernel, {"ONE": one}, "" if one else " radii") for one in (True, False)]
+            for kernel, more, which in (*counts, (direct.bins_kernel, {}, ""), (direct.collect_keys_kernel, {}, "")):
                 yield Variant(
-                    "direct", label, kernel, _TYPES, flags, direct.TILES, direct.tile_needs, options=EXACT,
+                    "direct", f"{label}{which}", kernel, _TYPES, flags | more, direct.TILES, direct.tile_needs, options=EXACT,
                     lacks=lacks, slow=(kind, p, excluded) != ("minkowski", 1, False),
                 )  # fmt: skip
 
