@@ -8,7 +8,8 @@ has any, in any order. Bits 32.. of an entry are the columns, its lower half is 
 count (N,) int32 of a row's entries. Where count exceeds limit the row's list is not complete.
 
 One program owns BLOCK_N queries and walks over a share of the points; the products of a tile serve all T radii, and no tile is
-written. The counts of a single radius (ONE) stay in registers, those of several are added tile by tile where there are any. Who is admissible is a matter of words, not of pairs, but for labels.
+written. The counts of a single radius (ONE) stay in registers, those of several are added tile by tile where there are any.
+Who is admissible is a matter of words, not of pairs, but for labels.
 """
 
 from __future__ import annotations
