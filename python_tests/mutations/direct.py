@@ -15,6 +15,8 @@ MUTATIONS = [
     ("NaN lost by the maximum", "size = tl.abs(x - y).to(", "size = tl.maximum(tl.abs(x - y), 0.0).to("),
     ("the query itself", "tl.load(own_ptr + rows) - cols) > window", "tl.load(own_ptr + rows) - cols) >= window"),
     ("labels", "tl.load(label_i_ptr + rows) != tl.load", "tl.load(label_i_ptr + rows) == tl.load"),
+    ("second labels, few coordinates", "(partner != tl.load", "(partner == tl.load"),
+    ("second labels", "tl.load(partner_ptr + rows)[:, None] != tl", "tl.load(partner_ptr + rows)[:, None] == tl"),
     ("points beyond the end", "keep = cols < m\n", "keep = cols <= m\n"),
     ("counts of a tile", "tl.sum(inside, axis=1)", "tl.max(inside, axis=1)"),
     ("counts of the last tile", "total += inside\n", "total = inside\n"),

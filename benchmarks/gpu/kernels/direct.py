@@ -13,7 +13,7 @@ from benchmarks.gpu.compiled import compiled
 from benchmarks.gpu.variants import Variant
 
 _FLOATS = ("x_ptr", "y_ptr", "norm_x_ptr", "norm_y_ptr", "top_ptr", "best_ptr", "keys_ptr")
-_INTEGERS = ("own_ptr", "label_i_ptr", "label_ptr", "inside_ptr", "columns_ptr", "count_ptr")
+_INTEGERS = ("own_ptr", "label_i_ptr", "label_ptr", "partner_ptr", "inside_ptr", "columns_ptr", "count_ptr")
 _SIZES = ("n", "m", "stride", "d", "window", "limit", "share", "step", "radii")
 _TYPES = dict.fromkeys(_FLOATS, "*fp64") | dict.fromkeys(_INTEGERS, "*i32") | dict.fromkeys(_SIZES, "i32")
 _KINDS = (
@@ -39,10 +39,13 @@ def variants() -> Iterator[Variant]:
                     needs = direct.low_needs(kind, width, radii)
                     yield Variant(
                         "direct", f"{label} d={width} radii={radii}", direct.counts_low_kernel, _TYPES,
-                        flags | {"WIDTH": width, "RADII": radii}, direct.LOW_TILES, needs, options=EXACT,
+                        flags | {"WIDTH": width, "RADII": radii, "PARTNERS": excluded}, direct.LOW_TILES, needs, options=EXACT,
                         lacks=lacks, slow=excluded or radii > 1 or (kind, width) not in _USUAL,
                     )  # fmt: skip
-            counts = [(direct.counts_kernel, {"ONE": one}, "" if one else " radii") for one in (True, False)]
+            counts = [
+                (direct.counts_kernel, {"ONE": one, "PARTNERS": excluded}, "" if one else " radii")
+                for one in (True, False)
+            ]
             for kernel, more, which in (*counts, (direct.bins_kernel, {}, ""), (direct.collect_keys_kernel, {}, "")):
                 yield Variant(
                     "direct", f"{label}{which}", kernel, _TYPES, flags | more, direct.TILES, direct.tile_needs, options=EXACT,
