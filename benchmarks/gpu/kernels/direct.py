@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from msma_fast.triton_kernels import direct
+from msma_fast.triton_kernels.resources import EXACT
+
 from benchmarks.gpu import bound, sass
 from benchmarks.gpu.bound import Op, Pass
 from benchmarks.gpu.compiled import compiled
 from benchmarks.gpu.variants import Variant
-from msma_fast.triton_kernels import direct
-from msma_fast.triton_kernels.resources import EXACT
 
 _FLOATS = ("x_ptr", "y_ptr", "norm_x_ptr", "norm_y_ptr", "top_ptr", "best_ptr", "keys_ptr")
-_INTEGERS = ("own_ptr", "label_i_ptr", "label_ptr", "inside_ptr", "columns_ptr", "count_ptr")
+_INTEGERS = ("own_ptr", "label_i_ptr", "label_ptr", "partner_ptr", "inside_ptr", "columns_ptr", "count_ptr")
 _SIZES = ("n", "m", "stride", "d", "window", "limit", "share", "step", "radii")
 _TYPES = dict.fromkeys(_FLOATS, "*fp64") | dict.fromkeys(_INTEGERS, "*i32") | dict.fromkeys(_SIZES, "i32")
 _KINDS = (
@@ -38,12 +39,16 @@ def variants() -> Iterator[Variant]:
                     needs = direct.low_needs(kind, width, radii)
                     yield Variant(
                         "direct", f"{label} d={width} radii={radii}", direct.counts_low_kernel, _TYPES,
-                        flags | {"WIDTH": width, "RADII": radii}, direct.LOW_TILES, needs, options=EXACT,
+                        flags | {"WIDTH": width, "RADII": radii, "PARTNERS": excluded}, direct.LOW_TILES, needs, options=EXACT,
                         lacks=lacks, slow=excluded or radii > 1 or (kind, width) not in _USUAL,
                     )  # fmt: skip
-            for kernel in (direct.counts_kernel, direct.bins_kernel, direct.collect_keys_kernel):
+            counts = [
+                (direct.counts_kernel, {"ONE": one, "PARTNERS": excluded}, "" if one else " radii")
+                for one in (True, False)
+            ]
+            for kernel, more, which in (*counts, (direct.bins_kernel, {}, ""), (direct.collect_keys_kernel, {}, "")):
                 yield Variant(
-                    "direct", label, kernel, _TYPES, flags, direct.TILES, direct.tile_needs, options=EXACT,
+                    "direct", f"{label}{which}", kernel, _TYPES, flags | more, direct.TILES, direct.tile_needs, options=EXACT,
                     lacks=lacks, slow=(kind, p, excluded) != ("minkowski", 1, False),
                 )  # fmt: skip
 
