@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from msma_fast.triton_kernels import direct
 from msma_fast.triton_kernels.resources import EXACT
@@ -31,22 +32,25 @@ _USUAL = {("sqeuclidean", 2), ("sqeuclidean", 3), ("sqeuclidean", 8), ("chebyshe
 def variants() -> Iterator[Variant]:
     for kind, p in _KINDS:
         lacks = () if kind == "cosine" else ("DFMA",)  # a division of float64 is made of fused operations
-        for excluded in (False, True):
+        for excluded, partners in ((False, False), (True, False), (True, True)):
             flags = {"KIND": kind, "P": p, "SELF": excluded, "LABELS": excluded}
-            label = f"{kind} {p} excluded={excluded}"
+            label = f"{kind} {p} excluded={excluded}{' partners' if partners else ''}"
             for width in _WIDTHS:
                 for radii in (1,) if kind == "chebyshev" else (1, direct.RADII):
                     needs = direct.low_needs(kind, width, radii)
                     yield Variant(
                         "direct", f"{label} d={width} radii={radii}", direct.counts_low_kernel, _TYPES,
-                        flags | {"WIDTH": width, "RADII": radii, "PARTNERS": excluded}, direct.LOW_TILES, needs, options=EXACT,
+                        flags | {"WIDTH": width, "RADII": radii, "PARTNERS": partners}, direct.LOW_TILES, needs, options=EXACT,
                         lacks=lacks, slow=excluded or radii > 1 or (kind, width) not in _USUAL,
                     )  # fmt: skip
             counts = [
-                (direct.counts_kernel, {"ONE": one, "PARTNERS": excluded}, "" if one else " radii")
+                (direct.counts_kernel, {"ONE": one, "PARTNERS": partners}, "" if one else " radii")
                 for one in (True, False)
             ]
-            for kernel, more, which in (*counts, (direct.bins_kernel, {}, ""), (direct.collect_keys_kernel, {}, "")):
+            searches: list[Any] = (
+                [] if partners else [(direct.bins_kernel, {}, ""), (direct.collect_keys_kernel, {}, "")]
+            )
+            for kernel, more, which in (*counts, *searches):
                 yield Variant(
                     "direct", f"{label}{which}", kernel, _TYPES, flags | more, direct.TILES, direct.tile_needs, options=EXACT,
                     lacks=lacks, slow=(kind, p, excluded) != ("minkowski", 1, False),
