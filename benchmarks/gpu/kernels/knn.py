@@ -42,10 +42,12 @@ def variants() -> Iterator[Variant]:
         collect = knn.COLLECT_LABELLED if labels else knn.COLLECT
         for columns in (False, True):  # the fast search wants to know whose bound is the least
             tiles = knn.BOUNDS_WITH_COLUMNS if columns else knn.BOUNDS
+            # A bin is a register of one thread; Triton 3.6 has a warp tell its number once, with 64 rows on sm_90.
+            lacks = ("SHFL.BFLY",) if columns else ("SHFL",)
             yield Variant(
                 "knn", f"{label} columns" if columns else label, knn.bounds_kernel, TYPES, flags | {"COLUMNS": columns},
                 tiles, knn.bounds_needs, ROWS, tensor_core=True, tiling=Tiling(),
-                lacks=("SHFL",), slow=slow or (columns and labels),  # a bin is a register of one thread
+                lacks=lacks, slow=slow or (columns and labels),
             )  # fmt: skip
         yield Variant(
             "knn", label, knn.collect_kernel, TYPES, flags, collect, knn.collect_needs, ROWS,
