@@ -12,7 +12,7 @@ if os.environ.get("TRITON_INTERPRET") == "1":
 
 from benchmarks.gpu import bound, page, sass
 from benchmarks.gpu.compiled import compiled
-from benchmarks.gpu.kernels import direct, knn
+from benchmarks.gpu.kernels import direct, knn, ksg_exact
 from benchmarks.gpu.variants import variants
 
 # A loop of three instructions within one of seven; one that waits, laid out behind the end, and its way back.
@@ -62,6 +62,13 @@ def test_the_headline_search_can_reach_its_bars() -> None:
 def test_counts_in_few_coordinates_are_near_their_issue_bound(architecture: int) -> None:
     for op in direct.ops(architecture):
         assert 0.8 <= op.shares()[0] < 1
+
+
+def test_mutual_information_in_few_coordinates_is_bound_by_its_keys() -> None:
+    """The joint search looks at every pair twice, which leaves half of what one look would take."""
+    for op in ksg_exact.ops(90):
+        assert len(op.passes) == 4
+        assert 0.5 <= op.shares()[0] < 1
 
 
 def test_products_that_are_not_in_the_code_are_noticed() -> None:
