@@ -18,7 +18,10 @@ from torch import Tensor
 from .keys import row_keys
 from .resources import EXACT, Configuration, Need, launched
 
-TILES = (Configuration({"BLOCK_N": 16, "BLOCK_M": 16, "BLOCK_D": 32}, 4),)
+TILES = (
+    Configuration({"BLOCK_N": 16, "BLOCK_M": 64, "BLOCK_D": 32}, 8),  # the rows' gradients are read and written a tile
+    Configuration({"BLOCK_N": 16, "BLOCK_M": 16, "BLOCK_D": 32}, 4),
+)
 
 
 def needs(tile: Configuration) -> Need:
@@ -56,6 +59,7 @@ def subtract_products(to_ptr, shifted_ptr, weight, rows, cols, n, d, BLOCK_D: tl
         keep = (rows < n)[:, None] & inside[None, :]
         product = tl.dot(weight, s, input_precision="ieee", out_dtype=tl.float64)
         tl.store(at, tl.load(at, mask=keep, other=0.0) - product, mask=keep)
+    tl.debug_barrier()  # the next tile's loads may be other threads'
 
 
 @triton.jit

@@ -27,6 +27,7 @@ from msma_fast.backends.torch import ops
 from msma_fast.backends.torch.admissible import Admissible
 from msma_fast.backends.torch.joint import below, key_block, row_blocks
 from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
+from msma_fast.backends.torch.prepare import kernel_of
 from msma_fast.backends.torch.screen import row_margin
 from msma_fast.backends.torch.select import smallest
 from msma_fast.backends.triton_screen import padded, ready
@@ -39,6 +40,7 @@ _MOST = 512  # the largest k that bins serve
 _LIST = 256  # columns of a row's list, at least
 _LISTED = 1 << 26  # bins, and twice the entries of lists, of one launch: 256 MiB
 _THRESHOLDS = 1 << 25  # thresholds kept at a time: 256 MiB a sample
+_PREPARED = 1 << 31  # bytes of samples kept as their keys need them
 _PROGRAMS = 512  # of a launch, at least, where there are so many tiles
 _LEAST_UNIT = 2.0**-100  # samples whose units are further apart have nothing to say in float32
 
@@ -119,21 +121,25 @@ def ksg_matrix(
     """(L, L, K) float64; as ops.ksg_matrix."""
     count, n, device = len(layers), layers[0].shape[0], layers[0].device
     rule = ops.self_admissible(n, groups, window, device)
-    kernels = [_problem(keys, layer.whole(), metric, "layers", rule).kernel for layer in layers]
 
     def read(layer: Parted) -> Rows:
         return ops.problem_of(keys, layer.whole(), None, metric, 2.0, None, ("layers", "layers")).x
 
-    sources = [partial(read, layer) for layer in layers]
+    sources: list[Source] = [partial(read, layer) for layer in layers]
     samples = torch.triu_indices(count, count).T
     if permutation is not None:
         rule = plain.permuted_pairs(rule, permutation)
         sources += [partial(read, layer.take(permutation)) for layer in layers]
         samples = samples + torch.tensor([0, count])
+    sources = _kept(sources)
+    kernel = kernel_of(metric, 2.0, None)
+    for source in sources[:count]:
+        rows = source()
+        ops.check_overflow(ops.Problem(keys, kernel, rows, rows), rule._replace(partners=None), metric)
     neighbors = plain.neighbor_numbers(rule, n)
     plain.check_fewest(int(neighbors.min()) - 1, max(ks))
     partners = None if rule.partners is None else rule.partners[None]
-    paired = Paired(keys, kernels[0], sources, samples, ks, method, rule._replace(partners=None), partners, n)
+    paired = Paired(keys, kernel, sources, samples, ks, method, rule._replace(partners=None), partners, n)
     found = counted(paired)
     mean = torch.stack([_sums(found, pair, paired, neighbors) for pair in range(samples.shape[0])]) / n
     matrix = mean.new_empty(count, count, len(ks))
@@ -155,7 +161,7 @@ def ksg_permutations(
     plain.check_fewest(min(int(numbers.min()) for numbers in neighbors) - 1, k, plain.IN_A_PERMUTED_SAMPLE)
     total = torch.empty(permutations.shape[0], dtype=torch.float64, device=device)
     for some in torch.arange(permutations.shape[0]).split(_at_once(_LISTED // (n * (_LIST + right.x.values.shape[1])))):
-        sources = [partial(_same, left.x)] + [partial(right.x.take, permutations[t]) for t in some.tolist()]
+        sources = _kept([partial(_same, left.x)] + [partial(right.x.take, permutations[t]) for t in some.tolist()])
         samples = torch.stack([torch.zeros_like(some), torch.arange(1, len(some) + 1)], 1)
         partners = None if groups is None else groups[permutations[some.to(permutations.device)]]
         paired = Paired(keys, left.kernel, sources, samples, [k], method, rule, partners, n)
@@ -169,6 +175,21 @@ def _problem(keys: Keys, sample: Tensor, metric: str, name: str, admissible: Adm
     problem = ops.problem_of(keys, sample, None, metric, 2.0, None, (name, name))
     ops.check_overflow(problem, admissible, metric)
     return problem
+
+
+def _kept(sources: Sequence[Source]) -> list[Source]:
+    """The same samples, each prepared once as long as they fit _PREPARED; what does not fit is prepared on every touch."""
+    kept: dict[int, Rows] = {}
+
+    def read(place: int) -> Rows:
+        if place in kept:
+            return kept[place]
+        rows = sources[place]()
+        if sum(each.values.nbytes for each in (*kept.values(), rows)) <= _PREPARED:
+            kept[place] = rows
+        return rows
+
+    return [partial(read, place) for place in range(len(sources))]
 
 
 def _same(rows: Rows) -> Rows:
@@ -362,10 +383,14 @@ def _thresholds(paired: Paired, rows: range, t: Tensor, i: Tensor, j: Tensor, lo
 def _keys_of(paired: Paired, side: int, t: Tensor, i: Tensor, j: Tensor) -> Tensor:
     """(C,) canonical keys of rows i and j of one sample (0 or 1) of each pair t."""
     samples = paired.samples[:, side]
+    distinct = samples.unique().tolist()
+    if len(distinct) == 1:
+        rows = paired.sources[distinct[0]]()
+        return paired.keys.pair_keys(paired.kernel, rows, rows, i, j)
     of = samples.to(t.device)[t]
+    by_sample, sizes = of.argsort(), torch.bincount(of, minlength=distinct[-1] + 1).tolist()
     out = torch.empty(t.shape, dtype=torch.float64, device=t.device)
-    for sample in samples.unique().tolist():
-        mine = (of == sample).nonzero().squeeze(1)
+    for sample, mine in zip(distinct, by_sample.split([sizes[each] for each in distinct]), strict=True):
         rows = paired.sources[sample]()
         out[mine] = paired.keys.pair_keys(paired.kernel, rows, rows, i[mine], j[mine])
     return out

@@ -247,6 +247,23 @@ def test_permutations(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
             assert wanted.unique().numel() == 2
 
 
+@pytest.mark.parametrize("fits", [True, False])
+def test_a_layer_is_prepared_once_where_it_fits(fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    whole = Parted.whole
+
+    def counted(layer: Parted) -> Tensor:
+        read.append(id(layer.parts[0]))
+        return whole(layer)
+
+    stacked, rest = layers(3, 30, (2, 3, 1)), ([1, 3], "ksg2", "euclidean", None, 0, None)
+    wanted = ops.ksg_matrix(KEYS, stacked, *rest)
+    monkeypatch.setattr(Parted, "whole", counted)
+    monkeypatch.setattr(triton_ksg, "_PREPARED", 1 << 20 if fits else 100)
+    torch.testing.assert_close(triton_ksg.ksg_matrix(KEYS, stacked, *rest), wanted, rtol=0, atol=1e-12)
+    assert (len(read) == 3) == fits
+
+
 def test_a_provider_counts_once_for_all_partners_of_a_layer() -> None:
     asked: list[tuple[int, ...]] = []
 
