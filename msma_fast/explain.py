@@ -38,6 +38,15 @@ _OPS = {
     "mmd": "gaussian_kernel_sums",
     "cauchy_schwarz_divergence": "gaussian_kernel_sums",
     "stress": "stress",
+    "fisher.logit_fisher_vp": "logit_fisher_vp",
+    "fisher.logit_fisher_eigh": "logit_fisher_vp",
+    "fisher.logit_fisher_quadratic": "logit_fisher_quadratic",
+    "fisher.logit_fisher_mean": "logit_fisher_mean",
+    "fisher.logit_fisher_trace": "logit_fisher_trace",
+    "fisher.logit_fisher_diag": "logit_fisher_diag",
+    "fisher.fisher_rao_distances": "fisher_rao_distances",
+    "fisher.knn": "fisher_rao_distances",
+    "fisher.path_lengths": "fisher_rao_pairs",
 }
 
 

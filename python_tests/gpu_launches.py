@@ -14,9 +14,9 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from msma_fast.triton_kernels import resources, screen
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
-from msma_fast.triton_kernels import resources, screen
 from triton.runtime.jit import JITFunction
 from triton.tools.tensor_descriptor import TensorDescriptor
 

@@ -10,9 +10,12 @@ pytest.importorskip("triton")
 if interpreted():
     pytest.skip("a process that interprets kernels does not compile them", allow_module_level=True)
 
+import torch
+
 from benchmarks.gpu import bound, page, sass
 from benchmarks.gpu.compiled import compiled
 from benchmarks.gpu.kernels import direct, knn
+from benchmarks.gpu.traffic import Traffic
 from benchmarks.gpu.variants import variants
 
 # A loop of three instructions within one of seven; one that waits, laid out behind the end, and its way back.
@@ -53,6 +56,9 @@ def test_the_headline_search_can_reach_its_bars() -> None:
     alone, overlapped = largest.shares()
     assert 0.55 <= alone < overlapped <= 1
     assert overlapped >= 0.70
+    # These are the kernels' shares. With the memory of torch's operations around them the op's are half of that.
+    glued, glued_overlapped = largest.shares(glue=True)
+    assert 0.24 <= glued < glued_overlapped < 0.36
     # Every tile in the first pass, and ten times as many candidates, are not free.
     crowded = knn.op(90, 50_000, 576, 15, candidates=300.0)
     assert crowded.shares()[0] < alone - 0.1
@@ -64,15 +70,52 @@ def test_counts_in_few_coordinates_are_near_their_issue_bound(architecture: int)
         assert 0.8 <= op.shares()[0] < 1
 
 
-def test_products_that_are_not_in_the_code_are_noticed() -> None:
-    collect = next(each for each in variants() if each.kernel.__name__ == "collect_kernel")
-    configuration = collect.fitting(90)[0]
-    found = compiled(collect, configuration, 90)
-    assert bound.passed(collect, configuration, found, 90, 576, 1, 1).mma > 0
-    without = found._replace(sass=found.sass.replace("HGMMA", "NOMMA"))
-    with pytest.raises(ValueError, match="operations a tile"):
-        bound.passed(collect, configuration, without, 90, 576, 1, 1)
-    assert 0 < bound.occupancy(found, configuration, 90) <= 1
+@pytest.mark.parametrize(("architecture", "word"), [(80, "HMMA"), (90, "HGMMA"), (100, "UTCHMMA")])
+def test_products_that_are_not_in_the_code_are_noticed(architecture: int, word: str) -> None:
+    for collect in (each for each in variants() if each.op == "knn" and not each.slow):
+        configuration = collect.fitting(architecture)[0]
+        found = compiled(collect, configuration, architecture)
+        cycles = bound.passed(collect, configuration, found, architecture, 576, 1, 1).mma
+        products = 2.0 * bound.entries(collect, configuration) * 576
+        assert cycles == pytest.approx(products / bound.PEAK[architecture], rel=0.01)
+        without = found._replace(sass=found.sass.replace(word, "NOMMA"))
+        with pytest.raises(ValueError, match="operations a tile"):
+            bound.passed(collect, configuration, without, architecture, 576, 1, 1)
+        assert 0 < bound.occupancy(found, configuration, architecture) <= 1
+
+
+def test_a_shape_in_a_register_is_read() -> None:
+    listing = """
+        /*0000*/                   UMOV UR5, 0x4200490 ;
+        /*0010*/                   UMOV UR6, 0x8400490 ;
+        /*0020*/                   UTCHMMA gdesc[UR28], gdesc[UR26], tmem[UR30], tmem[UR4], idesc[UR5], !UPT ;
+        /*0030*/                   UTCHMMA gdesc[UR28], gdesc[UR26], tmem[UR30], tmem[UR4], idesc[UR6], UPT ;
+"""
+    words = [each.word for each in bound.shaped(sass.instructions(listing))]
+    assert words[2:] == ["UTCHMMA.64x128x16", "UTCHMMA.128x256x16"]
+    assert bound.counts(sass.instructions(listing), warps=4).products[0] == 2.0 * 16 * (64 * 128 + 128 * 256)
+
+
+def test_bytes_that_torch_moves() -> None:
+    x = torch.zeros(100, 10)
+    with Traffic() as seen:
+        one = x.T + 1  # a view moves nothing
+        one.mul_(2)
+        assert seen.bytes == 2 * 2 * 4000
+        x[torch.arange(5)]  # the indices, and what they pick
+        assert seen.bytes == 16000 + 2 * 40 + 2 * 200
+        x[:1].expand(100, 10) + x[0, 0]
+        assert seen.bytes == 16480 + 40 + 4 + 4000
+        seen.paused = True
+        x * 2
+        assert seen.bytes == 20524
+
+
+def test_the_glue_of_a_search_is_counted() -> None:
+    few, many, wide = (knn.glue(50_000, d, 15, found, 256) for d, found in ((64, 20), (64, 200), (576, 20)))
+    # Rows are read and written in float64 several times, and lists as long as a row's.
+    assert 100 * 8 * 64 < few < many - 180 * 100
+    assert 8 * 20 < (wide - few) / 512 < 8 * 60
 
 
 def test_the_page_names_what_spills() -> None:
@@ -83,3 +126,17 @@ def test_the_page_names_what_spills() -> None:
     assert "k[a<b]" in page.text({"kernels": [kernel], "ops": []})
     assert "none spills" in page.text({"kernels": [kernel | {"spill_bytes": 0}], "ops": []})
     assert "k[a&lt;b]" in page.html({"kernels": [kernel], "ops": []})
+
+
+def test_the_page_tells_an_op_with_glue_from_its_kernels() -> None:
+    shares = {
+        "bound_share": 0.57, "bound_share_overlapped": 0.94, "bound_share_with_glue": 0.27,
+        "bound_share_overlapped_with_glue": 0.32,
+    }  # fmt: skip
+    op = {"op": "knn", "arch": "sm_90", "n": 50000, "d": 576, "k": 15, "bound": "tensor cores"} | shares
+    lines = page.text(
+        {"kernels": [], "ops": [op, op | dict.fromkeys(shares, None) | {"bound_share": 0.9}]}
+    ).splitlines()
+    assert lines[0].split()[-8:] == ["without", "overlap", "with", "glue", "with", "overlap", "with", "glue"]
+    assert lines[1].split()[-4:] == ["0.57", "0.27", "0.94", "0.32"]
+    assert lines[2].split()[-1] == "0.90"

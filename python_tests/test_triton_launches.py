@@ -130,7 +130,8 @@ STAND_INS = {
 def is_launch_of(variant: Variant, types: dict[str, str], constants: dict[str, Any]) -> bool:
     """Whether a launch with these argument types and constants is what the variant compiles."""
     free = STAND_INS | set(variant.rows)
-    told = dict(variant.constants) | {"WIDTH": constants.get("WIDTH")}  # widths are sampled
+    sampled = {width: constants.get(width) for width in ("WIDTH", "X", "Y")}
+    told: dict[str, Any] = {**variant.constants, **sampled}
     return all(variant.types.get(name) == kind for name, kind in types.items() if name not in free) and all(
         constants[name] == value for name, value in told.items() if name in constants
     )

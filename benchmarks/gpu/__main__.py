@@ -55,6 +55,7 @@ def records_of_ops() -> Iterator[dict[str, Any]]:
     for architecture in ARCHITECTURES:
         for op in ops(architecture):
             alone, overlapped = op.shares()
+            glued, glued_overlapped = op.shares(glue=True) if op.glue else (None, None)
             yield {
                 "op": op.op,
                 "arch": f"sm_{architecture}",
@@ -64,6 +65,9 @@ def records_of_ops() -> Iterator[dict[str, Any]]:
                 "k": op.k,
                 "bound_share": alone,
                 "bound_share_overlapped": overlapped,
+                "bound_share_with_glue": glued,
+                "bound_share_overlapped_with_glue": glued_overlapped,
+                "glue": op.glue,
                 "bound": op.bound,
                 "passes": [each._asdict() for each in op.passes],
             }

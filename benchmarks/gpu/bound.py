@@ -2,12 +2,14 @@
 
 bound_share             T_useful / (T_mma + T_issue)
 bound_share_overlapped  T_useful / max(T_mma, T_issue)         tensor cores and issue slots busy at the same time
+with the glue           both with T_glue added to what is below
 
 All times are cycles of one multiprocessor. T_useful: 2 n m d at the peak of the datasheet, counted once however many passes.
 T_mma: the matrix instructions of all passes at that peak. T_issue: all other instructions, in the loops as often as the
-loops run, times the warps of a scheduler: each takes one slot, and no two happen at once. It is an upper bound: memory,
-latencies and the kernels of torch between ours come on top. Where the matrix instructions of a pass do not account for its
-products, the reading of the code is wrong, and `passed` raises.
+loops run, times the warps of a scheduler: each takes one slot, and no two happen at once. T_glue: the bytes that torch's
+operations between our kernels move at least, and our kernels read in no order, at the datasheet's bandwidth. It is an upper
+bound: other memory and latencies come on top. Where the matrix instructions of a pass do not account for its products, the
+reading of the code is wrong, and `passed` raises.
 """
 
 from __future__ import annotations
@@ -28,8 +30,12 @@ SCHEDULERS = 4  # of a multiprocessor, one instruction of a warp each per cycle
 # bfloat16 products with float32 sums, dense: operations per cycle and multiprocessor. Datasheet peaks at boost clock:
 # A100 312, H100 SXM 989, B200 2250 TFLOP/s on 108 x 1.41, 132 x 1.83 and 148 x 1.86 GHz.
 PEAK = {80: 2048, 90: 4096, 100: 8192}
+# Bytes per cycle and multiprocessor, of the same datasheets and clocks: A100 80 GB 2.04, H100 SXM 3.35, B200 8.0 TB/s.
+BANDWIDTH = {80: 13.4, 90: 13.9, 100: 29.1}
 _WARPGROUP = re.compile(r"HGMMA\.64x(\d+)x(\d+)")
 _WARP = re.compile(r"HMMA\.(\d{2})(\d)(\d+)\.")
+_BLOCK = re.compile(r"UTCHMMA\.(\d+)x(\d+)x(\d+)")
+_DESCRIPTOR = re.compile(r"idesc\[(UR\d+)\]")
 _WAITS = ("SYNCS", "NANOSLEEP", "UTCATOMSWS")
 
 
@@ -48,18 +54,34 @@ class Pass(NamedTuple):
     issue: float
 
 
+def shaped(code: list[Instruction]) -> list[Instruction]:
+    """UTCHMMA with its shape in its word, as other matrix instructions have: UTCHMMA.64x128x16. The shape is in a register, an
+    immediate number moved there before: bits 17 to 22 are columns / 8, 24 to 28 rows / 16; 16 terms are 32 bytes of bfloat16.
+    """
+    moved: dict[str, int] = {}
+    found = []
+    for each in code:
+        if each.word == "UMOV" and (parts := each.rest.split(", "))[1].startswith("0x"):
+            moved[parts[0]] = int(parts[1], 16)
+        if each.word == "UTCHMMA" and (register := _DESCRIPTOR.search(each.rest)) and register[1] in moved:
+            descriptor = moved[register[1]]
+            rows, columns = 16 * (descriptor >> 24 & 31), 8 * (descriptor >> 17 & 63)
+            each = each._replace(word=f"UTCHMMA.{rows}x{columns}x16")
+        found.append(each)
+    return found
+
+
 def counts(code: list[Instruction], warps: int) -> Counts:
     """A loop that waits (for memory, for tensor memory) is passed once."""
     issued, products = [0.0] * 3, [0.0] * 3
-    for loop, words in sass.counted(code, lambda each: each.word).items():
+    for loop, words in sass.counted(shaped(code), lambda each: each.word).items():
         depth = 0 if loop is None else loop.depth
         if loop is not None and _waits(loop, words):
             depth = loop.depth - 1
         for word, number in words.items():
             if word == "NOP":
                 continue
-            operations = _operations(word) * warps
-            if operations or word.startswith("UTCHMMA"):
+            if operations := _operations(word) * (1 if word.startswith("UTCHMMA") else warps):
                 products[depth] += number * operations
             else:
                 issued[depth] += number
@@ -71,11 +93,11 @@ def _waits(loop: Loop, words: Counter[str]) -> bool:
 
 
 def _operations(word: str) -> float:
-    """Multiplications and additions of a matrix instruction, the share of one warp; 0 for anything else, and for those of
-    tensor memory, whose shape is no part of the word."""
+    """Multiplications and additions of a matrix instruction, the share of one warp (all of those of tensor memory, which one
+    warp issues for the program); 0 for anything else."""
     if match := _WARPGROUP.match(word):
         return 2 * 64 * int(match[1]) * int(match[2]) / 4
-    if match := _WARP.match(word):
+    if match := _WARP.match(word) or _BLOCK.match(word):
         return 2 * int(match[1]) * int(match[2]) * int(match[3])
     return 0.0
 
@@ -126,8 +148,9 @@ def passed(
     mma = 0.0
     if variant.tensor_core:
         wanted = 2.0 * entries(variant, configuration) * d
-        seen = code.products[depth - 1] + steps * code.products[depth]
-        if architecture != 100 and seen < wanted:
+        early = code.products[depth - 1]  # of steps before the loop, which has as many fewer
+        seen = early + (steps - round(early * steps / wanted)) * code.products[depth]
+        if seen < wanted:
             raise ValueError(f"{variant.name}: expected at least {wanted:.0f} operations a tile, read {seen:.0f}")
         mma = tiles * max(seen, wanted) / PEAK[architecture]
     return Pass(variant.name, mma, issue * configuration.warps / SCHEDULERS)
@@ -152,12 +175,14 @@ class Op(NamedTuple):
     passes: list[Pass]
     bound: str = "tensor cores"
     least: float | None = None  # cycles that no implementation can go below, where these are not those of the products
+    glue: float = 0.0  # cycles of memory between the passes
 
-    def shares(self) -> tuple[float, float]:
-        """(bound_share, bound_share_overlapped)."""
+    def shares(self, glue: bool = False) -> tuple[float, float]:
+        """(bound_share, bound_share_overlapped), of the kernels alone or with the glue."""
         useful = 2.0 * self.n * self.m * self.d / PEAK[self.architecture] if self.least is None else self.least
         mma, issue = sum(each.mma for each in self.passes), sum(each.issue for each in self.passes)
-        return useful / (mma + issue), useful / max(mma, issue)
+        more = self.glue if glue else 0.0
+        return useful / (mma + issue + more), useful / (max(mma, issue) + more)
 
 
 def occupancy(found: Compiled, configuration: Configuration, architecture: int) -> float:

@@ -1,8 +1,9 @@
 """`make gpu-check`, on a machine with a CUDA GPU: tests, planted problems, larger data, timings; into build/gpu-check.json.
 
-The tests are python_tests/triton, with the kernels launched on the GPU. Answers to larger data are compared with the native or
-torch backend on the CPU before anything is timed; a wrong one is reported as wrong and has no time. Peers that are not
-installed are named as missing. Exit status 1 where a test fails or an answer is wrong, 2 without a GPU.
+The tests are python_tests/triton, with the kernels launched on the GPU. Answers to larger data (cases.py) are compared with
+the native or torch backend on the CPU before anything is timed; a wrong one, or one that the kernels do not give, is reported
+and has no time. Peers that are not installed are named as missing. Exit status 1 where a test fails or an answer is wrong,
+2 without a GPU.
 """
 
 from __future__ import annotations
@@ -14,33 +15,22 @@ import statistics
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 import msma_fast as mf
+from benchmarks.gpu.cases import Case, K, cases
 from msma_fast.backends import triton as backend
 from msma_fast.backends.triton_check import fault, planted
 
 RESULTS = Path("build/gpu-check.json")
 TESTS = Path("python_tests/triton")
-ROUNDS, K = 9, 15
-SIZES = ((8192, 576), (50_000, 576), (20_000, 64), (20_000, 8))
-PAIRED = 4096, 64  # of information and distances
-CHECKED = 512  # rows whose answer is compared
-
-
-class Case(NamedTuple):
-    """ours and peers take the same tensors on the GPU; right(answer) compares it with the CPU's."""
-
-    name: str
-    inputs: tuple[Tensor, ...]
-    ours: Callable[..., Any]
-    peers: dict[str, Callable[..., Any]]
-    right: Callable[[Any], bool]
+ROUNDS = 9
 
 
 def torch_knn(x: Tensor) -> Tensor:
@@ -49,11 +39,19 @@ def torch_knn(x: Tensor) -> Tensor:
     return torch.cat([torch.cdist(block, x).topk(K + 1, dim=1, largest=False).indices for block in x.split(rows)])
 
 
+@cache
+def faiss_resources() -> Any:
+    """Its streams and its scratch memory, made once: no part of a search."""
+    import faiss
+
+    return faiss.StandardGpuResources()
+
+
 def faiss_knn(x: Tensor) -> Any:
     import faiss
     import faiss.contrib.torch_utils  # tensors as arguments
 
-    return faiss.knn_gpu(faiss.StandardGpuResources(), x, x, K + 1)
+    return faiss.knn_gpu(faiss_resources(), x, x, K + 1)
 
 
 def cuvs_knn(x: Tensor) -> Any:
@@ -77,7 +75,7 @@ PEERS = {
 
 
 def peers() -> tuple[dict[str, Callable[..., Any]], list[str]]:
-    """(those that can run, those that are not installed)."""
+    """(those of knn that can run, those that are not installed)."""
     there = {name: run for name, (module, run) in PEERS.items() if importlib.util.find_spec(module)}
     if "faiss-gpu" in there:
         import faiss
@@ -85,45 +83,6 @@ def peers() -> tuple[dict[str, Callable[..., Any]], list[str]]:
         if not hasattr(faiss, "StandardGpuResources"):
             del there["faiss-gpu"]
     return there, [name for name in PEERS if name not in there]
-
-
-def cases(device: torch.device, rivals: dict[str, Callable[..., Any]]) -> Iterator[Case]:
-    generator = torch.Generator().manual_seed(0)
-    for n, d in SIZES:
-        x = torch.randn(n, d, generator=generator)
-        x[:, 0] += 30
-        some = x[:: n // CHECKED][:CHECKED]
-        wanted = mf.knn(some, K, x).indices
-
-        def right(found: Any, wanted: Tensor = wanted, n: int = n) -> bool:
-            mine = found.indices[:: n // CHECKED][:CHECKED].cpu()
-            return torch.equal(mine[:, : K - 1], wanted[:, 1:])  # the query itself comes first there
-
-        yield Case(f"knn {n} x {d}", (x.to(device),), lambda x: mf.knn(x, K), rivals, right)
-        reach = mf.knn(some, K, x).distances[:, -1].median()
-        counted = mf.radius_count(some, float(reach), x) - 1
-
-        def same(found: Tensor, counted: Tensor = counted, n: int = n) -> bool:
-            return torch.equal(found[:: n // CHECKED][:CHECKED].cpu(), counted)
-
-        yield Case(
-            f"radius_count {n} x {d}",
-            (x.to(device),),
-            lambda x, reach=float(reach): mf.radius_count(x, reach),
-            {},
-            same,
-        )
-    x, y = torch.randn(2, *PAIRED, generator=generator)
-    mi, distances = mf.ksg_mi(x, y, 3, metric="euclidean"), mf.pairwise_distances(x)
-    size = "{} x {}".format(*PAIRED)
-    yield Case(
-        f"ksg_mi {size}", (x.to(device), y.to(device)), lambda x, y: mf.ksg_mi(x, y, 3, metric="euclidean"), {},
-        lambda found: abs(float(found) - float(mi)) < 1e-12,
-    )  # fmt: skip
-    yield Case(
-        f"pairwise_distances {size}", (x.to(device),), mf.pairwise_distances, {"torch": lambda x: torch.cdist(x, x)},
-        lambda found: torch.allclose(found.cpu(), distances, rtol=2e-6, atol=0.0),
-    )  # fmt: skip
 
 
 def seconds(run: Callable[..., Any], inputs: tuple[Tensor, ...]) -> float:
@@ -154,6 +113,15 @@ def raced(case: Case) -> dict[str, Any]:
         if "msma_fast" in contenders
     }
     return {"seconds": medians, "peer_over_ours": ratios, "failed": failed}
+
+
+def answered(case: Case) -> dict[str, Any]:
+    """The record of one case: whether the kernels' answer is right, and times where it is."""
+    try:
+        right = case.right(case.ours(*case.inputs))
+    except Exception as error:  # a kernel that does not compile or launch, or a backend that does not serve the device
+        return {"case": case.name, "right": False, "error": f"{type(error).__name__}: {error}"}
+    return {"case": case.name, "right": right} | (raced(case) if right else {})
 
 
 def tested(folder: Path) -> dict[str, Any]:
@@ -193,11 +161,10 @@ def main() -> int:
     }
     wrong = bool(faults) or tests["exit_status"] != 0
     prepared = list(cases(device, rivals))  # answered by the CPU
-    with mf.use_backend("triton") if not faults else mf.use_backend("torch"):
+    with mf.use_backend("triton"):  # or an error: nobody else is timed under this name
         for case in prepared:
-            right = case.right(case.ours(*case.inputs))
-            wrong |= not right
-            record = {"case": case.name, "right": right} | (raced(case) if right else {})
+            record = answered(case)
+            wrong |= not record["right"]
             report["cases"].append(record)
             print(record, flush=True)
     RESULTS.parent.mkdir(exist_ok=True)

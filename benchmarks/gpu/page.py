@@ -9,17 +9,22 @@ from typing import Any
 _NOTE = (
     "Nothing here was run on a GPU. The kernels were compiled for each architecture and their machine code was read. A share "
     "is an upper bound of the peak that an op could reach: time at the datasheet's peak for the products, or for the least "
-    "number of instructions, over the time that its own instructions take when nothing else costs any. Memory, latencies and "
-    "the small torch kernels between ours come on top. 'Without overlap' adds tensor cores and issue slots up, 'with overlap' "
-    "takes the larger. Conversions and float64 run at lower rates than one instruction a slot, which is not in the bound."
+    "number of instructions, over the time that its own instructions take when nothing else costs any. 'Without overlap' adds "
+    "tensor cores and issue slots up, 'with overlap' takes the larger. 'With glue' adds what torch's operations between the "
+    "kernels, and the rows of candidates, take at the datasheet's bandwidth if every byte moves once: that is the share of "
+    "the op; the one before it is that of its kernels alone. The kernels' other memory and all latencies come on top. "
+    "Conversions and float64 run at lower rates than one instruction a slot, which is not in the bound."
 )
-_OPS = ("op", "arch", "n", "d", "k", "bound by", "without overlap", "with overlap")
+_OPS = (
+    "op", "arch", "n", "d", "k", "bound by", "without overlap", "with glue", "with overlap", "with glue",
+)  # fmt: skip
+_SHARES = ("bound_share", "bound_share_with_glue", "bound_share_overlapped", "bound_share_overlapped_with_glue")
 _KERNELS = ("kernel", "arch", "blocks", "warps", "registers", "spilled", "shared", "occupancy", "tensor", "per entry")
 
 
 def _ops(report: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     for each in report["ops"]:
-        shares = (f"{each[name]:.2f}" for name in ("bound_share", "bound_share_overlapped"))
+        shares = ("" if each[name] is None else f"{each[name]:.2f}" for name in _SHARES)
         k = "" if each["k"] is None else str(each["k"])
         yield each["op"], each["arch"], f"{each['n']:,}", str(each["d"]), k, each["bound"], *shares
 

@@ -76,7 +76,7 @@ def planted() -> dict[str, list[Problem]]:
 
     a, b, c, labels = far[:_FEW], mixed[:_FEW], low[:_FEW], groups[:_FEW]
     order = torch.arange(_FEW, device="cpu").roll(7)[None]
-    for x, y, metric in ((a, b, "euclidean"), (c, b[:, :2], "chebyshev")):
+    for x, y, metric in ((a, b, "euclidean"), (c, b[:, :2], "chebyshev"), (a, b, "chebyshev")):
         plant("ksg", "entries", x, y, [2, 3], "ksg1", metric, labels, 2)
         plant("ksg_permutations", "entries", x, y, 3, "ksg1", metric, labels, order)  # labels of both samples
     plant("ksg_matrix", "entries", [Parted((a,)), Parted((b,))], [3], "ksg1", "euclidean", labels, 2, None)

@@ -18,6 +18,6 @@ MUTATIONS = [
         "group = start // WORD + tl.zeros_like(tl.arange(0, words))",
     ),
     ("a bound of the query itself", 'low = tl.where((word & gone) == 0, low, float("-inf"))', "low = low + 0"),
-    ("labels", 'lower, float("inf"))\n        keep', "lower, lower)\n        keep"),
+    ("labels", 'cols)[None, :], lower, float("inf"))', "cols)[None, :], lower, lower)"),
     ("shares of the points", "(split + 1) * share), BLOCK_M):", "split * share), BLOCK_M):"),
 ]

@@ -100,8 +100,23 @@ def test_bounds_of_every_other_tile(points: int, monkeypatch: pytest.MonkeyPatch
 
 
 def test_blocks_of_queries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triton_search, "_QUERIES", 256)
+    """However many words a row may list, the lists of one launch stay in bounded memory."""
+    from msma_fast.triton_kernels import knn as kernels
+
+    sizes: list[int] = []
+    collect = kernels.collect
+
+    def recorded(*arguments: Any) -> Any:
+        found = collect(*arguments)
+        sizes.append(found[0].numel())
+        return found
+
+    monkeypatch.setattr(kernels, "collect", recorded)
     same(data("normal", 300, 12), 4, groups=np.arange(300) // 3)
+    assert sizes == [512 * 16]  # 16 words of 32 points are all that there are
+    monkeypatch.setattr(triton_search, "_ENTRIES", 5000)
+    same(data("normal", 300, 12), 4, groups=np.arange(300) // 3)
+    assert sizes[1:] == [256 * 16, 256 * 16]
 
 
 def test_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,3 +156,36 @@ def test_any_error_within_the_bound_loses_no_neighbour(
         pairs = set(zip(found.rows.tolist(), found.columns.tolist(), strict=True))
         lost += sum((i, int(j)) not in pairs for i in range(200) for j in wanted[i])
     assert (lost == 0) == whole
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_what_a_query_loses_is_in_both_bounds(declared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every product with a point is off by nearly a tenth of the points' lengths, up or down: no neighbour is lost where the
+    queries' own margin says so, and some are where it does not."""
+    x = data("normal", 200, 12)
+    search, plain = search_of(x, 5), screens.row_margin
+    screen = screens.build(search.kernel, search.x, search.y, 0)
+    c, near, far, col = screens.point_margins(screen)
+    error = 0.1 * float(c.median())
+    wanted = mf.knn(x, 5, backend="torch").indices
+    sign = torch.from_numpy(np.sign(np.random.default_rng(0).standard_normal(200))).float()
+    monkeypatch.setattr(screens, "point_margins", lambda _: (c + 0.99 * error * sign, near, far, col))
+    if declared:
+        monkeypatch.setattr(screens, "row_margin", lambda *at: plain(*at) + error)
+    found = candidates(search, limit=200)
+    assert not len(found.crowded)
+    pairs = set(zip(found.rows.tolist(), found.columns.tolist(), strict=True))
+    lost = sum((i, int(j)) not in pairs for i in range(200) for j in wanted[i])
+    assert (lost == 0) == declared
+
+
+def test_the_word_of_the_query_itself_bounds_nothing() -> None:
+    """Its least bound is unknown: taken for a number, the second bound would be that of one neighbour fewer."""
+    x = data("normal", 1500, 12)
+    rows = torch.arange(0, 1500, 75)
+    whole = search_of(x, 2)
+    found = candidates(whole._replace(x=whole.x.take(rows), admissible=Admissible(rows)), limit=200)
+    assert not len(found.crowded)
+    pairs = set(zip(found.rows.tolist(), found.columns.tolist(), strict=True))
+    wanted = mf.knn(x, 2, backend="torch").indices[rows]
+    assert all((i, int(j)) in pairs for i in range(len(rows)) for j in wanted[i])

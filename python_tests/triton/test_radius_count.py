@@ -201,3 +201,16 @@ def test_own_columns_of_a_subset() -> None:
     tops = torch.from_numpy(problem.tops)[rows]
     found = triton_radius_count.within(problem.kernel, problem.x.take(rows), problem.y, tops, who)
     assert np.array_equal(found.numpy(), problem.wanted[rows.numpy()])
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_what_a_query_loses_is_in_both_edges(declared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every product with a point is off by nearly a tenth of the points' lengths, up or down."""
+    problem, plain = Problem(data("normal", 130, 18), "euclidean", 2), screens.row_margin
+    c, *margins = screens.point_margins(screens.build(problem.kernel, problem.x, problem.y, 0))
+    error = 0.1 * float(c.median())
+    sign = torch.from_numpy(np.sign(np.random.default_rng(0).standard_normal(130))).float()
+    monkeypatch.setattr(screens, "point_margins", lambda _: (c + 0.99 * error * sign, *margins))
+    if declared:
+        monkeypatch.setattr(screens, "row_margin", lambda *at: plain(*at) + error)
+    assert bool((problem.found() == problem.wanted).all()) == declared

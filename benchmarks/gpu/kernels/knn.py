@@ -5,14 +5,24 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
+import torch
 from msma_fast.triton_kernels import knn
+from msma_fast.triton_kernels.screen import ROWS as PADDING
+from msma_fast.triton_kernels.screen import WORD, split
 
-from benchmarks.gpu.bound import Op, pass_of
+from benchmarks.gpu.bound import BANDWIDTH, Op, pass_of
 from benchmarks.gpu.kernels.keys import variants as variants_of_keys
+from benchmarks.gpu.traffic import Traffic
 from benchmarks.gpu.variants import Tiling, Variant
-from msma_fast.backends.triton_search import sample_step
+from msma_fast.backends import triton_search
+from msma_fast.backends.torch.admissible import Admissible
+from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
+from msma_fast.backends.torch.knn import Search
 
 COUNTED = Path(__file__).parents[1] / "candidates.json"  # written by python -m benchmarks.gpu.candidates
 FLOATS = ("near_i_ptr", "far_i_ptr", "top_ptr", "c_ptr", "near_ptr", "far_ptr", "col_ptr", "best_ptr", "low_ptr")
@@ -21,6 +31,7 @@ SIZES = ("m", "d", "window", "limit", "share", "step")
 TYPES = dict.fromkeys(FLOATS, "*fp32") | dict.fromkeys(INTEGERS, "*i32") | dict.fromkeys(SIZES, "i32")
 TYPES |= {"listed_ptr": "*i64"}
 ROWS = {"b_ptr": "BLOCK_N", "p_ptr": "BLOCK_M"}
+SEEN = 2048  # rows whose torch operations are counted
 
 
 def variants() -> Iterator[Variant]:
@@ -46,18 +57,66 @@ def variants() -> Iterator[Variant]:
 
 
 def op(architecture: int, n: int, d: int, k: int, candidates: float) -> Op:
-    """A self-search of n rows: the two passes of the screen and the canonical keys of `candidates` pairs a row."""
+    """A self-search of n rows: the two passes of the screen, the canonical keys of `candidates` pairs a row, and what torch's
+    operations around them and the rows of candidates move."""
     bounds, collect = (each for each in variants() if each.label == "self=True labels=False")
     keys = next(each for each in variants_of_keys() if each.name == "pair_keys_kernel[sqeuclidean 0 fp32]")
+    step = triton_search.sample_step(n, k)
     passes = []
-    for variant, sampled in ((bounds, sample_step(n, k)), (collect, 1)):
+    for variant, sampled in ((bounds, step), (collect, 1)):
         blocks = variant.fitting(architecture)[0].blocks
         rows = n / blocks["BLOCK_N"]
         tiles = rows * math.ceil(n / (blocks["BLOCK_M"] * sampled))
         passes.append(pass_of(variant, architecture, d, tiles, programs=max(rows, knn.PROGRAMS)))
     pairs = n * candidates / keys.fitting(architecture)[0].blocks["BLOCK"]
     passes.append(pass_of(keys, architecture, d, pairs, programs=pairs))
-    return Op("knn", architecture, n, n, d, k, passes)
+    splits = splits_of(n, k, bounds.fitting(architecture)[0].blocks["BLOCK_N"])
+    fetched = 4 * d * candidates  # of a pair the point; the query's row is the next pair's too
+    moved = n * (glue(n, d, k, round(candidates), splits * knn.BINS) + fetched)
+    return Op("knn", architecture, n, n, d, k, passes, glue=moved / BANDWIDTH[architecture])
+
+
+def splits_of(n: int, k: int, rows: int) -> int:
+    """Shares of the points in a launch of bounds_kernel, by `rows` queries a program, for n rows against themselves."""
+    wanted = max(math.ceil(knn.PROGRAMS / math.ceil(n / rows)), math.ceil(8 * k / knn.BINS))
+    return split(n, knn.BINS * triton_search.sample_step(n, k), wanted)[0]
+
+
+@cache
+def glue(n: int, d: int, k: int, candidates: int, bins: int) -> float:
+    """Bytes that torch's operations of a self-search of n rows move for one of them, the kernels left out: counted on SEEN
+    rows, with lists as long as those of n, of which `candidates` words with one point each are left by the second bound."""
+    generator = torch.Generator().manual_seed(0)
+    x = Rows(torch.randn(SEEN, d, generator=generator))
+    size = (SEEN, triton_search.room(k))
+    listed, low = torch.randint(n // WORD.value, size, generator=generator) | 1 << 32, torch.full(size, 1e30)
+    low[:, :candidates] = -1e30
+    best, keys = torch.rand(SEEN, bins), torch.rand(SEEN * candidates, dtype=torch.float64)
+    many = torch.zeros(n + -n % PADDING)
+    ready = triton_search.ready
+
+    def collect(x: Any, y: Any, rule: Any, top: Any, limit: int) -> Any:
+        return listed[:, :limit], low[:, :limit], torch.full((SEEN,), limit, dtype=torch.int32)
+
+    def wide(*problem: Any) -> Any:
+        found = ready(*problem)
+        seen.paused = True
+        points = found.y.side._replace(b=found.y.side.b[:1].expand(many.shape[0], -1), near=many, far=many, size=n)
+        seen.paused = False
+        return found._replace(y=found.y._replace(side=points, c=many, col=many))
+
+    with (
+        patch.object(triton_search, "ready", wide),
+        patch.object(knn, "bounds", lambda *_: (best, None)),
+        patch.object(knn, "collect", collect),
+        Traffic() as seen,
+    ):
+        own = Admissible(torch.arange(SEEN))
+        keyed = Keys(lambda *_: keys, lambda *_: keys, frozenset(["sqeuclidean"]))
+        found = triton_search.nearest(Search(keyed, Kernel("sqeuclidean"), x, x, own, k))
+    if found.candidates.unique().tolist() != [candidates]:
+        raise RuntimeError(f"candidates: expected {candidates} of every row, got {found.candidates.unique().tolist()}")
+    return seen.bytes / SEEN
 
 
 def ops(architecture: int) -> Iterator[Op]:
