@@ -39,6 +39,35 @@ inline void multiply_tile(const float* a, const float* b, int64_t column, int64_
     }
 }
 
+// Touches the lines of an Ahead, a few at a time: `share` of them for each of `turns` turns.
+class Prefetch {
+  public:
+    Prefetch(const Ahead& ahead, int64_t turns)
+        : row_(ahead.from),
+          rows_(ahead.bytes > 0 ? ahead.rows : 0),
+          bytes_(ahead.bytes),
+          stride_(ahead.stride),
+          share_(static_cast<int>((rows_ * ((bytes_ + 63) / 64) + turns - 1) / turns)) {}
+
+    void turn() {
+        for (int k = 0; k < share_ && rows_ > 0; ++k) {
+#if defined(__GNUC__)
+            __builtin_prefetch(row_ + at_);
+#endif
+            at_ += 64;
+            if (at_ < bytes_) continue;
+            at_ = 0;
+            row_ += stride_;
+            --rows_;
+        }
+    }
+
+  private:
+    const char* row_;
+    int64_t rows_, bytes_, stride_, at_ = 0;
+    int share_;
+};
+
 // Calls use(std::integral_constant C, first group) for groups taken C at a time.
 template <int C, typename Use>
 inline void for_columns(int64_t groups, const Use& use, int64_t first = 0) {
@@ -46,7 +75,8 @@ inline void for_columns(int64_t groups, const Use& use, int64_t first = 0) {
     if constexpr (C > 1) for_columns<C - 1>(groups, use, first);
 }
 
-void logits(const float* w, int64_t T, int64_t d, const float* h, int64_t groups, float* out) {
+void logits(const float* w, int64_t T, int64_t d, const float* h, int64_t groups, float* out, const Ahead& ahead) {
+    Prefetch prefetch(ahead, (d + L - 1) / L * (T / R) * ((groups + MSMA_FISHER_COLUMNS - 1) / MSMA_FISHER_COLUMNS));
     for (int64_t begin = 0; begin < d; begin += kCoordinates) {
         const int64_t end = d - begin < kCoordinates ? d : begin + kCoordinates;
         for_columns<MSMA_FISHER_COLUMNS>(groups, [&](auto width, int64_t g) {
@@ -63,6 +93,7 @@ void logits(const float* w, int64_t T, int64_t d, const float* h, int64_t groups
                     const float *left = w + k * T + t * L, *right = h + (g * d + k) * L;
                     if (end - k >= L) {
                         multiply_tile<C, L, 1>(left, right, d * L, L, sum);
+                        prefetch.turn();
                     } else {
                         multiply_tile<C, L, 1>(left, right, d * L, end - k, sum);
                     }
@@ -78,7 +109,9 @@ void logits(const float* w, int64_t T, int64_t d, const float* h, int64_t groups
 }
 
 void products(const float* e, int64_t T, int64_t tokens, int64_t rows, const float* w, int64_t columns,
-              const float* scale, float* out, int64_t stride) {
+              const float* scale, float* out, int64_t stride, const Ahead& ahead) {
+    Prefetch prefetch(ahead,
+                      (tokens + L - 1) / L * (rows / R) * ((columns + MSMA_FISHER_COLUMNS - 1) / MSMA_FISHER_COLUMNS));
     for_columns<MSMA_FISHER_COLUMNS>(columns, [&](auto width, int64_t g) {
         constexpr int C = width;
         for (int64_t first = 0; first < rows; first += R) {
@@ -88,7 +121,13 @@ void products(const float* e, int64_t T, int64_t tokens, int64_t rows, const flo
 #pragma GCC unroll 4
                 for (int c = 0; c < C; ++c) sum[r][c] = zero_floats();
             }
-            multiply_tile<C, 1, L>(e + first / L * T * L + first % L, w + g * T * L, T * L, tokens, sum);
+            const float *const left = e + first / L * T * L + first % L, *const right = w + g * T * L;
+            int64_t t = 0;
+            for (; t + L <= tokens; t += L) {
+                multiply_tile<C, 1, L>(left + t * L, right + t * L, T * L, L, sum);
+                prefetch.turn();
+            }
+            multiply_tile<C, 1, L>(left + t * L, right + t * L, T * L, tokens - t, sum);
 #pragma GCC unroll 16
             for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4

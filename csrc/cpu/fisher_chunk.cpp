@@ -67,6 +67,13 @@ int64_t chunk_rows(int64_t n, double share, int64_t panels, int64_t lanes) {
     return round_up(ceil_div(n, ceil_div(n, rows)), lanes);
 }
 
+Ahead ahead_of(const TokenHead& head, Range tokens, Range columns) {
+    const int64_t size = head.type == WeightType::float32 ? 4 : 2;
+    const int64_t at = tokens.begin * head.stride + columns.begin;
+    return {static_cast<const char*>(head.weight) + at * size, std::max<int64_t>(tokens.size(), 0),
+            columns.size() * size, head.stride * size};
+}
+
 void pack_hidden(const HiddenRows& h, Range rows, int64_t d, int64_t lanes, float* to) {
     for (int64_t first = rows.begin; first < rows.end; first += lanes, to += d * lanes) {
         const int64_t count = std::min(lanes, rows.end - first);
@@ -123,13 +130,15 @@ void FisherChunk::run(const HiddenRows* h, const HiddenRows* v, Range rows) {
         float* const e = e_.get() + (stored_ ? b : worker) * panel();
         float* const u = v ? u_.get() + (stored_ ? b : worker) * panel() : nullptr;
         const int64_t at = b * stride_;
+        // Threads take blocks in turn: this one likely goes on with the block `threads` further.
+        const Ahead ahead = ahead_of(head_, blocks_[b + threads_], {0, d});
         body_.pack(head_, tokens.begin, 0, tokens.size(), d, centre_.data(), T, w);
         if (h) {
-            body_.logits(w, T, d, h_.get(), groups, e);
+            body_.logits(w, T, d, h_.get(), groups, e, v ? Ahead{} : ahead);
             body_.exponents(e, bias, T, tokens.size(), groups, peak_.get() + at, sum_.get() + at);
         }
         if (v) {
-            body_.logits(w, T, d, v_.get(), groups, u);
+            body_.logits(w, T, d, v_.get(), groups, u, ahead);
             body_.moments(e, u, sum_.get() + at, T, tokens.size(), groups,
                           {block_at_.get() + at, block_shift_.get() + at, block_spread_.get() + at});
         }
@@ -229,7 +238,7 @@ void FisherChunk::products(const PanelOf& x_of, bool squares, float* out) const 
             body_.pack(head_, tokens.begin, first, tokens.size(), last - first, centre_.data() + first, T, w);
             if (squares) body_.scaled(w, nullptr, T, tokens.size(), columns.size(), squared);
             body_.products(x, T, tokens.size(), rows.size() * L, squares ? squared : w, columns.size(),
-                           share(b) + rows.begin * L, to, stride_);
+                           share(b) + rows.begin * L, to, stride_, ahead_of(head_, blocks_[b + 1], {first, last}));
         }
     });
 }

@@ -6,6 +6,7 @@
 // not depend on the number of threads.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -36,8 +37,23 @@ struct TokenBlocks {
 // second-level cache; a multiple of `lanes`.
 int64_t chunk_rows(int64_t n, double share, int64_t panels, int64_t lanes);
 
+// `columns` of the rows of W in `tokens`, for the caches; nothing for an empty range.
+Ahead ahead_of(const TokenHead& head, Range tokens, Range columns);
+
 // rows to a panel of d rows by ceil(rows / lanes) groups: (g * d + k) * lanes + l; missing rows are zero.
 void pack_hidden(const HiddenRows& h, Range rows, int64_t d, int64_t lanes, float* to);
+
+// use(row, column, value) for a panel of `stride` rows, row by row.
+template <typename Use>
+void for_panel(const float* panel, int64_t stride, int64_t lanes, int64_t rows, int64_t columns, const Use& use) {
+    for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t first = 0; first < columns; first += lanes) {
+            const float* const group = panel + first * stride + r * lanes;
+            const int64_t count = std::min(lanes, columns - first);
+            for (int64_t l = 0; l < count; ++l) use(r, first + l, group[l]);
+        }
+    }
+}
 
 // The most probable token of a row, its probability, and 1 - p as the sum of the others.
 struct Top {

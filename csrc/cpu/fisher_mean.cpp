@@ -30,7 +30,9 @@ struct Gram {
 
     static constexpr int64_t kWide = 144;  // coordinates of a part: its sums are 81 KiB
 
-    void add(const TokenBlocks& blocks, const Packer& left, const Packer& right, float* out) const {
+    // `source`: what the packers read.
+    void add(const TokenBlocks& blocks, const TokenHead& source, const Packer& left, const Packer& right,
+             float* out) const {
         const int64_t L = body.lanes, wide = kWide / L * L, parts = ceil_div(d, wide);
         const int64_t room = wide * (2 * T + wide);
         const Buffer<float> scratch(threads * room);
@@ -46,13 +48,15 @@ struct Gram {
             for (int64_t k = 0; k < blocks.count(); ++k) {
                 left(k, rows, a);
                 right(k, columns, b);
-                body.products(a, T, blocks[k].size(), tall, b, groups, ones.data(), sums, tall);
+                const int64_t upper = tall / 2 / L * L, size = blocks[k].size();
+                body.products(a, T, size, upper, b, groups, ones.data(), sums, tall,
+                              ahead_of(source, blocks[k + 1], rows));
+                body.products(a + upper * T, T, size, tall - upper, b, groups, ones.data(), sums + upper * L, tall,
+                              ahead_of(source, blocks[k + 1], columns));
             }
-            for (int64_t r = 0; r < rows.size(); ++r) {
-                for (int64_t c = 0; c < columns.size(); ++c) {
-                    out[(rows.begin + r) * d + columns.begin + c] += sums[(c / L * tall + r) * L + c % L];
-                }
-            }
+            float* const to = out + rows.begin * d + columns.begin;
+            for_panel(sums, tall, L, rows.size(), columns.size(),
+                      [&](int64_t r, int64_t c, float value) { to[r * d + c] += value; });
         });
     }
 };
@@ -99,11 +103,9 @@ void logit_fisher_mean(const HiddenRows& h, const TokenHead& head, const float* 
                                 mass.data() + tokens.begin);
             });
             chunk.products([&](int64_t b, float*) { return chunk.e(b); }, false, sums.get());
-            for (int64_t r = 0; r < rows.size(); ++r) {
-                for (int64_t k = 0; k < d; ++k) {
-                    rests[static_cast<size_t>((rows.begin + r) * d + k)] = sums[(k / L * stride + r) * L + k % L];
-                }
-            }
+            float* const to = rests.data() + rows.begin * d;
+            for_panel(sums.get(), stride, L, rows.size(), d,
+                      [&](int64_t r, int64_t k, float value) { to[r * d + k] = value; });
         }
     }
     // The mean of all m, less `centre`; then centre + it is the new origin and r moves by (1 - p) of it.
@@ -147,7 +149,7 @@ void logit_fisher_mean(const HiddenRows& h, const TokenHead& head, const float* 
                   T, to);
     };
     gram.add(
-        blocks,
+        blocks, head,
         [&](int64_t b, Range columns, float* to) {
             tokens_to(b, columns, to);
             body.scaled(to, masses.data() + blocks[b].begin, T, blocks[b].size(), ceil_div(columns.size(), L), to);
@@ -181,7 +183,7 @@ void logit_fisher_mean(const HiddenRows& h, const TokenHead& head, const float* 
         body.scaled(to, weights.data() + row_blocks[b].begin, T, row_blocks[b].size(), ceil_div(columns.size(), L), to);
     };
     gram.add(
-        row_blocks,
+        row_blocks, rest_rows,
         [&](int64_t b, Range columns, float* to) {
             rests_to(b, columns, to);
             each_top(b, columns, [&](int64_t at, double value) { to[at] += static_cast<float>(value); });
@@ -189,7 +191,7 @@ void logit_fisher_mean(const HiddenRows& h, const TokenHead& head, const float* 
         },
         rests_to, out);
     gram.add(
-        row_blocks,
+        row_blocks, rest_rows,
         [&](int64_t b, Range columns, float* to) {
             rests_to(b, columns, to);
             scale_rows(b, columns, to);

@@ -61,11 +61,11 @@ class Distances {
     int64_t panel() const { return blocks_.size * groups_ * L_; }
 
     // logits of the rows' groups `part` for one block, in its panel of all groups.
-    void logits(int64_t b, Range part, const float* h, float* w, float* to) const {
+    void logits(int64_t b, Range part, const float* h, float* w, float* to, const Ahead& ahead) const {
         const Range tokens = blocks_[b];
         body_.pack(head_, tokens.begin, 0, tokens.size(), head_.dimension, centre_.data(), blocks_.size, w);
         body_.logits(w, blocks_.size, head_.dimension, h + part.begin * head_.dimension * L_, part.size(),
-                     to + part.begin * blocks_.size * L_);
+                     to + part.begin * blocks_.size * L_, ahead);
     }
 
     // The largest logits of all rows over the first `count` blocks.
@@ -75,7 +75,7 @@ class Distances {
             const Range tokens = blocks_[b];
             parallel_for(ceil_div(groups_ * L_, kRowsAtOnce), threads_, [&](int64_t task, int worker) {
                 const Range part = nth(task, kRowsAtOnce / L_, groups_);
-                logits(b, part, h, w + worker * w_room(), s);
+                logits(b, part, h, w + worker * w_room(), s, Ahead{});
                 body_.exponents(s + part.begin * blocks_.size * L_, bias(tokens), blocks_.size, tokens.size(),
                                 part.size(), peak.get() + part.begin * L_, sum.get() + part.begin * L_);
             });
@@ -120,7 +120,8 @@ class Distances {
             const int64_t b = task / parts;
             const Range part = nth(task % parts, kRowsAtOnce / L_, groups_), tokens = blocks_[slab.begin + b];
             const int64_t at = (b * groups_ + part.begin) * L_;
-            logits(slab.begin + b, part, h, w + worker * w_room(), s + b * panel());
+            logits(slab.begin + b, part, h, w + worker * w_room(), s + b * panel(),
+                   ahead_of(head_, blocks_[slab.begin + (task + threads_) / parts], {0, head_.dimension}));
             std::fill_n(top + at, part.size() * L_, -INFINITY);
             body_.root_exponents(s + at * blocks_.size, bias(tokens), centres + part.begin * L_, blocks_.size,
                                  tokens.size(), part.size(), top + at, sums + at);
@@ -141,12 +142,11 @@ class Distances {
                 const float* const panel_b = s + b * panel();
                 body_.products(panel_b + (left_.first_group * L_ + left.begin) * T, T, blocks_[slab.begin + b].size(),
                                height, panel_b + (right_.first_group * L_ + right.begin) * T, width, ones.data(), tile,
-                               height);
+                               height, Ahead{});
             }
-            for (int64_t r = 0; r < left.size(); ++r) {
-                float* const to = out_ + (left.begin + r) * columns() + right.begin;
-                for (int64_t c = 0; c < right.size(); ++c) to[c] += tile[(c / L_ * height + r) * L_ + c % L_];
-            }
+            float* const to = out_ + left.begin * columns() + right.begin;
+            for_panel(tile, height, L_, left.size(), right.size(),
+                      [&](int64_t r, int64_t c, float value) { to[r * columns() + c] += value; });
         });
     }
 

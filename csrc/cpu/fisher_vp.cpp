@@ -8,17 +8,6 @@
 #include "msma/fisher.hpp"
 
 namespace msma {
-namespace {
-
-// Rows of a panel (stride rows by groups) to rows of d values, `step` apart.
-void unpack(const float* panel, int64_t stride, int64_t lanes, int64_t rows, int64_t d, float* to, int64_t step) {
-    for (int64_t r = 0; r < rows; ++r) {
-        for (int64_t k = 0; k < d; ++k) to[r * step + k] = panel[(k / lanes * stride + r) * lanes + k % lanes];
-    }
-}
-
-}  // namespace
-
 void logit_fisher_vp(const HiddenRows& h, const TokenHead& head, const float* v, int64_t vectors, int threads,
                      float* out) {
     const int64_t n = h.count, d = head.dimension;
@@ -39,8 +28,9 @@ void logit_fisher_vp(const HiddenRows& h, const TokenHead& head, const float* v,
                     return room;
                 },
                 false, sums.get());
-            unpack(sums.get(), chunk.stride(), body.lanes, rows.size(), d, out + (rows.begin * vectors + j) * d,
-                   vectors * d);
+            float* const to = out + (rows.begin * vectors + j) * d;
+            for_panel(sums.get(), chunk.stride(), body.lanes, rows.size(), d,
+                      [&](int64_t r, int64_t k, float value) { to[r * vectors * d + k] = value; });
         }
     }
 }
