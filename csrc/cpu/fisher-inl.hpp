@@ -47,10 +47,10 @@ class Prefetch {
           rows_(ahead.bytes > 0 ? ahead.rows : 0),
           bytes_(ahead.bytes),
           stride_(ahead.stride),
-          share_(static_cast<int>((rows_ * ((bytes_ + 63) / 64) + turns - 1) / turns)) {}
+          share_(turns > 0 ? (rows_ * ((bytes_ + 63) / 64) + turns - 1) / turns : 0) {}
 
     void turn() {
-        for (int k = 0; k < share_ && rows_ > 0; ++k) {
+        for (int64_t k = 0; k < share_ && rows_ > 0; ++k) {
 #if defined(__GNUC__)
             __builtin_prefetch(row_ + at_);
 #endif
@@ -64,8 +64,7 @@ class Prefetch {
 
   private:
     const char* row_;
-    int64_t rows_, bytes_, stride_, at_ = 0;
-    int share_;
+    int64_t rows_, bytes_, stride_, share_, at_ = 0;
 };
 
 // Calls use(std::integral_constant C, first group) for groups taken C at a time.
