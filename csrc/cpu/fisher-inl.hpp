@@ -19,8 +19,9 @@ namespace {
 
 constexpr int R = MSMA_FISHER_ROWS;
 constexpr int64_t L = kFloats;
-// Coordinates of logits at a time: their part of the panel of h stays in the first-level cache.
-constexpr int64_t kCoordinates = 192;
+// Coordinates of logits that are summed one after the other; these sums are added. One sum over d = 576 has twice the
+// error of BLAS. Their part of the panel of h stays in the first-level cache.
+constexpr int64_t kCoordinates = 64;
 static_assert(kFloats % R == 0 && kCoordinates % kFloats == 0, "tiles fill a group, groups fill a step");
 
 // sum[r][c] += sum_k a[r * kRow + k * kStep] b[c * column + k * L]
@@ -86,7 +87,7 @@ void logits(const float* w, int64_t T, int64_t d, const float* h, int64_t groups
 #pragma GCC unroll 16
                 for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-                    for (int c = 0; c < C; ++c) sum[r][c] = begin ? load_floats(to + (c * T + r) * L) : zero_floats();
+                    for (int c = 0; c < C; ++c) sum[r][c] = zero_floats();
                 }
                 for (int64_t k = begin; k < end; k += L) {
                     const float *left = w + k * T + t * L, *right = h + (g * d + k) * L;
@@ -100,7 +101,10 @@ void logits(const float* w, int64_t T, int64_t d, const float* h, int64_t groups
 #pragma GCC unroll 16
                 for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-                    for (int c = 0; c < C; ++c) store(to + (c * T + r) * L, sum[r][c]);
+                    for (int c = 0; c < C; ++c) {
+                        float* const at = to + (c * T + r) * L;
+                        store(at, begin ? add(load_floats(at), sum[r][c]) : sum[r][c]);
+                    }
                 }
             }
         });

@@ -33,6 +33,11 @@ struct TokenBlocks {
     Range operator[](int64_t b) const { return nth(b, size, tokens); }
 };
 
+// Threads for n rows of h against all tokens.
+inline int worthy_threads(int64_t n, const TokenHead& head, int threads) {
+    return worth_starting(n * head.tokens, head.dimension, threads);
+}
+
 // Rows of h in a chunk of `panels` stored panels of logits: `share` of n V floats in all, and few enough for the
 // second-level cache; a multiple of `lanes`.
 int64_t chunk_rows(int64_t n, double share, int64_t panels, int64_t lanes);

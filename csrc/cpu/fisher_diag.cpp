@@ -14,7 +14,7 @@ template <typename Use>
 void for_chunks(const HiddenRows& h, const TokenHead& head, int threads, const Use& use) {
     const int64_t n = h.count, L = best_fisher_body().lanes;
     const int64_t step = chunk_rows(n, 0.045, 1, L);
-    FisherChunk chunk(head, step, false, true, threads);
+    FisherChunk chunk(head, step, false, true, worthy_threads(n, head, threads));
     const Buffer<float> rests(chunk.stride() * ceil_div(head.dimension, L) * L);
     for (int64_t c = 0; c < ceil_div(n, step); ++c) {
         const Range rows = nth(c, step, n);
@@ -62,7 +62,7 @@ void logit_fisher_trace(const HiddenRows& h, const TokenHead& head, int threads,
     const int64_t V = head.tokens, d = head.dimension;
     const std::vector<float> centre = centre_of(head);
     std::vector<float> norms(static_cast<size_t>(V));  // |w_t|^2
-    parallel_for(ceil_div(V, 256), threads, [&](int64_t task, int) {
+    parallel_for(ceil_div(V, 256), worth_starting(V, d, threads), [&](int64_t task, int) {
         std::vector<float> row(static_cast<size_t>(d));
         const Range tokens = nth(task, 256, V);
         for (int64_t t = tokens.begin; t < tokens.end; ++t) {
@@ -76,7 +76,7 @@ void logit_fisher_trace(const HiddenRows& h, const TokenHead& head, int threads,
         h, head, threads, [&](Range rows, const FisherChunk& chunk, const std::vector<Top>& tops, const float* rests) {
             const int64_t count = chunk.blocks().count(), stride = chunk.stride();
             const Buffer<float> sums(count * stride);
-            parallel_for(count, threads, [&](int64_t b, int) {
+            parallel_for(count, chunk.threads(), [&](int64_t b, int) {
                 chunk.body().row_sums(chunk.e(b), norms.data() + chunk.blocks()[b].begin, chunk.blocks().size,
                                       chunk.blocks()[b].size(), stride / chunk.body().lanes, sums.get() + b * stride);
             });

@@ -4,9 +4,9 @@
 // r = sum_{t != a} p_t w_t:
 //   G(h_i) = sum_{t != a} p_t w_t w_t^T + p_a q w_a w_a^T - r r^T - p_a (r w_a^T + w_a r^T)
 // In W^T diag(p) W - m m^T the top token's terms cancel; here they do not occur, so rows that are all but certain of a
-// token keep their digits. Rows w are taken less the mean of all m, which makes the subtracted terms small.
+// token keep their digits. Rows of W are taken less the mean of all m, which makes the subtracted terms small.
 //
-// Two products of size n V d (logits and r), one of V d^2 / 2 over the tokens and two of n d^2.
+// Two products of size n V d (logits and r), one of V d^2 / 2 over the tokens and two of n d^2 / 2.
 #include <algorithm>
 #include <functional>
 #include <vector>
@@ -18,190 +18,212 @@
 namespace msma {
 namespace {
 
-// A panel for columns [columns.begin, columns.end) of the k-th block of rows.
-using Packer = std::function<void(int64_t block, Range columns, float* to)>;
+constexpr int64_t kWide = 144;  // coordinates of a part of the result: its sums are 81 KiB
 
-// out (d, d), upper half of groups of coordinates: += sum_t left_t right_t^T over `blocks` blocks of at most T rows,
-// each part of the result a task of its own.
-struct Gram {
-    const FisherBody& body;
-    int64_t d, T;
-    int threads;
+// Columns of the k-th block of rows as a panel, zeros in the padding.
+using Packer = std::function<void(int64_t k, Range columns, float* to)>;
 
-    static constexpr int64_t kWide = 144;  // coordinates of a part: its sums are 81 KiB
+// out (d, d) += sum_t left_t right_t^T over blocks of at most T rows of `source`, for the parts on and above the
+// diagonal; each part is a task.
+void add_gram(const FisherBody& body, const TokenBlocks& blocks, int64_t T, const TokenHead& source, const Packer& left,
+              const Packer& right, int threads, float* out) {
+    const int64_t L = body.lanes, d = source.dimension, parts = ceil_div(d, kWide), room = kWide * (2 * T + kWide);
+    const Buffer<float> scratch(threads * room);
+    const std::vector<float> ones(static_cast<size_t>(kWide), 1.0f);
+    parallel_for(parts * (parts + 1) / 2, threads, [&](int64_t task, int worker) {
+        int64_t i = 0, j = task;
+        for (; j >= parts - i; ++i) j -= parts - i;
+        const Range rows = nth(i, kWide, d), columns = nth(i + j, kWide, d);
+        float *const a = scratch.get() + worker * room, *const b = a + kWide * T, *const sums = b + kWide * T;
+        const int64_t groups = ceil_div(columns.size(), L), tall = ceil_div(rows.size(), L) * L;
+        const int64_t upper = tall / 2 / L * L;  // two halves: one fetches the next rows, the other the next columns
+        std::fill_n(sums, tall * groups * L, 0.0f);
+        for (int64_t k = 0; k < blocks.count(); ++k) {
+            left(k, rows, a);
+            right(k, columns, b);
+            body.products(a, T, blocks[k].size(), upper, b, groups, ones.data(), sums, tall,
+                          ahead_of(source, blocks[k + 1], rows));
+            body.products(a + upper * T, T, blocks[k].size(), tall - upper, b, groups, ones.data(), sums + upper * L,
+                          tall, ahead_of(source, blocks[k + 1], columns));
+        }
+        float* const to = out + rows.begin * d + columns.begin;
+        for_panel(sums, tall, L, rows.size(), columns.size(),
+                  [&](int64_t r, int64_t c, float value) { to[r * d + c] += value; });
+    });
+}
 
-    // `source`: what the packers read.
-    void add(const TokenBlocks& blocks, const TokenHead& source, const Packer& left, const Packer& right,
-             float* out) const {
-        const int64_t L = body.lanes, wide = kWide / L * L, parts = ceil_div(d, wide);
-        const int64_t room = wide * (2 * T + wide);
-        const Buffer<float> scratch(threads * room);
-        const std::vector<float> ones(static_cast<size_t>(wide), 1.0f);
-        parallel_for(parts * (parts + 1) / 2, threads, [&](int64_t task, int worker) {
-            int64_t i = 0, j = task;
-            for (; j >= parts - i; ++i) j -= parts - i;
-            j += i;
-            const Range rows = nth(i, wide, d), columns = nth(j, wide, d);
-            float *const a = scratch.get() + worker * room, *const b = a + wide * T, *const sums = b + wide * T;
-            const int64_t groups = ceil_div(columns.size(), L), tall = ceil_div(rows.size(), L) * L;
-            std::fill_n(sums, tall * groups * L, 0.0f);
-            for (int64_t k = 0; k < blocks.count(); ++k) {
-                left(k, rows, a);
-                right(k, columns, b);
-                const int64_t upper = tall / 2 / L * L, size = blocks[k].size();
-                body.products(a, T, size, upper, b, groups, ones.data(), sums, tall,
-                              ahead_of(source, blocks[k + 1], rows));
-                body.products(a + upper * T, T, size, tall - upper, b, groups, ones.data(), sums + upper * L, tall,
-                              ahead_of(source, blocks[k + 1], columns));
+class Mean {
+  public:
+    Mean(const HiddenRows& h, const TokenHead& head, const float* shares, int threads)
+        : h_(h),
+          head_(head),
+          shares_(shares),
+          threads_(worthy_threads(h.count, head, threads)),
+          n_(h.count),
+          d_(head.dimension),
+          body_(best_fisher_body()),
+          origin_(static_cast<size_t>(d_)),
+          rests_(static_cast<size_t>(n_ * d_)),
+          mass_(static_cast<size_t>(head.tokens)) {}
+
+    void run(float* out) {
+        sum_tokens();
+        move_origin();
+        std::fill_n(out, d_ * d_, 0.0f);
+        add_tokens(out);
+        add_rows(out);
+        for (int64_t r = 0; r < d_; ++r) {
+            for (int64_t c = 0; c < r; ++c) out[r * d_ + c] = out[c * d_ + r];
+        }
+    }
+
+  private:
+    double share(int64_t i) const { return shares_ ? static_cast<double>(shares_[i]) : 1.0 / static_cast<double>(n_); }
+    const Top& top(int64_t i) const { return tops_[static_cast<size_t>(i)]; }
+
+    // Tops, r of all rows and what multiplies w_t w_t^T, with W less the chunk's centre.
+    void sum_tokens() {
+        const int64_t L = body_.lanes;
+        // r of all rows takes as much memory as d / V of the logits.
+        const double memory = 0.045 - static_cast<double>(d_) / static_cast<double>(head_.tokens);
+        const int64_t step = chunk_rows(n_, memory, 1, L);
+        FisherChunk chunk(head_, step, false, true, threads_);
+        origin_.assign(chunk.centre(), chunk.centre() + d_);
+        const Buffer<float> sums(chunk.stride() * ceil_div(d_, L) * L);
+        for (int64_t c = 0; c < ceil_div(n_, step); ++c) {
+            const Range rows = nth(c, step, n_);
+            chunk.softmax(h_, nullptr, rows);
+            const std::vector<Top> found = chunk.take_tops(rows.size());
+            tops_.insert(tops_.end(), found.begin(), found.end());
+            add_masses(chunk, rows);
+            chunk.products([&](int64_t b, float*) { return chunk.e(b); }, false, sums.get());
+            float* const to = rests_.data() + rows.begin * d_;
+            for_panel(sums.get(), chunk.stride(), L, rows.size(), d_,
+                      [&](int64_t r, int64_t k, float value) { to[r * d_ + k] = value; });
+        }
+        for (int64_t i = 0; i < n_; ++i) mass_[static_cast<size_t>(top(i).token)] += share(i) * top(i).p * top(i).rest;
+    }
+
+    void add_masses(const FisherChunk& chunk, Range rows) {
+        const int64_t stride = chunk.stride();
+        const Buffer<float> scales(stride * threads_);
+        parallel_for(chunk.blocks().count(), threads_, [&](int64_t b, int worker) {
+            float* const scale = scales.get() + worker * stride;
+            std::fill_n(scale, stride, 0.0f);
+            for (int64_t r = 0; r < rows.size(); ++r) {
+                scale[r] = static_cast<float>(share(rows.begin + r) * static_cast<double>(chunk.share(b)[r]));
             }
-            float* const to = out + rows.begin * d + columns.begin;
-            for_panel(sums, tall, L, rows.size(), columns.size(),
-                      [&](int64_t r, int64_t c, float value) { to[r * d + c] += value; });
+            const Range tokens = chunk.blocks()[b];
+            body_.token_sums(chunk.e(b), scale, chunk.blocks().size, tokens.size(), ceil_div(rows.size(), body_.lanes),
+                             mass_.data() + tokens.begin);
         });
     }
-};
 
-void mirror(int64_t d, float* out) {
-    for (int64_t r = 0; r < d; ++r) {
-        for (int64_t c = 0; c < r; ++c) out[r * d + c] = out[c * d + r];
+    // The origin moves to the mean of all m; r moves by 1 - p of that.
+    void move_origin() {
+        std::vector<float> row(static_cast<size_t>(d_));
+        std::vector<double> move(static_cast<size_t>(d_));
+        double total = 0.0;
+        for (int64_t i = 0; i < n_; ++i) {
+            token_row(head_, top(i).token, origin_.data(), row.data());
+            const float* const rest = rests_.data() + i * d_;
+            for (int64_t k = 0; k < d_; ++k) {
+                const double m = static_cast<double>(rest[k]) + top(i).p * static_cast<double>(row[k]);
+                move[static_cast<size_t>(k)] += share(i) * m;
+            }
+            total += share(i);
+        }
+        for (size_t k = 0; k < origin_.size(); ++k) {
+            const auto from = static_cast<double>(origin_[k]);
+            origin_[k] = static_cast<float>(from + (total > 0.0 ? move[k] / total : 0.0));
+            move[k] = static_cast<double>(origin_[k]) - from;
+        }
+        for (int64_t i = 0; i < n_; ++i) {
+            float* const rest = rests_.data() + i * d_;
+            for (int64_t k = 0; k < d_; ++k) {
+                rest[k] = static_cast<float>(static_cast<double>(rest[k]) - top(i).rest * move[static_cast<size_t>(k)]);
+            }
+        }
     }
-}
+
+    // sum_t mass_t w_t w_t^T
+    void add_tokens(float* out) const {
+        const TokenBlocks blocks(head_.tokens, kWide, body_.tile);
+        const int64_t T = blocks.size;
+        const std::vector<float> masses(mass_.begin(), mass_.end());
+        const Packer plain = [&](int64_t k, Range columns, float* to) {
+            body_.pack(head_, blocks[k].begin, columns.begin, blocks[k].size(), columns.size(),
+                       origin_.data() + columns.begin, T, to);
+        };
+        const Packer weighted = [&](int64_t k, Range columns, float* to) {
+            plain(k, columns, to);
+            body_.scaled(to, masses.data() + blocks[k].begin, T, blocks[k].size(),
+                         ceil_div(columns.size(), body_.lanes), to);
+        };
+        add_gram(body_, blocks, T, head_, weighted, plain, threads_, out);
+    }
+
+    // - sum_i s_i ((r + p w_a) r^T + r (p w_a)^T)
+    void add_rows(float* out) const {
+        const int64_t L = body_.lanes;
+        const TokenHead rests{rests_.data(), WeightType::float32, n_, d_, d_, nullptr};
+        const TokenBlocks blocks(n_, kWide, body_.tile);
+        const int64_t T = blocks.size;
+        const std::vector<float> zero(static_cast<size_t>(d_));
+        std::vector<float> weights(static_cast<size_t>(n_));
+        for (int64_t i = 0; i < n_; ++i) weights[static_cast<size_t>(i)] = static_cast<float>(-share(i));
+
+        const Packer rest = [&](int64_t k, Range columns, float* to) {
+            body_.pack(rests, blocks[k].begin, columns.begin, blocks[k].size(), columns.size(), zero.data(), T, to);
+        };
+        const auto each_top = [&](int64_t k, Range columns, const auto& put) {
+            TokenHead part = head_;  // these columns of W
+            part.weight = ahead_of(head_, {0, 1}, columns).from;
+            part.dimension = columns.size();
+            float row[kWide];
+            for (int64_t t = 0; t < blocks[k].size(); ++t) {
+                const Top& of = top(blocks[k].begin + t);
+                token_row(part, of.token, origin_.data() + columns.begin, row);
+                for (int64_t c = 0; c < columns.size(); ++c) {
+                    put((c / L * T + t) * L + c % L, static_cast<float>(of.p * static_cast<double>(row[c])));
+                }
+            }
+        };
+        const auto weigh = [&](int64_t k, Range columns, float* to) {
+            body_.scaled(to, weights.data() + blocks[k].begin, T, blocks[k].size(), ceil_div(columns.size(), L), to);
+        };
+        const Packer weighted_both = [&](int64_t k, Range columns, float* to) {
+            rest(k, columns, to);
+            each_top(k, columns, [&](int64_t at, float value) { to[at] += value; });
+            weigh(k, columns, to);
+        };
+        const Packer weighted_rest = [&](int64_t k, Range columns, float* to) {
+            rest(k, columns, to);
+            weigh(k, columns, to);
+        };
+        const Packer tops = [&](int64_t k, Range columns, float* to) {
+            std::fill_n(to, ceil_div(columns.size(), L) * T * L, 0.0f);
+            each_top(k, columns, [&](int64_t at, float value) { to[at] = value; });
+        };
+        add_gram(body_, blocks, T, rests, weighted_both, rest, threads_, out);
+        add_gram(body_, blocks, T, rests, weighted_rest, tops, threads_, out);
+    }
+
+    const HiddenRows h_;
+    const TokenHead head_;
+    const float* const shares_;
+    const int threads_;
+    const int64_t n_, d_;
+    const FisherBody body_;
+    std::vector<float> origin_, rests_;  // what rows of W are taken less of, (d,); r, (n, d)
+    std::vector<Top> tops_;
+    std::vector<double> mass_;  // (V,)
+};
 
 }  // namespace
 
 void logit_fisher_mean(const HiddenRows& h, const TokenHead& head, const float* shares, int threads, float* out) {
-    const int64_t n = h.count, d = head.dimension, V = head.tokens;
-    const FisherBody body = best_fisher_body();
-    const int64_t L = body.lanes, groups = ceil_div(d, L);
-    // r of all rows takes the same memory as d / V of the logits.
-    const double share = 0.045 - static_cast<double>(d) / static_cast<double>(V);
-    const int64_t step = chunk_rows(n, share, 1, L);
-    std::vector<float> rests(static_cast<size_t>(n * d));
-    std::vector<Top> tops;
-    std::vector<double> mass(static_cast<size_t>(V));  // what multiplies w_t w_t^T
-    const auto share_of = [&](int64_t i) {
-        return shares ? static_cast<double>(shares[i]) : 1.0 / static_cast<double>(n);
-    };
-    std::vector<float> centre;
-    {
-        FisherChunk chunk(head, step, false, true, threads);
-        centre.assign(chunk.centre(), chunk.centre() + d);
-        const int64_t stride = chunk.stride(), T = chunk.blocks().size;
-        const Buffer<float> sums(stride * groups * L);
-        for (int64_t c = 0; c < ceil_div(n, step); ++c) {
-            const Range rows = nth(c, step, n);
-            chunk.softmax(h, nullptr, rows);
-            const std::vector<Top> found = chunk.take_tops(rows.size());
-            tops.insert(tops.end(), found.begin(), found.end());
-            parallel_for(chunk.blocks().count(), threads, [&](int64_t b, int) {
-                const Range tokens = chunk.blocks()[b];
-                alignas(64) float scale[256] = {};
-                for (int64_t r = 0; r < rows.size(); ++r) {
-                    scale[r] = static_cast<float>(share_of(rows.begin + r) * static_cast<double>(chunk.share(b)[r]));
-                }
-                body.token_sums(chunk.e(b), scale, T, tokens.size(), ceil_div(rows.size(), L),
-                                mass.data() + tokens.begin);
-            });
-            chunk.products([&](int64_t b, float*) { return chunk.e(b); }, false, sums.get());
-            float* const to = rests.data() + rows.begin * d;
-            for_panel(sums.get(), stride, L, rows.size(), d,
-                      [&](int64_t r, int64_t k, float value) { to[r * d + k] = value; });
-        }
-    }
-    // The mean of all m, less `centre`; then centre + it is the new origin and r moves by (1 - p) of it.
-    std::vector<float> row(static_cast<size_t>(d));
-    std::vector<double> mean(static_cast<size_t>(d));
-    double total = 0.0;
-    for (int64_t i = 0; i < n; ++i) {
-        const Top& top = tops[static_cast<size_t>(i)];
-        token_row(head, top.token, centre.data(), row.data());
-        const double weight = share_of(i);
-        total += weight;
-        for (int64_t k = 0; k < d; ++k) {
-            const double m = static_cast<double>(rests[static_cast<size_t>(i * d + k)]) +
-                             top.p * static_cast<double>(row[static_cast<size_t>(k)]);
-            mean[static_cast<size_t>(k)] += weight * m;
-        }
-        mass[static_cast<size_t>(top.token)] += weight * top.p * top.rest;
-    }
-    std::vector<float> origin(static_cast<size_t>(d));
-    for (size_t k = 0; k < origin.size(); ++k) {
-        const double move = total > 0.0 ? mean[k] / total : 0.0;
-        origin[k] = static_cast<float>(static_cast<double>(centre[k]) + move);
-        mean[k] = static_cast<double>(origin[k]) - static_cast<double>(centre[k]);
-    }
-    for (int64_t i = 0; i < n; ++i) {
-        float* const rest = rests.data() + i * d;
-        for (int64_t k = 0; k < d; ++k) {
-            const double moved =
-                static_cast<double>(rest[k]) - tops[static_cast<size_t>(i)].rest * mean[static_cast<size_t>(k)];
-            rest[k] = static_cast<float>(moved);
-        }
-    }
-
-    std::fill_n(out, d * d, 0.0f);
-    const TokenBlocks blocks(V, Gram::kWide, body.tile), row_blocks(n, Gram::kWide, body.tile);
-    const int64_t T = std::max(blocks.size, row_blocks.size);
-    const Gram gram{body, d, T, threads};
-    const std::vector<float> masses(mass.begin(), mass.end());
-    const auto tokens_to = [&](int64_t b, Range columns, float* to) {
-        body.pack(head, blocks[b].begin, columns.begin, blocks[b].size(), columns.size(), origin.data() + columns.begin,
-                  T, to);
-    };
-    gram.add(
-        blocks, head,
-        [&](int64_t b, Range columns, float* to) {
-            tokens_to(b, columns, to);
-            body.scaled(to, masses.data() + blocks[b].begin, T, blocks[b].size(), ceil_div(columns.size(), L), to);
-        },
-        tokens_to, out);
-
-    // - s ((r + a) r^T + r a^T) with a = p w_a.
-    const std::vector<float> zero(static_cast<size_t>(d));
-    const TokenHead rest_rows{rests.data(), WeightType::float32, n, d, d, nullptr};
-    const auto rests_to = [&](int64_t b, Range columns, float* to) {
-        body.pack(rest_rows, row_blocks[b].begin, columns.begin, row_blocks[b].size(), columns.size(), zero.data(), T,
-                  to);
-    };
-    std::vector<float> weights(static_cast<size_t>(n));
-    for (int64_t i = 0; i < n; ++i) weights[static_cast<size_t>(i)] = static_cast<float>(-share_of(i));
-    const auto each_top = [&](int64_t b, Range columns, const auto& put) {
-        for (int64_t t = 0; t < row_blocks[b].size(); ++t) {
-            const auto i = static_cast<size_t>(row_blocks[b].begin + t);
-            TokenHead part = head;
-            part.dimension = columns.size();
-            const auto size = head.type == WeightType::float32 ? 4 : 2;
-            part.weight = static_cast<const char*>(head.weight) + columns.begin * size;
-            std::vector<float> values(static_cast<size_t>(columns.size()));
-            token_row(part, tops[i].token, origin.data() + columns.begin, values.data());
-            for (int64_t c = 0; c < columns.size(); ++c) {
-                put((c / L * T + t) * L + c % L, tops[i].p * static_cast<double>(values[static_cast<size_t>(c)]));
-            }
-        }
-    };
-    const auto scale_rows = [&](int64_t b, Range columns, float* to) {
-        body.scaled(to, weights.data() + row_blocks[b].begin, T, row_blocks[b].size(), ceil_div(columns.size(), L), to);
-    };
-    gram.add(
-        row_blocks, rest_rows,
-        [&](int64_t b, Range columns, float* to) {
-            rests_to(b, columns, to);
-            each_top(b, columns, [&](int64_t at, double value) { to[at] += static_cast<float>(value); });
-            scale_rows(b, columns, to);
-        },
-        rests_to, out);
-    gram.add(
-        row_blocks, rest_rows,
-        [&](int64_t b, Range columns, float* to) {
-            rests_to(b, columns, to);
-            scale_rows(b, columns, to);
-        },
-        [&](int64_t b, Range columns, float* to) {
-            rests_to(b, columns, to);  // for the zeros of padding
-            each_top(b, columns, [&](int64_t at, double value) { to[at] = static_cast<float>(value); });
-        },
-        out);
-    mirror(d, out);
+    Mean(h, head, shares, threads).run(out);
 }
 
 }  // namespace msma

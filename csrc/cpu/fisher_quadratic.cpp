@@ -9,7 +9,7 @@ void logit_fisher_quadratic(const HiddenRows& h, const TokenHead& head, const fl
     const HiddenRows second{v, n, head.dimension};
     // No logits are kept: any number of rows that the second-level cache holds beside a block of W.
     const int64_t step = chunk_rows(n, 1.0, 2, best_fisher_body().lanes);
-    FisherChunk chunk(head, step, true, false, threads);
+    FisherChunk chunk(head, step, true, false, worthy_threads(n, head, threads));
     for (int64_t c = 0; c < ceil_div(n, step); ++c) {
         const Range rows = nth(c, step, n);
         chunk.softmax(h, &second, rows);

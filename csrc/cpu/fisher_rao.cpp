@@ -42,7 +42,7 @@ class Distances {
           right_(other ? Side{*other, left_.groups, ceil_div(other->count, L_)} : left_),
           self_(other == nullptr),
           groups_(right_.first_group + right_.groups),
-          threads_(threads),
+          threads_(worthy_threads(h.count + (other ? other->count : 0), head, threads)),
           out_(out),
           blocks_(head.tokens, head.dimension, body_.tile),
           centre_(centre_of(head)),

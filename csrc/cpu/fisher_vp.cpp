@@ -2,16 +2,16 @@
 //
 // The factors p (u - ubar) sum to zero up to the rounding of u - ubar itself, so that a common row of W drops out and
 // one token that is all but certain costs no digits. Three products of size n V d: logits, u, and the sum over tokens.
-#include <algorithm>
-
 #include "fisher_chunk.hpp"
 #include "msma/fisher.hpp"
 
 namespace msma {
+
 void logit_fisher_vp(const HiddenRows& h, const TokenHead& head, const float* v, int64_t vectors, int threads,
                      float* out) {
     const int64_t n = h.count, d = head.dimension;
-    if (n == 0 || vectors == 0) return;
+    if (vectors == 0) return;
+    threads = worthy_threads(n * vectors, head, threads);
     const FisherBody body = best_fisher_body();
     const int64_t step = chunk_rows(n, 0.045, 2, body.lanes);
     FisherChunk chunk(head, step, true, true, threads);

@@ -1,8 +1,8 @@
 """The Fisher metric of a token head by the compiled module, on CPU tensors; see csrc/include/msma/fisher.hpp.
 
-With l = W h + b, p = softmax(l): G(h) = W^T (diag p - p p^T) W. h (n, d), weight (V, d), bias (V,) or None. Each function stands
-for the one of its name in backends/torch/, which also serves what is not compiled: float64, and shapes with nothing in them.
-Results do not depend on the number of threads (torch.get_num_threads()).
+With l = W h + b, p = softmax(l): G(h) = W^T (diag p - p p^T) W. h (n, d), weight (V, d), bias (V,) or None. Each function
+stands for the one of its name in backends/torch/, which also serves what is not compiled: float64, and shapes with nothing
+in them. Results do not depend on the number of threads (torch.get_num_threads()).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _served(h: Tensor, weight: Tensor) -> bool:
 def _rows(tensor: Tensor) -> Any:
     """numpy memory with contiguous rows, shared where it already has them."""
     values = tensor.detach()
-    if values.shape[1] > 1 and values.stride(1) != 1 or values.stride(0) < values.shape[1]:
+    if (values.shape[1] > 1 and values.stride(1) != 1) or values.stride(0) < values.shape[1]:
         values = values.contiguous()
     return values.numpy()
 
