@@ -102,7 +102,7 @@ sanitize: setup
 	build/sanitize/tree_driver
 	build/sanitize/direct_driver
 	for set in scalar avx2 avx512; do \
-	  MSMA_FAST_CPU=$$set build/sanitize/ksg_driver && MSMA_FAST_CPU=$$set build/sanitize/ksg_axes_driver || exit 1; \
+	  for driver in ksg_driver ksg_axes_driver fisher_driver; do MSMA_FAST_CPU=$$set build/sanitize/$$driver || exit 1; done \
 	done
 	$(BIN)/cmake -S . -B build/sanitize-tiles -DMSMA_SANITIZE=address,undefined -DMSMA_EMULATED_TILES=ON
 	$(BIN)/cmake --build build/sanitize-tiles
