@@ -30,6 +30,7 @@ LAYERS = {
     "msma_fast.backends.native_ksg_dense": "backends.native",
     "msma_fast.backends.native_ksg_low": "backends.native",
     "msma_fast.backends.native_pairwise_distances": "backends.native",
+    "msma_fast.backends.native_fisher": "backends.native",
     "msma_fast.backends.native_search": "backends.native",
     "msma_fast.backends.native_tree": "backends.native",
     "msma_fast.backends.native_reductions": "backends.native",

@@ -98,20 +98,25 @@ def serves(op: str, device: torch.device) -> tuple[bool, str]:
 def operations() -> dict[str, Callable[..., Any]]:
     """op name -> function: the torch backend's ops over the compiled keys and searches, and those with kernels of their
     own."""
-    from msma_fast.backends import native_ksg_dense, native_ksg_low, native_search
+    from msma_fast.backends import native_fisher, native_ksg_dense, native_ksg_low, native_search
     from msma_fast.backends import native_pairwise_distances as own
     from msma_fast.backends.native_reductions import REDUCTIONS
     from msma_fast.backends.torch.ops import ops as bind
 
     keys = native_search.over(Keys(pair_keys, block_keys, KINDS))
-    return bind(keys, REDUCTIONS) | {
-        "all_finite": native_search.all_finite,
-        "ksg": partial(native_ksg_low.ksg, partial(native_ksg_dense.ksg, keys)),
-        "ksg_matrix": partial(native_ksg_low.ksg_matrix, partial(native_ksg_dense.ksg_matrix, keys)),
-        "ksg_permutations": partial(native_ksg_dense.ksg_permutations, keys),
-        "pairwise_distances": partial(own.pairwise_distances, compiled(), keys),
-        "pairwise_distances_backward": partial(own.pairwise_distances_backward, keys),
-    }
+    compiled_fisher = {op.__name__: op for op in native_fisher.OPS}
+    return (
+        bind(keys, REDUCTIONS)
+        | compiled_fisher
+        | {
+            "all_finite": native_search.all_finite,
+            "ksg": partial(native_ksg_low.ksg, partial(native_ksg_dense.ksg, keys)),
+            "ksg_matrix": partial(native_ksg_low.ksg_matrix, partial(native_ksg_dense.ksg_matrix, keys)),
+            "ksg_permutations": partial(native_ksg_dense.ksg_permutations, keys),
+            "pairwise_distances": partial(own.pairwise_distances, compiled(), keys),
+            "pairwise_distances_backward": partial(own.pairwise_distances_backward, keys),
+        }
+    )
 
 
 def pair_keys(kernel: Kernel, x: Rows, y: Rows, i: Tensor, j: Tensor) -> Tensor:

@@ -83,3 +83,13 @@ def fisher_rao_distances(h: Tensor, weight: Tensor, bias: Tensor | None, other: 
     rows = None if other is None else _rows(other)
     found = compiled().fisher_rao_distances(_rows(h), *_head(weight, bias), rows, torch.get_num_threads())
     return torch.from_numpy(found)
+
+
+OPS = (
+    logit_fisher_vp,
+    logit_fisher_quadratic,
+    logit_fisher_mean,
+    logit_fisher_trace,
+    logit_fisher_diag,
+    fisher_rao_distances,
+)
