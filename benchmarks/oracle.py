@@ -181,6 +181,21 @@ class NumberJudge:
         return Fault("difference from the definition", abs(float(answer) - self.truth))
 
 
+class ArrayJudge:
+    """Answers are arrays; relative to the largest entry of `truth`."""
+
+    def __init__(self, truth: Array, tolerance: float) -> None:
+        self.truth, self.tolerance = truth, tolerance
+
+    def gate(self, answer: Any) -> str | None:
+        value = self.fault(answer).value
+        return None if value <= self.tolerance else f"expected an error of at most {self.tolerance:g}, got {value:.2g}"
+
+    def fault(self, answer: Any) -> Fault:
+        error = np.abs(np.asarray(answer, dtype=np.float64) - self.truth).max() / np.abs(self.truth).max()
+        return Fault("largest error over the largest entry", float(error))
+
+
 class EntriesJudge:
     """Answers are matrices; `truth` holds the entries (row, column) that were computed from the definition."""
 
@@ -255,3 +270,24 @@ def _first(holds: Callable[[Array], Array], n: int) -> Array:
         high = np.where(open_ & true, middle, high)
         low = np.where(open_ & ~true, middle + 1, low)
     return low
+
+
+def token_probabilities(h: Array, weight: Array) -> Array:
+    """softmax(W h), (n, V) float64."""
+    logits = h.astype(np.float64) @ weight.T.astype(np.float64)
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    return np.asarray(p / p.sum(1, keepdims=True))
+
+
+def fisher_metrics(h: Array, weight: Array) -> Array:
+    """W^T (diag p - p p^T) W, (n, d, d) float64."""
+    wide, found = weight.astype(np.float64), []
+    for p in token_probabilities(h, weight):
+        mean = p @ wide
+        found.append((wide * p[:, None]).T @ wide - np.outer(mean, mean))
+    return np.stack(found)
+
+
+def fisher_rao(p: Array, q: Array) -> Array:
+    """4 arcsin(|sqrt p - sqrt q| / 2), (n, m)."""
+    return np.asarray(4 * np.arcsin(np.minimum(cdist(np.sqrt(p), np.sqrt(q)) / 2, 1.0)))

@@ -8,6 +8,7 @@ import msma_fast as mf
     mf.intrinsic_dimension, mf.neighborhood_overlap, mf.distance_correlation, mf.cka   geometry of layers
     mf.distance_histogram, mf.correlation_integral, mf.stress                          distances summed up, never stored
     mf.gaussian_kernel_sums, mf.mmd, mf.cauchy_schwarz_divergence                      kernel distances of distributions
+    mf.fisher                                                                          Fisher metrics on activations
     mf.Activations, mf.collect_activations                                             activations of transformers models
     mf.backends, mf.use_backend, mf.explain_backend                                    who computes, and why
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from msma_fast import fisher
 from msma_fast._version import __version__
 from msma_fast.backends.registry import BackendInfo, backends, use_backend
 from msma_fast.conditional_information import ksg_cmi
@@ -58,6 +60,7 @@ __all__ = [
     "distance_correlation",
     "distance_histogram",
     "explain_backend",
+    "fisher",
     "gaussian_kernel_sums",
     "intrinsic_dimension",
     "knn",

@@ -61,6 +61,16 @@ def paired(x: Any, y: Any, check_finite: bool) -> tuple[Tensor, Tensor]:
     return a, b
 
 
+def vector(name: str, value: Any, size: int, check_finite: bool = True) -> Tensor:
+    """A float tensor (size,), finite."""
+    tensor = float_tensor(name, value)
+    if tuple(tensor.shape) != (size,):
+        raise ValueError(f"{name}: expected shape ({size},), got {tuple(tensor.shape)}")
+    if check_finite and not registry.all_finite(tensor):
+        raise ValueError(f"{name}: expected finite values, got NaN or inf")
+    return tensor
+
+
 def reals(name: str, value: Any, device: torch.device) -> tuple[Tensor, bool]:
     """A number or a sequence of them as (k,) float64, k >= 1, finite; and whether it was a single number."""
     if value is None or isinstance(value, (bool, str)):

@@ -38,13 +38,23 @@ _OPS = {
     "mmd": "gaussian_kernel_sums",
     "cauchy_schwarz_divergence": "gaussian_kernel_sums",
     "stress": "stress",
+    "fisher.logit_fisher_vp": "logit_fisher_vp",
+    "fisher.logit_fisher_eigh": "logit_fisher_vp",
+    "fisher.logit_fisher_quadratic": "logit_fisher_quadratic",
+    "fisher.logit_fisher_mean": "logit_fisher_mean",
+    "fisher.logit_fisher_trace": "logit_fisher_trace",
+    "fisher.logit_fisher_diag": "logit_fisher_diag",
+    "fisher.fisher_rao_distances": "fisher_rao_distances",
+    "fisher.knn": "fisher_rao_distances",
+    "fisher.path_lengths": "fisher_rao_pairs",
 }
 
 
 def explain_backend(
     function: str, *arrays: Any, metric: str | None = None, p: float = 2.0, backend: str | None = None, **options: Any
 ) -> str:
-    """What would serve `mf.<function>(*arrays)` and why, a line for each backend; nothing is computed.
+    """What would serve `mf.<function>(*arrays)` and why, a line for each backend; nothing is computed, but that a GPU
+    solves small planted problems of an op when the op is first asked for.
 
     function: the name of a public function, such as "knn"; arrays: its array arguments (only their device matters);
     its other keywords are accepted and change nothing;

@@ -162,13 +162,14 @@ def _batched(backward: Any, x: Tensor, *arrays: Tensor) -> Gradients:
 
 @torch.library.custom_op("msma_fast::pairwise_distances_backward", mutates_args=())
 def pairwise_distances_backward(
-    grad: Tensor, x: Tensor, y: Tensor, metric: str, needs_x: bool, needs_y: bool
+    grad: Tensor, x: Tensor, y: Tensor, metric: str, needs_x: bool, needs_y: bool, backend: str
 ) -> tuple[Tensor, Tensor]:
     """Gradients of x and y, float64, by the metrics' closed forms; empty where not needed."""
 
     def backward(a: Tensor, b: Tensor, g: Tensor) -> Gradients:
-        needs = (needs_x, needs_y, False)
-        found: Gradients = registry.run("pairwise_distances_backward", x.device, "", g, a, b, metric, 2.0, None, needs)
+        found: Gradients = registry.run(
+            "pairwise_distances_backward", x.device, backend, g, a, b, metric, 2.0, None, (needs_x, needs_y, False)
+        )
         return found
 
     to_x, to_y, _ = _batched(backward, x, y, grad)
@@ -177,13 +178,16 @@ def pairwise_distances_backward(
 
 
 @pairwise_distances_backward.register_fake
-def _(grad: Tensor, x: Tensor, y: Tensor, metric: str, needs_x: bool, needs_y: bool) -> tuple[Tensor, Tensor]:
+def _(
+    grad: Tensor, x: Tensor, y: Tensor, metric: str, needs_x: bool, needs_y: bool, backend: str
+) -> tuple[Tensor, Tensor]:
     to_x = x.new_empty(x.shape if needs_x else 0, dtype=torch.float64)
     return to_x, y.new_empty(y.shape if needs_y else 0, dtype=torch.float64)
 
 
 def _distances_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, y, ctx.metric, ctx.p, tensor, _ = inputs
+    x, y, ctx.metric, ctx.p, tensor, backend = inputs
+    ctx.backend = registry.asked(backend)
     ctx.save_for_backward(x, y, tensor)
 
 
@@ -199,13 +203,13 @@ def _distances_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 
     def backward(a: Tensor, b: Tensor, g: Tensor) -> Gradients:
         found: Gradients = registry.run(
-            "pairwise_distances_backward", x.device, "", g, a, b, ctx.metric, ctx.p, tensor, needs
+            "pairwise_distances_backward", x.device, ctx.backend, g, a, b, ctx.metric, ctx.p, tensor, needs
         )
         return found
 
     found: Gradients
     if ctx.metric in _CLOSED_FORMS:
-        of_x, of_y = pairwise_distances_backward(grad, x, points, ctx.metric, needs[0], needs[1])
+        of_x, of_y = pairwise_distances_backward(grad, x, points, ctx.metric, needs[0], needs[1], ctx.backend)
         found = of_x if needs[0] else None, of_y if needs[1] else None, None
     else:
         found = _batched(backward, x, points, grad)
@@ -218,6 +222,7 @@ pairwise_distances.register_autograd(_distances_backward, setup_context=_distanc
 
 def _knn_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     queries, points, _, ctx.metric, ctx.p, tensor = inputs[:6]
+    ctx.backend = registry.asked(inputs[-1])
     ctx.save_for_backward(queries, points, tensor, output[1])
 
 
@@ -228,7 +233,9 @@ def _knn_backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Any, ...]:
     needs = (needs_x, needs_x if points is None else needs_y, needs_tensor)
 
     def backward(x: Tensor, y: Tensor, g: Tensor, index: Tensor) -> Gradients:
-        found: Gradients = registry.run("knn_backward", x.device, "", g, x, y, index, ctx.metric, ctx.p, tensor, needs)
+        found: Gradients = registry.run(
+            "knn_backward", x.device, ctx.backend, g, x, y, index, ctx.metric, ctx.p, tensor, needs
+        )
         return found
 
     found = _batched(backward, queries, others, grad, indices)

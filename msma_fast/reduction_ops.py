@@ -45,7 +45,8 @@ def _gradient_like(rows: Tensor | None) -> Tensor:
 
 
 def _sums_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, y, bandwidths, ctx.backend = inputs
+    x, y, bandwidths, backend = inputs
+    ctx.backend = registry.asked(backend)
     ctx.save_for_backward(x, y, bandwidths)
 
 

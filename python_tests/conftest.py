@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +10,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from msma_fast.backends.triton import interpreted
+
 CPU_BACKENDS = ("native", "torch")
 # Kernels in Triton's interpreter have a process of their own, `TRITON_INTERPRET=1 pytest python_tests/triton`: the variable is
 # read when a kernel is defined, so that a process either interprets or compiles, and what compiles needs a GPU.
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+INTERPRETED = interpreted()
 collect_ignore_glob = [] if INTERPRETED or torch.cuda.is_available() else ["triton/*"]
 TRITON_TESTS = Path(__file__).parent / "triton"
 

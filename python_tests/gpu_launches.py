@@ -1,7 +1,8 @@
 """The tests of Triton kernels on a real GPU: what they call on CPU tensors runs on `device`, and the answers come back.
 
 An op asked of the "triton" backend gets its tensors on the device; a kernel that a test launches itself on CPU tensors gets
-copies of their storages there, which are copied back after the launch. So the same tests serve the interpreter and a GPU.
+copies of their storages there, which are copied back after the launch. Whether "triton" serves CPU tensors, and with which
+tiles, is answered as for the device. So the same tests serve the interpreter and a GPU.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from msma_fast.triton_kernels import resources, screen
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 from triton.runtime.jit import JITFunction
@@ -71,10 +73,29 @@ def asking(run: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
     return ask
 
 
+def judging(verdict: Callable[..., tuple[bool, str]], device: torch.device) -> Callable[..., tuple[bool, str]]:
+    """registry.verdict whose "triton" backend is asked of the device."""
+
+    def judge(name: str, op: str, where: torch.device) -> tuple[bool, str]:
+        return verdict(name, op, device if name == "triton" and where.type == "cpu" else where)
+
+    return judge
+
+
+def capability_on(device: torch.device) -> Callable[[torch.device], int]:
+    """resources.capability_of that takes CPU tensors for tensors of the device."""
+    capability_of = resources.capability_of
+    return lambda where: capability_of(device if where.type == "cpu" else where)
+
+
 @contextmanager
 def on(device: torch.device, launcher: Any = JITFunction) -> Iterator[None]:
+    capability = capability_on(device)
     with (
         patch.object(launcher, "run", launching(launcher.run, device)),
         patch.object(registry, "run", asking(registry.run, device)),
+        patch.object(registry, "verdict", judging(registry.verdict, device)),
+        patch.object(resources, "capability_of", capability),
+        patch.object(screen, "capability_of", capability),
     ):
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from strategies import cloud
 
 import msma_fast as mf
+from msma_fast.backends import registry
 
 NAMES = {"native", "triton", "cuda", "torch"}
 
@@ -59,6 +61,28 @@ def test_several_threads_at_once(backend: str) -> None:
     assert len(found) == 4
     for result in found.values():
         assert all(np.array_equal(a, b) for a, b in zip(wanted, result, strict=True))
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cuda:1", ["enter cuda:1", "op", "leave"]), ("cpu", ["op"])])
+def test_an_op_runs_where_its_tensors_are(device: str, expected: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels are launched on the current device, whatever device their arguments are on."""
+    seen: list[str] = []
+
+    class Guard:
+        def __init__(self, where: torch.device) -> None:
+            self.where = where
+
+        def __enter__(self) -> None:
+            seen.append(f"enter {self.where}")
+
+        def __exit__(self, *_: Any) -> None:
+            seen.append("leave")
+
+    monkeypatch.setattr(torch.cuda, "device", Guard)
+    monkeypatch.setattr(registry, "choose", lambda *_: "torch")
+    monkeypatch.setattr(registry, "_ops", lambda _: {"knn": lambda: seen.append("op")})
+    registry.run("knn", torch.device(device), "")
+    assert seen == expected
 
 
 def _samples(name: str, backend: str) -> list[tuple[object, ...]]:

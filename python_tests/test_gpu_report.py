@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
+from msma_fast.backends.triton import interpreted
+
 pytest.importorskip("triton")
-if os.environ.get("TRITON_INTERPRET") == "1":
+if interpreted():
     pytest.skip("a process that interprets kernels does not compile them", allow_module_level=True)
 
 import torch
 
 from benchmarks.gpu import bound, page, sass
 from benchmarks.gpu.compiled import compiled
-from benchmarks.gpu.kernels import direct, knn
+from benchmarks.gpu.kernels import direct, knn, ksg_exact
 from benchmarks.gpu.traffic import Traffic
 from benchmarks.gpu.variants import variants
 
@@ -116,6 +116,13 @@ def test_the_glue_of_a_search_is_counted() -> None:
     # Rows are read and written in float64 several times, and lists as long as a row's.
     assert 100 * 8 * 64 < few < many - 180 * 100
     assert 8 * 20 < (wide - few) / 512 < 8 * 60
+
+
+def test_mutual_information_in_few_coordinates_is_bound_by_its_keys() -> None:
+    """The joint search looks at every pair twice, which leaves half of what one look would take."""
+    for op in ksg_exact.ops(90):
+        assert len(op.passes) == 4
+        assert 0.5 <= op.shares()[0] < 1
 
 
 def test_the_page_names_what_spills() -> None:

@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = {
     "msma_fast": "root",
     **{f"msma_fast.{name}": "leaf" for name in ("metrics", "results", "_arrays", "_version")},
+    "msma_fast.activations.blocks": "leaf",  # of torch modules alone: the engine's parameter Fisher names layers by it
     "msma_fast.backends": "backends",
     "msma_fast.backends.registry": "registry",
     **{f"msma_fast.backends.{name}": f"backends.{name}" for name in ("torch", "native", "cuda", "triton")},
@@ -43,6 +44,7 @@ LAYERS = {
     "msma_fast.backends.triton_search": "backends.triton",
     **{f"msma_fast.{name}": name for name in ("_native", "_cuda", "triton_kernels", "ops")},
     "msma_fast.reduction_ops": "ops",
+    "msma_fast.fisher_ops": "ops",
     **{
         f"msma_fast.{name}": "engine"
         for name in (

@@ -98,8 +98,8 @@ def test_a_tensor_elsewhere_is_refused() -> None:
     rows = Rows(torch.ones(2, 3, device="meta"))
     with pytest.raises(ValueError, match="x: expected a CPU tensor, got one on meta"):
         native.block_keys(Kernel("sqeuclidean"), rows, rows)
-    assert native.serves(torch.device("meta"))[0] is False
-    assert native.serves(torch.device("cpu"))[0] is True
+    assert native.serves("knn", torch.device("meta"))[0] is False
+    assert native.serves("knn", torch.device("cpu"))[0] is True
 
 
 def test_a_missing_module_is_a_reason() -> None:

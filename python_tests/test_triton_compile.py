@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
+from msma_fast.backends.triton import interpreted
+
 pytest.importorskip("triton")
-if os.environ.get("TRITON_INTERPRET") == "1":
+if interpreted():
     pytest.skip("a process that interprets kernels does not compile them", allow_module_level=True)
 
 from msma_fast.triton_kernels import resources
 from msma_fast.triton_kernels.resources import Configuration, Need
+from msma_fast.triton_kernels.screen import COLUMNS
 
 from benchmarks.gpu.compiled import ARCHITECTURES, compiled
 from benchmarks.gpu.variants import TENSOR_CORE, Variant, variants
@@ -42,6 +43,18 @@ def test_default_configurations(variant: Variant, architecture: int) -> None:
 def test_every_other_configuration(variant: Variant, architecture: int) -> None:
     for configuration in variant.fitting(architecture)[1:]:
         check(variant, configuration, architecture)
+
+
+def test_what_is_compiled_is_what_is_launched() -> None:
+    """A launch makes a constant of an integer that is 1, and another kernel for multiples of 16, unless it is told not to."""
+    for variant in VARIANTS:
+        specialised = {
+            each.name
+            for each in variant.kernel.params
+            if not (each.is_constexpr or each.do_not_specialize) and variant.types.get(each.name, "*")[0] == "i"
+        }
+        assert specialised == ({"d"} if variant.rows else set()), variant.name
+    assert COLUMNS % 16 == 0  # rows of the screen are this wide or a multiple of it: the one form that is compiled
 
 
 def test_a_fused_operation_would_be_noticed() -> None:

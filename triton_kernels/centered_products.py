@@ -35,7 +35,7 @@ def values(square, keep, scale, shift, FORM: tl.constexpr):
     return tl.where(keep, value - shift, 0.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("n", "da", "db", "blocks", "first"))
 def products_kernel(
     a_ptr, b_ptr, scalar_ptr, sums_ptr, rows_ptr, columns_ptr, n, da, db, blocks, first,
     FORM: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
@@ -56,7 +56,7 @@ def products_kernel(
     square = squares(block_of(b_ptr, row, db, BLOCK), block_of(b_ptr, col, db, BLOCK), db, ROWS, BLOCK)
     b = values(square, keep, tl.load(scalar_ptr + 2), tl.load(scalar_ptr + 3), FORM)
     i, j = tl.arange(0, ROWS), tl.arange(0, BLOCK)
-    size = blocks.to(tl.int64) * BLOCK
+    size = tl.cast(blocks, tl.int64) * BLOCK
     at_row = slot * size + row
     tl.store(rows_ptr + at_row + i, tl.sum(a, axis=1))
     tl.store(rows_ptr + tl.num_programs(1) * size + at_row + i, tl.sum(b, axis=1))

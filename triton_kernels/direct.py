@@ -69,9 +69,9 @@ def all_within(xs, ys, top, WIDTH: tl.constexpr):
 
 @triton.jit
 def counted(
-    counts, xs, norm_x, tops, own, label, y_ptr, norm_y_ptr, label_ptr, first, last, window,
+    counts, xs, norm_x, tops, own, label, partner, y_ptr, norm_y_ptr, label_ptr, partner_ptr, first, last, window,
     KIND: tl.constexpr, P: tl.constexpr, WIDTH: tl.constexpr, SELF: tl.constexpr, LABELS: tl.constexpr,
-    RADII: tl.constexpr,
+    PARTNERS: tl.constexpr, RADII: tl.constexpr,
 ):  # fmt: skip
     """counts, a tuple of RADII, with the points first .. last - 1."""
     at = y_ptr + tl.cast(first, tl.int64) * WIDTH
@@ -93,6 +93,8 @@ def counted(
                 inside = inside & (tl.abs(own - j) > window)
             if LABELS:
                 inside = inside & (label != tl.load(label_ptr + j))
+            if PARTNERS:
+                inside = inside & (partner != tl.load(partner_ptr + j))
             more = more + (tl.where(inside, counts[t] + 1, counts[t]),)
         counts = more
     return counts
@@ -100,9 +102,9 @@ def counted(
 
 @triton.jit(do_not_specialize=(*SIZES, "share"))
 def counts_low_kernel(
-    x_ptr, y_ptr, norm_x_ptr, norm_y_ptr, top_ptr, own_ptr, label_i_ptr, label_ptr, inside_ptr, n, m, window, share,
-    KIND: tl.constexpr, P: tl.constexpr, WIDTH: tl.constexpr, SELF: tl.constexpr, LABELS: tl.constexpr,
-    RADII: tl.constexpr, BLOCK: tl.constexpr,
+    x_ptr, y_ptr, norm_x_ptr, norm_y_ptr, top_ptr, own_ptr, label_i_ptr, label_ptr, partner_ptr, inside_ptr,
+    n, m, window, share, KIND: tl.constexpr, P: tl.constexpr, WIDTH: tl.constexpr, SELF: tl.constexpr,
+    LABELS: tl.constexpr, PARTNERS: tl.constexpr, RADII: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     n = tl.cast(n, tl.int64)
@@ -116,6 +118,7 @@ def counts_low_kernel(
         counts = counts + (tl.zeros((BLOCK,), tl.int32),)
     norm_x = tl.load(norm_x_ptr + rows) if KIND == "cosine" else xs[0]
     label = tl.load(label_i_ptr + rows) if LABELS else rows
+    partner = tl.load(partner_ptr + rows) if PARTNERS else rows
     first = tl.program_id(1) * share
     last = tl.minimum(m, first + share)
     if SELF:  # only near the queries themselves is their own column looked for
@@ -123,17 +126,17 @@ def counts_low_kernel(
         near = tl.minimum(tl.maximum(tl.min(own) - window, first), last)
         far = tl.minimum(tl.maximum(tl.max(own) + window + 1, near), last)
         counts = counted(
-            counts, xs, norm_x, tops, own, label, y_ptr, norm_y_ptr, label_ptr, near, far, window,
-            KIND, P, WIDTH, True, LABELS, RADII,
+            counts, xs, norm_x, tops, own, label, partner, y_ptr, norm_y_ptr, label_ptr, partner_ptr, near, far, window,
+            KIND, P, WIDTH, True, LABELS, PARTNERS, RADII,
         )  # fmt: skip
         counts = counted(
-            counts, xs, norm_x, tops, own, label, y_ptr, norm_y_ptr, label_ptr, far, last, window,
-            KIND, P, WIDTH, False, LABELS, RADII,
+            counts, xs, norm_x, tops, own, label, partner, y_ptr, norm_y_ptr, label_ptr, partner_ptr, far, last, window,
+            KIND, P, WIDTH, False, LABELS, PARTNERS, RADII,
         )  # fmt: skip
         last = near
     counts = counted(
-        counts, xs, norm_x, tops, rows, label, y_ptr, norm_y_ptr, label_ptr, first, last, window,
-        KIND, P, WIDTH, False, LABELS, RADII,
+        counts, xs, norm_x, tops, rows, label, partner, y_ptr, norm_y_ptr, label_ptr, partner_ptr, first, last, window,
+        KIND, P, WIDTH, False, LABELS, PARTNERS, RADII,
     )  # fmt: skip
     for t in tl.static_range(RADII):
         tl.atomic_add(inside_ptr + t * n + rows, counts[t], sem="relaxed")
@@ -206,22 +209,32 @@ def allowed(
 
 @triton.jit(do_not_specialize=(*SIZES, "share", "stride", "radii", "d"))
 def counts_kernel(
-    x_ptr, y_ptr, norm_x_ptr, norm_y_ptr, top_ptr, own_ptr, label_i_ptr, label_ptr, inside_ptr,
-    n, m, stride, d, window, share, radii, KIND: tl.constexpr, P: tl.constexpr,
-    SELF: tl.constexpr, LABELS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
+    x_ptr, y_ptr, norm_x_ptr, norm_y_ptr, top_ptr, own_ptr, label_i_ptr, label_ptr, partner_ptr, inside_ptr,
+    n, m, stride, d, window, share, radii, KIND: tl.constexpr, P: tl.constexpr, SELF: tl.constexpr,
+    LABELS: tl.constexpr, PARTNERS: tl.constexpr, ONE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0) * BLOCK_N
     first = tl.program_id(1) * share
     rows = row + tl.arange(0, BLOCK_N)
+    total = tl.zeros((BLOCK_N, BLOCK_M), tl.int32)  # of the only radius
     for start in range(first, tl.minimum(m, first + share), BLOCK_M):
         keys = tile_keys(x_ptr, y_ptr, norm_x_ptr, norm_y_ptr, row, start, n, stride, d, KIND, P, BLOCK_N, BLOCK_M)
         cols = start + tl.arange(0, BLOCK_M)[None, :]
         keep = allowed(own_ptr, label_i_ptr, label_ptr, row, cols, m, window, SELF, LABELS, BLOCK_N)
+        if PARTNERS:
+            keep = keep & (tl.load(partner_ptr + rows)[:, None] != tl.load(partner_ptr + cols))
         keys = tl.where(keep, keys, float("nan"))
         for t in range(radii):
             at = t * tl.cast(n, tl.int64) + rows
-            inside = keys <= tl.load(top_ptr + at)[:, None]
-            tl.atomic_add(inside_ptr + at, tl.sum(inside.to(tl.int32), axis=1), sem="relaxed")
+            inside = (keys <= tl.load(top_ptr + at)[:, None]).to(tl.int32)
+            if ONE:
+                total += inside
+            else:
+                found = tl.sum(inside, axis=1)
+                tl.atomic_add(inside_ptr + at, found, mask=found > 0, sem="relaxed")
+    if ONE:
+        found = tl.sum(total, axis=1)
+        tl.atomic_add(inside_ptr + rows, found, mask=found > 0, sem="relaxed")
 
 
 @triton.jit(do_not_specialize=(*SIZES, "share", "stride", "step", "d"))
@@ -301,11 +314,12 @@ def points(y: Side) -> Transposed:
     return Transposed(values, _norms(y, values, COLUMNS), y[0].shape[0])
 
 
-def counts(kind: str, p: int, x: Side, y: Side, top: Tensor, rule: Rule) -> Tensor:
-    """(n, T) int64: the admissible points with keys up to top (n, T) float64; the rule's queries padded to LOW_ROWS."""
+def counts(kind: str, p: int, x: Side, y: Side, top: Tensor, rule: Rule, partners: Tensor | None = None) -> Tensor:
+    """(n, T) int64: the admissible points with keys up to top (n, T) float64; the rule's queries padded to LOW_ROWS, as are
+    partners (N,) int32, second labels of queries that are the points: equal ones are inadmissible."""
     (n, d), m = x[0].shape, y[0].shape[0]
     if d <= FEW:
-        return _counts_low(kind, p, x, y, top, rule)
+        return _counts_low(kind, p, x, y, top, rule, partners)
     tile = launched(TILES, tile_needs, top.device)
     sides = _sides(queries(x), points(y))
     rows = sides["n"]
@@ -314,13 +328,14 @@ def counts(kind: str, p: int, x: Side, y: Side, top: Tensor, rule: Rule) -> Tens
     blocks = rows // tile["BLOCK_N"]
     splits, share = split(m, tile["BLOCK_M"], triton.cdiv(PROGRAMS, blocks))
     counts_kernel[blocks, splits](
-        **sides, **_rule(rule, tops), top_ptr=tops, inside_ptr=inside, share=share, radii=top.shape[1],
-        **_formula(kind, p), **tile, **EXACT,
+        **sides, **_rule(rule, tops), **_partners(partners, tops), top_ptr=tops, inside_ptr=inside,
+        share=share, radii=top.shape[1],
+        ONE=top.shape[1] == 1, **_formula(kind, p), **tile, **EXACT,
     )  # fmt: skip
     return inside[:, :n].T.to(torch.int64)
 
 
-def _counts_low(kind: str, p: int, x: Side, y: Side, top: Tensor, rule: Rule) -> Tensor:
+def _counts_low(kind: str, p: int, x: Side, y: Side, top: Tensor, rule: Rule, partners: Tensor | None) -> Tensor:
     (n, d), m, radii = x[0].shape, y[0].shape[0], top.shape[1]
     at_once = 1 if radii == 1 or kind == "chebyshev" else RADII  # it compares each coordinate with each radius
     tile = launched(LOW_TILES, low_needs(kind, d, at_once), top.device)
@@ -333,7 +348,8 @@ def _counts_low(kind: str, p: int, x: Side, y: Side, top: Tensor, rule: Rule) ->
     splits, share = split(m, 64, triton.cdiv(PROGRAMS, blocks * chunks))
     counts_low_kernel[blocks, splits, chunks](
         x_ptr=values, y_ptr=points, norm_x_ptr=_norms(x, values, LOW_ROWS), norm_y_ptr=_norms(y, points, 1),
-        top_ptr=tops, **_rule(rule, tops), inside_ptr=inside, n=rows, m=m, share=share, RADII=at_once, WIDTH=d,
+        top_ptr=tops, **_rule(rule, tops), **_partners(partners, tops), inside_ptr=inside,
+        n=rows, m=m, share=share, RADII=at_once, WIDTH=d,
         **_formula(kind, p), **tile, **EXACT,
     )  # fmt: skip
     return inside[:radii, :n].T.to(torch.int64)
@@ -390,6 +406,10 @@ def _sides(x: Transposed, y: Transposed) -> dict[str, Any]:
 
 def _rule(rule: Rule, stand_in: Tensor) -> dict[str, Any]:
     return {**pointers(rule, stand_in), "window": rule.window, **flags(rule)}
+
+
+def _partners(partners: Tensor | None, stand_in: Tensor) -> dict[str, Any]:
+    return {"partner_ptr": stand_in if partners is None else partners, "PARTNERS": partners is not None}
 
 
 def _formula(kind: str, p: int) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def tile_keys(
     return finish_key(combine_lanes(l0, l1, l2, l3, l4, l5, l6, l7, KIND), equal, norm_x, norm_y, KIND)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("n", "m", "d", "window", "limits", "half", "start", "each"))
 def counts_kernel(
     x_ptr, y_ptr, norm_x_ptr, norm_y_ptr, label_ptr, limit_ptr, count_ptr, n, m, d, window, limits, half, start, each,
     KIND: tl.constexpr, P: tl.constexpr, SELF: tl.constexpr, LABELS: tl.constexpr,

@@ -23,7 +23,7 @@ from .resources import FUSED, Configuration, Need, launched
 WIDTHS = 16  # bandwidths of one launch
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("n", "m", "d", "count", "each"))
 def sums_kernel(
     x_ptr, y_ptr, scale_ptr, out_ptr, n, m, d, count, each,
     SELF: tl.constexpr, WIDTHS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
@@ -47,7 +47,7 @@ def sums_kernel(
     tl.store(out_ptr + at + widths, sums)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("n", "m", "d", "count", "each"))
 def gradients_kernel(
     x_ptr, y_ptr, points_ptr, scale_ptr, factor_ptr, total_ptr, pulled_ptr, n, m, d, count, each,
     SELF: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, BLOCK_D: tl.constexpr,

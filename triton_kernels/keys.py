@@ -116,7 +116,7 @@ def row_keys(x_ptr, y_ptr, x_row, y_row, x_keep, y_keep, norm_x, norm_y, d, KIND
     return finish_key(total, equal, norm_x, norm_y, KIND)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("n", "m", "d"))
 def block_keys_kernel(
     x_ptr, y_ptr, norm_x_ptr, norm_y_ptr, out_ptr, n, m, d,
     KIND: tl.constexpr, P: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
@@ -136,7 +136,7 @@ def block_keys_kernel(
     tl.store(out_ptr + rows[:, None] * m + cols[None, :], keys, mask=row_keep[:, None] & col_keep[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("pairs", "d"))
 def pair_keys_kernel(
     x_ptr, y_ptr, norm_x_ptr, norm_y_ptr, i_ptr, j_ptr, out_ptr, pairs, d,
     KIND: tl.constexpr, P: tl.constexpr, BLOCK: tl.constexpr,

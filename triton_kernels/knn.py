@@ -117,6 +117,7 @@ BOUNDS = (
     Configuration({"BLOCK_N": 64, "BLOCK_M": BINS, "BLOCK_D": 64}, 8, 3),
     Configuration({"BLOCK_N": 64, "BLOCK_M": BINS, "BLOCK_D": 32}, 8, 2),
 )
+BOUNDS_WITH_COLUMNS = BOUNDS[1:]  # whose bound it is takes the registers that the first one leaves
 COLLECT: tuple[Configuration, ...] = (
     Configuration({"BLOCK_N": 128, "BLOCK_M": 256, "BLOCK_D": 64}, 8, 3, only=(90,)),
     Configuration({"BLOCK_N": 128, "BLOCK_M": 128, "BLOCK_D": 64}, 8, 3),
@@ -142,7 +143,7 @@ def collect_needs(tile: Configuration) -> Need:
 def bounds(x: Side, y: Points, rule: Rule, k: int, step: int, with_columns: bool = False) -> tuple[Tensor, Tensor]:
     """best (N, splits BINS) float32 and column (N, splits BINS) int32, empty without columns; at least 8 k bins a row where
     the points fill them."""
-    tile = launched(BOUNDS, bounds_needs, x.b.device)
+    tile = launched(BOUNDS_WITH_COLUMNS if with_columns else BOUNDS, bounds_needs, x.b.device)
     m = y.side.size
     blocks = x.b.shape[0] // tile["BLOCK_N"]
     splits, share = split(m, BINS * step, max(triton.cdiv(PROGRAMS, blocks), triton.cdiv(8 * k, BINS)))

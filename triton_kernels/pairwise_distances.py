@@ -97,7 +97,7 @@ def any_of(tile):
     return tl.max(tl.max(found, axis=0), axis=0) > 0
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("n", "m", "d"))
 def direct_kernel(
     x_ptr, y_ptr, out_ptr, n, m, d,
     KIND: tl.constexpr, ROOT: tl.constexpr, SELF: tl.constexpr, BLOCK: tl.constexpr, STEPS: tl.constexpr,
@@ -222,7 +222,7 @@ def lane_sum(
     return combine_lanes(l0, l1, l2, l3, l4, l5, l6, l7, "sum")
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("n", "m", "d"))
 def canonical_kernel(
     x_ptr, y_ptr, norm_x_ptr, norm_y_ptr, tensor_ptr, out_ptr, n, m, d,
     KIND: tl.constexpr, P: tl.constexpr, FORM: tl.constexpr, SELF: tl.constexpr, ZERO: tl.constexpr, BLOCK: tl.constexpr,

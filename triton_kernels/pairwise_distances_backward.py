@@ -93,7 +93,7 @@ def slope(x, y, second, p, FORM: tl.constexpr):
     return result
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("n", "m", "d"))
 def pull_kernel(
     x_ptr, y_ptr, weight_ptr, second_ptr, p_ptr, out_ptr, n, m, d,
     FORM: tl.constexpr, ADD: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
@@ -138,7 +138,7 @@ def pull_kernel(
     tl.store(out_ptr + corner + at, found, mask=keep)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("n", "m", "d"))
 def ties_kernel(x_ptr, y_ptr, top_ptr, out_ptr, n, m, d, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr):
     tiles = tl.cdiv(m, BLOCK_M)
     rows = ((tl.program_id(0) // tiles) * BLOCK_N + tl.arange(0, BLOCK_N)).to(tl.int64)

@@ -8,7 +8,8 @@ has any, in any order. Bits 32.. of an entry are the columns, its lower half is 
 count (N,) int32 of a row's entries. Where count exceeds limit the row's list is not complete.
 
 One program owns BLOCK_N queries and walks over a share of the points; the products of a tile serve all T radii, and no tile is
-written. Who is admissible is a matter of words, not of pairs, but for labels.
+written. The counts of a single radius (ONE) stay in registers, those of several are added tile by tile where there are any.
+Who is admissible is a matter of words, not of pairs, but for labels.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def ones(word):
 def radius_count_kernel(
     b_ptr, p_ptr, near_i_ptr, far_i_ptr, c_ptr, near_ptr, far_ptr, col_ptr, own_ptr, label_i_ptr, label_ptr,
     low_ptr, high_ptr, inside_ptr, listed_ptr, count_ptr, n, m, d, window, limit, share, radii, words,
-    SELF: tl.constexpr, LABELS: tl.constexpr, DESCRIPTORS: tl.constexpr,
+    SELF: tl.constexpr, LABELS: tl.constexpr, ONE: tl.constexpr, DESCRIPTORS: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0) * BLOCK_N
@@ -64,6 +65,7 @@ def radius_count_kernel(
     WORDS: tl.constexpr = BLOCK_M // WORD
     list_0 = listed_ptr + tl.cast(row, tl.int64) * limit
     place_0 = tl.arange(0, BLOCK_N)[:, None] * limit
+    total = tl.zeros((BLOCK_N, WORDS), tl.int32)  # of the only radius
     for start in range(first, tl.minimum(m, first + share), BLOCK_M):
         cols = start + tl.arange(0, BLOCK_M)
         dot = products(b_ptr, p_ptr, row, start, d, BLOCK_N, BLOCK_M, BLOCK_D, DESCRIPTORS)
@@ -81,11 +83,18 @@ def radius_count_kernel(
             high = tl.load(high_ptr + at)[:, None]
             sure = words_of(upper < low, BLOCK_N, WORDS) & ~gone
             open_ = words_of(~(lower > high), BLOCK_N, WORDS) & ~gone & ~sure  # left out only where truly greater
-            tl.atomic_add(inside_ptr + at, tl.sum(ones(sure), axis=1), sem="relaxed")
+            if ONE:
+                total += ones(sure)
+            else:
+                found = tl.sum(ones(sure), axis=1)
+                tl.atomic_add(inside_ptr + at, found, mask=found > 0, sem="relaxed")
             hit = open_ != 0
             place = tl.atomic_add(count_ptr + rows[:, None] + tl.zeros_like(word)[None, :], 1, mask=hit, sem="relaxed")
             entry = (open_.to(tl.int64) << 32) | (t * words + word[None, :]).to(tl.int64)
             tl.store(list_0 + (place_0 + place), entry, mask=hit & (place < limit))
+    if ONE:
+        found = tl.sum(total, axis=1)
+        tl.atomic_add(inside_ptr + rows, found, mask=found > 0, sem="relaxed")
 
 
 TILES = (
@@ -119,7 +128,7 @@ def counts(x: Side, y: Points, rule: Rule, low: Tensor, high: Tensor, limit: int
         **rows_of(x.b, y.side.b, tile), near_i_ptr=x.near, far_i_ptr=x.far, c_ptr=y.c, near_ptr=y.side.near,
         far_ptr=y.side.far, col_ptr=y.col, **pointers(rule, count), low_ptr=low, high_ptr=high, inside_ptr=inside,
         listed_ptr=listed, count_ptr=count, n=n, m=y.side.size, d=x.b.shape[1], window=rule.window, limit=limit,
-        share=share, radii=radii, words=words, **flags(rule), **tile, **FUSED,
+        share=share, radii=radii, words=words, ONE=radii == 1, **flags(rule), **tile, **FUSED,
     )  # fmt: skip
     return inside, listed, count
 

@@ -66,7 +66,8 @@ def products(
     if DESCRIPTORS:
         dot = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.float32)
         for t in range(0, d, BLOCK_D):
-            dot = tl.dot(b_ptr.load([row, t]), p_ptr.load([col, t]).T, dot)
+            left, right = b_ptr.load([row, t]), p_ptr.load([col, t]).T
+            dot = tl.dot(left, right, dot, input_precision="ieee", out_dtype=tl.float32)
     else:
         dot = products_of_pointers(b_ptr, p_ptr, row, col, d, BLOCK_N, BLOCK_M, BLOCK_D)
     return dot
@@ -81,7 +82,7 @@ def products_of_pointers(
     right = p_ptr + tl.cast(col, tl.int64) * d + (j[None, :] * d + along[:, None])
     dot = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.float32)
     for _ in range(0, d, BLOCK_D):
-        dot = tl.dot(tl.load(left), tl.load(right), dot)
+        dot = tl.dot(tl.load(left), tl.load(right), dot, input_precision="ieee", out_dtype=tl.float32)
         left += BLOCK_D
         right += BLOCK_D
     return dot

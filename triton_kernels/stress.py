@@ -18,7 +18,10 @@ from torch import Tensor
 from .keys import row_keys
 from .resources import EXACT, Configuration, Need, launched
 
-TILES = (Configuration({"BLOCK_N": 16, "BLOCK_M": 16, "BLOCK_D": 32}, 4),)
+TILES = (
+    Configuration({"BLOCK_N": 16, "BLOCK_M": 64, "BLOCK_D": 32}, 8),  # the rows' gradients are read and written a tile
+    Configuration({"BLOCK_N": 16, "BLOCK_M": 16, "BLOCK_D": 32}, 4),
+)
 
 
 def needs(tile: Configuration) -> Need:
@@ -56,6 +59,7 @@ def subtract_products(to_ptr, shifted_ptr, weight, rows, cols, n, d, BLOCK_D: tl
         keep = (rows < n)[:, None] & inside[None, :]
         product = tl.dot(weight, s, input_precision="ieee", out_dtype=tl.float64)
         tl.store(at, tl.load(at, mask=keep, other=0.0) - product, mask=keep)
+    tl.debug_barrier()  # the next tile's loads may be other threads'
 
 
 @triton.jit
@@ -69,7 +73,7 @@ def add_own(to_ptr, shifted_ptr, total, rows, n, d, BLOCK_D: tl.constexpr):
         tl.store(to_ptr + offsets, tl.load(to_ptr + offsets, mask=keep, other=0.0) + total[:, None] * own, mask=keep)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("n", "d_x", "d_y"))
 def stress_kernel(
     x_ptr, y_ptr, shifted_x_ptr, shifted_y_ptr, partial_ptr, to_x_ptr, to_y_ptr, n, d_x, d_y,
     TO_X: tl.constexpr, TO_Y: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr,

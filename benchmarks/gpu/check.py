@@ -26,7 +26,7 @@ from torch import Tensor
 import msma_fast as mf
 from benchmarks.gpu.cases import Case, K, cases
 from msma_fast.backends import triton as backend
-from msma_fast.backends.triton_check import fault
+from msma_fast.backends.triton_check import fault, planted
 
 RESULTS = Path("build/gpu-check.json")
 TESTS = Path("python_tests/triton")
@@ -148,18 +148,18 @@ def main() -> int:
         return 2
     device = torch.device("cuda")
     tests = tested(TESTS)
-    planted = fault(backend.operations(), device)
+    faults = "; ".join(filter(None, (fault(backend.operations(), op, device) for op in planted())))
     rivals, missing = peers()
     report: dict[str, Any] = {
         "gpu": torch.cuda.get_device_name(device),
         "capability": "sm_{}{}".format(*torch.cuda.get_device_capability(device)),
         "torch": torch.__version__,
         "tests": tests,
-        "planted": planted or "right",
+        "planted": faults or "right",
         "missing_peers": missing,
         "cases": [],
     }
-    wrong = bool(planted) or tests["exit_status"] != 0
+    wrong = bool(faults) or tests["exit_status"] != 0
     prepared = list(cases(device, rivals))  # answered by the CPU
     with mf.use_backend("triton"):  # or an error: nobody else is timed under this name
         for case in prepared:

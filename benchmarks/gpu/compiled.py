@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import triton
-from msma_fast.triton_kernels import resources
-from msma_fast.triton_kernels.resources import Configuration
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from benchmarks.gpu.variants import Variant
+from msma_fast.triton_kernels import resources
+from msma_fast.triton_kernels.resources import Configuration
 
 BIN = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 ARCHITECTURES = (80, 90, 100)

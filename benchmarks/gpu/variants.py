@@ -8,10 +8,9 @@ import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from benchmarks.gpu import kernels
 from msma_fast.triton_kernels import resources
 from msma_fast.triton_kernels.resources import Configuration, Need
-
-from benchmarks.gpu import kernels
 
 # How the matrix instructions of an architecture are called in its machine code.
 TENSOR_CORE = {80: " HMMA", 90: "HGMMA", 100: "UTCHMMA"}

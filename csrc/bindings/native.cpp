@@ -75,6 +75,7 @@ py::dict features() {
 void bind_screen(py::module_& m);
 void bind_reductions(py::module_& m);
 void bind_pairwise_distances(py::module_& m);
+void bind_fisher(py::module_& m);
 
 }  // namespace msma
 
@@ -122,4 +123,5 @@ PYBIND11_MODULE(_native, m) {
     msma::bind_reductions(m);
     msma::bind_pairwise_distances(m);
     msma::bind_ksg_low(m);
+    msma::bind_fisher(m);
 }

@@ -88,7 +88,7 @@ def status() -> dict[str, str]:
     return {"native": _in_use(), "features": features or "none of those asked for"}
 
 
-def serves(device: torch.device) -> tuple[bool, str]:
+def serves(op: str, device: torch.device) -> tuple[bool, str]:
     """CPU tensors only."""
     if device.type != "cpu":
         return False, f"the compiled kernels run on CPU tensors; these are on {device}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cache
 from types import ModuleType
@@ -65,6 +65,12 @@ def check_name(backend: str | None) -> str | None:
     return backend
 
 
+def asked(backend: str) -> str:
+    """The backend that a call names, or else the block it stands in; "" for the automatic choice. A backward has to be told:
+    autograd runs it on threads of its own, which no `use_backend` reaches."""
+    return backend or _forced.get() or ""
+
+
 @contextmanager
 def use_backend(name: str) -> Iterator[None]:
     """Within the block every call without its own `backend=` uses this one; fails loudly where it cannot serve.
@@ -91,7 +97,7 @@ def verdict(name: str, op: str, device: torch.device) -> tuple[bool, str]:
         return False, info.reason
     if op not in _ops(name):
         return False, f"has no {op}"
-    answer: tuple[bool, str] = _module(name).serves(device)
+    answer: tuple[bool, str] = _module(name).serves(op, device)
     return answer
 
 
@@ -131,8 +137,13 @@ def all_finite(values: torch.Tensor) -> bool:
     return finite
 
 
+def current(device: torch.device) -> AbstractContextManager[Any]:
+    """Makes a CUDA device the current one: kernels are launched there, wherever their arguments are."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
 def run(op: str, device: torch.device, backend: str, *args: Any) -> Any:
     """Calls the op, outside autograd and autocast (half-precision products would void the certificate)."""
     name = choose(op, device, backend or None)
-    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+    with current(device), torch.no_grad(), torch.autocast(device.type, enabled=False):
         return _ops(name)[op](*args)

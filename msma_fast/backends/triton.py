@@ -43,24 +43,27 @@ def status() -> dict[str, str]:
     return {"triton": available()[1]}
 
 
-def serves(device: torch.device) -> tuple[bool, str]:
-    """CUDA tensors, once the device has given the right answer to a planted search; CPU tensors in the interpreter."""
+def serves(op: str, device: torch.device) -> tuple[bool, str]:
+    """CUDA tensors, once the device has solved the op's planted problems; CPU tensors in the interpreter."""
     wanted = "cpu" if interpreted() else "cuda"
     if device.type != wanted:
         return False, f"the kernels run on {wanted} tensors here; these are on {device}"
-    if wanted == "cuda" and (fault := _fault(device.index or 0)):
-        return False, fault
+    if wanted == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        if fault := _fault(op, index):
+            return False, fault
     return True, f"{wanted} tensors"
 
 
 @cache
-def _fault(index: int) -> str:
-    """What a GPU does wrongly; empty where nothing is. Asked once a process."""
-    from msma_fast.backends.triton_check import fault
+def _fault(op: str, index: int) -> str:
+    """What a GPU does wrongly in an op; empty where nothing is. Asked once a process, when the op is first asked for."""
+    from msma_fast.backends import triton_check
 
-    name = torch.cuda.get_device_name(index)
-    found = fault(operations(), torch.device("cuda", index))
-    return found and f"{name}: {found}"
+    device = torch.device("cuda", index)
+    with torch.cuda.device(index), torch.no_grad(), torch.autocast("cuda", enabled=False):
+        found = triton_check.fault(operations(), op, device)
+    return found and f"{torch.cuda.get_device_name(index)}: {found}"
 
 
 def operations() -> dict[str, Callable[..., Any]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from msma_fast.backends.torch.admissible import Admissible
 from msma_fast.backends.torch.kernel import Kernel, Rows
 from msma_fast.backends.torch.knn import ALL_KEYS, Found, Search, search_all
-from msma_fast.backends.triton_screen import of_rows, rule_of
+from msma_fast.backends.triton_screen import of_rows, padded, rule_of
 
 _ENTRIES = 1 << 24  # of bins and of lists, of one block of queries
 _SAMPLED = 4  # the first pass looks at one tile of so many, where enough remain
@@ -24,7 +24,9 @@ def counts(kernel: Kernel, x: Rows, y: Rows, thresholds: Tensor, who: Admissible
     from msma_fast.triton_kernels import direct
 
     sides = (x.values, x.norms), (y.values, y.norms)
-    return direct.counts(kernel.kind, int(kernel.p), *sides, thresholds, rule_of(who, direct.LOW_ROWS, direct.COLUMNS))
+    rule = rule_of(who._replace(partners=None), direct.LOW_ROWS, direct.COLUMNS)
+    partners = None if who.partners is None else padded(who.partners.to(torch.int32), 0, direct.LOW_ROWS)
+    return direct.counts(kernel.kind, int(kernel.p), *sides, thresholds, rule, partners)
 
 
 def nearest_direct(search: Search) -> Found:

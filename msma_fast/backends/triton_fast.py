@@ -4,8 +4,9 @@ Each of B disjoint bins of points keeps its best one; the 2 k best of those get 
 neighbour is lost where a better one shares its bin, for about k (k - 1) / (2 B) of the k, B >= BINS_WANTED k, or where
 bfloat16 takes 2 k others for nearer.
 
-Nothing here depends on a value, so that nobody waits for one and CUDA graphs can capture a call with check_finite=False
-(cosine and correlation look at their norms first): keep it free of `bool`, `float`, `nonzero` and boolean indexing.
+Nothing here depends on a value, so that nobody waits for one and CUDA graphs can capture a call with check_finite=False and
+without groups (the public function ranks labels, which waits for their number; cosine and correlation look at their norms
+first): keep it free of `bool`, `float`, `nonzero` and boolean indexing.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@ ksg_matrix(layers, L of (n, d_l))   -> (L, L, K)
 ksg_permutations(x, y, (P, n))      -> (P,)
 
 (A) least upper bounds of the joint key in bins: the k-th smallest gives tau; (B) the pairs that are not surely beyond it;
-(C) their canonical keys, in order: the k-th joint key and the thresholds of the counts; (D) one pass over the products of a
-sample counts for all its partners. Few coordinates and chebyshev compare canonical keys from the start, and (D) counts both
-samples in one sweep. Rows with too long a list are the torch backend's. A permuted sample is a sample of its own, for a
-batch of permutations at a time: copying n rows is nothing beside n^2 pairs, and tiles are read in order.
+(C) their canonical keys, in order: the k-th joint key and the thresholds of the counts; (D) one pass over a sample counts for
+all its partners. Few coordinates and chebyshev compare canonical keys in (A) and (B), else a screen does. Rows with too long
+a list are the torch backend's. A permuted sample is a sample of its own, for a batch of permutations at a time: copying n
+rows is nothing beside n^2 pairs, and tiles are read in order.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,15 +27,20 @@ from msma_fast.backends.torch import ops
 from msma_fast.backends.torch.admissible import Admissible
 from msma_fast.backends.torch.joint import below, key_block, row_blocks
 from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
+from msma_fast.backends.torch.prepare import kernel_of
 from msma_fast.backends.torch.screen import row_margin
 from msma_fast.backends.torch.select import smallest
 from msma_fast.backends.triton_screen import padded, ready
 
+if TYPE_CHECKING:
+    from msma_fast.triton_kernels.ksg import Cut
+
 _FEW = 8  # coordinates of a sample: canonical keys cost no more than a product of 64 padded columns
 _MOST = 512  # the largest k that bins serve
 _LIST = 256  # columns of a row's list, at least
-_LISTED = 1 << 26  # columns of all lists of one launch: 256 MiB
+_LISTED = 1 << 26  # bins, and twice the entries of lists, of one launch: 256 MiB
 _THRESHOLDS = 1 << 25  # thresholds kept at a time: 256 MiB a sample
+_PREPARED = 1 << 31  # bytes of samples kept as their keys need them
 _PROGRAMS = 512  # of a launch, at least, where there are so many tiles
 _LEAST_UNIT = 2.0**-100  # samples whose units are further apart have nothing to say in float32
 
@@ -69,8 +74,19 @@ class Paired(NamedTuple):
         return self._replace(samples=self.samples[pairs], partners=partners)
 
 
+class Plan(NamedTuple):
+    """How a search is cut: pairs and rows of one launch (rows a multiple of the padding), programs that share the columns
+    of a row, for its bins and for its lists, and columns of one list."""
+
+    pairs: int
+    rows: int
+    bins: int
+    lists: int
+    limit: int
+
+
 class Found(NamedTuple):
-    """thresholds (2, T, n, K) float64 that a key may not exceed, tied (T, n, K), lost (T, n): rows to be searched again."""
+    """thresholds (2, T, R, K) float64 that a key may not exceed, tied (T, R, K), lost (T, R): rows to be searched again."""
 
     thresholds: Tensor
     tied: Tensor
@@ -105,21 +121,25 @@ def ksg_matrix(
     """(L, L, K) float64; as ops.ksg_matrix."""
     count, n, device = len(layers), layers[0].shape[0], layers[0].device
     rule = ops.self_admissible(n, groups, window, device)
-    kernels = [_problem(keys, layer.whole(), metric, "layers", rule).kernel for layer in layers]
 
     def read(layer: Parted) -> Rows:
         return ops.problem_of(keys, layer.whole(), None, metric, 2.0, None, ("layers", "layers")).x
 
-    sources = [partial(read, layer) for layer in layers]
+    sources: list[Source] = [partial(read, layer) for layer in layers]
     samples = torch.triu_indices(count, count).T
     if permutation is not None:
         rule = plain.permuted_pairs(rule, permutation)
         sources += [partial(read, layer.take(permutation)) for layer in layers]
         samples = samples + torch.tensor([0, count])
+    sources = _kept(sources)
+    kernel = kernel_of(metric, 2.0, None)
+    for source in sources[:count]:
+        rows = source()
+        ops.check_overflow(ops.Problem(keys, kernel, rows, rows), rule._replace(partners=None), metric)
     neighbors = plain.neighbor_numbers(rule, n)
     plain.check_fewest(int(neighbors.min()) - 1, max(ks))
     partners = None if rule.partners is None else rule.partners[None]
-    paired = Paired(keys, kernels[0], sources, samples, ks, method, rule._replace(partners=None), partners, n)
+    paired = Paired(keys, kernel, sources, samples, ks, method, rule._replace(partners=None), partners, n)
     found = counted(paired)
     mean = torch.stack([_sums(found, pair, paired, neighbors) for pair in range(samples.shape[0])]) / n
     matrix = mean.new_empty(count, count, len(ks))
@@ -140,8 +160,8 @@ def ksg_permutations(
     neighbors = [plain.neighbor_numbers(each, n) for each in rules]
     plain.check_fewest(min(int(numbers.min()) for numbers in neighbors) - 1, k, plain.IN_A_PERMUTED_SAMPLE)
     total = torch.empty(permutations.shape[0], dtype=torch.float64, device=device)
-    for some in torch.arange(permutations.shape[0]).split(max(1, _LISTED // (n * (_LIST + right.x.values.shape[1])))):
-        sources = [partial(_same, left.x)] + [partial(right.x.take, permutations[t]) for t in some.tolist()]
+    for some in torch.arange(permutations.shape[0]).split(_at_once(_LISTED // (n * (_LIST + right.x.values.shape[1])))):
+        sources = _kept([partial(_same, left.x)] + [partial(right.x.take, permutations[t]) for t in some.tolist()])
         samples = torch.stack([torch.zeros_like(some), torch.arange(1, len(some) + 1)], 1)
         partners = None if groups is None else groups[permutations[some.to(permutations.device)]]
         paired = Paired(keys, left.kernel, sources, samples, [k], method, rule, partners, n)
@@ -157,6 +177,21 @@ def _problem(keys: Keys, sample: Tensor, metric: str, name: str, admissible: Adm
     return problem
 
 
+def _kept(sources: Sequence[Source]) -> list[Source]:
+    """The same samples, each prepared once as long as they fit _PREPARED; what does not fit is prepared on every touch."""
+    kept: dict[int, Rows] = {}
+
+    def read(place: int) -> Rows:
+        if place in kept:
+            return kept[place]
+        rows = sources[place]()
+        if sum(each.values.nbytes for each in (*kept.values(), rows)) <= _PREPARED:
+            kept[place] = rows
+        return rows
+
+    return [partial(read, place) for place in range(len(sources))]
+
+
 def _same(rows: Rows) -> Rows:
     return rows
 
@@ -170,14 +205,13 @@ def _sums(found: plain.Counts, pair: int, paired: Paired, neighbors: Tensor) -> 
 def counted(paired: Paired) -> plain.Counts:
     """n_x, n_y and tied, (T, n, K) each."""
     stack, units = _stack(paired)
-    exact = stack.margins is None
     parts = []
-    step = max(1, _THRESHOLDS // (paired.n * len(paired.ks)))
+    step = _at_once(_THRESHOLDS // (paired.n * len(paired.ks)))
     for start in range(0, paired.samples.shape[0], step):
         some = paired.part(slice(start, start + step))
         found = _searched(some, stack, units)
         thresholds = found.thresholds.masked_fill_(found.lost[None, :, :, None], -math.inf)
-        counts = _counts_of_both(some, stack, thresholds) if exact else _counts_by_sample(some, thresholds)
+        counts = _counts_by_sample(some, thresholds)
         part = plain.Counts(counts[0], counts[1], found.tied)
         for pair in found.lost.any(1).nonzero().squeeze(1).tolist():
             rows = found.lost[pair].nonzero().squeeze(1)
@@ -198,40 +232,43 @@ def _again(paired: Paired, pair: int, rows: Tensor) -> plain.Counts:
 
 
 def _stack(paired: Paired) -> tuple[Any, list[float]]:
-    """The samples as the kernels read them, and the unit of each sample's bounds."""
-    from msma_fast.triton_kernels.ksg import Stack
+    """The samples as the kernels read them, and the unit of each sample's bounds, of which canonical keys have none."""
+    from msma_fast.triton_kernels import ksg, ksg_exact
 
-    rows, margins, units, widths = [], [], [], []
-    exact = paired.kernel.kind == "chebyshev" or all(source().values.shape[1] <= _FEW for source in paired.sources)
+    if paired.kernel.kind == "chebyshev" or all(source().values.shape[1] <= _FEW for source in paired.sources):
+        return ksg_exact.stacked([source().values for source in paired.sources], paired.samples.tolist()), []
+    rows, margins, units = [], [], []
     for source in paired.sources:
         sample = source()
-        if exact:
-            rows.append(sample.values)
-        else:
-            screen, queries, points, _ = ready(paired.kernel, sample, sample, Admissible())
-            rows.append(queries.b)
-            units.append(screen.scale)
-            lost = row_margin(screen, torch.arange(paired.n, device=queries.b.device))
-            # Rounded outwards: 2^-20 of the sums themselves is more than float32 loses of them.
-            c, up = screen.left.c, 2.0**-20
-            low, high = c - (lost + up * c), c + (lost + up * c)
-            low, high = (padded(value.to(torch.float32), 0.0) for value in (low, high))
-            fields = (queries.near, queries.far, low, high, points.side.near, points.side.far)
-            margins.append(torch.stack([*fields, points.c - points.col, points.c + points.col]))
-        widths.append(rows[-1].shape[1])
-    dtype = torch.float64 if any(each.dtype == torch.float64 for each in rows) else rows[0].dtype
-    flat = torch.cat([each.reshape(-1).to(dtype) for each in rows])
+        screen, queries, points, _ = ready(paired.kernel, sample, sample, Admissible())
+        rows.append(queries.b)
+        units.append(screen.scale)
+        lost = row_margin(screen, torch.arange(paired.n, device=queries.b.device))
+        # Rounded outwards: 2^-20 of the sums themselves is more than float32 loses of them.
+        c, up = screen.left.c, 2.0**-20
+        low, high = c - (lost + up * c), c + (lost + up * c)
+        low, high = (padded(value.to(torch.float32), 0.0) for value in (low, high))
+        fields = (queries.near, queries.far, low, high, points.side.near, points.side.far)
+        margins.append(torch.stack([*fields, points.c - points.col, points.c + points.col]))
+    device = rows[0].device
     sizes = torch.tensor([each.numel() for each in rows])
-    start = (sizes.cumsum(0) - sizes).to(flat.device)
-    width = torch.tensor(widths, dtype=torch.int32, device=flat.device)
-    return Stack(flat, start, width, None if exact else torch.stack(margins)), units
+    width = torch.tensor([each.shape[1] for each in rows], dtype=torch.int32, device=device)
+    flat = torch.cat([each.reshape(-1) for each in rows])
+    return ksg.Stack(flat, (sizes.cumsum(0) - sizes).to(device), width, torch.stack(margins)), units
 
 
-def _pairs(paired: Paired, units: list[float], device: torch.device) -> tuple[Any, Tensor]:
+def _kernels(stack: Any) -> Any:
+    """The kernel file of a stack."""
+    from msma_fast.triton_kernels import ksg, ksg_exact
+
+    return ksg if isinstance(stack, ksg.Stack) else ksg_exact
+
+
+def _pairs(paired: Paired, units: list[float], stack: Any) -> tuple[Any, Tensor]:
     """What the kernels are told of the pairs, and whether each can be screened (T,)."""
     from msma_fast.triton_kernels.ksg import Pairs
 
-    pairs = paired.samples.tolist()
+    pairs, device = paired.samples.tolist(), stack.rows.device
     able = torch.ones(len(pairs), dtype=torch.bool)
     factors = None
     if units:
@@ -241,10 +278,10 @@ def _pairs(paired: Paired, units: list[float], device: torch.device) -> tuple[An
             able[t] = 0.0 < least < math.inf and largest < math.inf and least / largest >= _LEAST_UNIT
             shares.append([least / units[a], least / units[b]] if able[t] else [1.0, 1.0])
         factors = torch.tensor(shares, dtype=torch.float32, device=device)
-    labels = None if paired.rule.groups is None else padded(paired.rule.groups.to(torch.int32), 0)
+    labels = None if paired.rule.groups is None else padded(paired.rule.groups.to(torch.int32), 0, stack.size)
     partners = None
     if paired.partners is not None:
-        each = [padded(partner.to(torch.int32), 0) for partner in paired.partners]
+        each = [padded(partner.to(torch.int32), 0, stack.size) for partner in paired.partners]
         partners = torch.stack(each).expand(len(pairs), -1).contiguous()
     samples = paired.samples.to(device, torch.int32).contiguous()
     return Pairs(samples, factors, labels, partners, paired.rule.window, paired.n), able.to(device)
@@ -259,82 +296,104 @@ def _searched(paired: Paired, stack: Any, units: list[float]) -> Found:
         tied = torch.zeros(shape, dtype=torch.bool, device=device)
         thresholds = torch.zeros(2, *shape, dtype=torch.float64, device=device)
         return Found(thresholds, tied, torch.ones(shape[:2], dtype=torch.bool, device=device))
-    step = max(1, _LISTED // (n * (4 * k + _LIST)))
-    parts = [_batch(paired.part(slice(start, start + step)), stack, units) for start in range(0, count, step)]
-    whole = list(zip(*parts, strict=True))
-    return Found(torch.cat(whole[0], 1), torch.cat(whole[1]), torch.cat(whole[2]))
+    plan = plan_of(n, count, k, *_kernels(stack).cuts(stack))
+    parts = []
+    for first in range(0, count, plan.pairs):
+        some = paired.part(slice(first, first + plan.pairs))
+        blocks = [range(start, min(n, start + plan.rows)) for start in range(0, n, plan.rows)]
+        parts.append(_joined([_batch(some, stack, units, plan, rows) for rows in blocks], 1))
+    return _joined(parts, 0)
 
 
-def _batch(paired: Paired, stack: Any, units: list[float]) -> Found:
-    from msma_fast.triton_kernels import ksg as kernels
+def _joined(parts: list[Found], axis: int) -> Found:
+    """Of pairs (0) or of rows (1)."""
+    thresholds, tied, lost = zip(*parts, strict=True)
+    return Found(torch.cat(thresholds, axis + 1), torch.cat(tied, axis), torch.cat(lost, axis))
 
-    n, k, kind = paired.n, max(paired.ks), paired.kernel.kind
-    pairs, able = _pairs(paired, units, stack.rows.device)
-    splits = splits_of(pairs, kernels.tile_of(kernels.bounds_kernel(stack), stack.rows.device), k)
-    tau = kernels.bounds(stack, pairs, kind, splits).topk(k, dim=-1, largest=False).values[..., -1]
-    if units:
-        wide = tau.to(torch.float64)
-        # Twice what float32 loses of a bound; a row with fewer than k finite bins keeps every admissible column.
-        tau = (wide + wide.abs() * 2.0**-20).clamp_max(torch.finfo(torch.float32).max).to(torch.float32)
-    tau[:, n:] = -math.inf
-    limit = max(_LIST, 4 * k + 64)
-    columns, number = kernels.lists(stack, pairs, kind, splits, tau, limit)
-    columns, number = columns[:, :n], number[:, :n]
-    lost = (number > limit).any(-1) | (number.sum(-1) < k) | ~able[:, None]
-    filled = torch.arange(limit, device=number.device) < number[..., None]
+
+def _batch(paired: Paired, stack: Any, units: list[float], plan: Plan, rows: range) -> Found:
+    """Some rows of all pairs."""
+    kernels, k, kind, size = _kernels(stack), max(paired.ks), paired.kernel.kind, len(rows)
+    pairs, able = _pairs(paired, units, stack)
+    best = kernels.bounds(stack, pairs, kind, plan.bins, rows)
+    top = kernels.top_of(best.topk(min(k, best.shape[-1]), dim=-1, largest=False).values[..., -1])
+    top[:, size:] = -math.inf
+    listed, number = kernels.lists(stack, pairs, kind, plan.lists, rows, top, plan.limit)
+    listed, number = listed[:, :size], number[:, :size]
+    lost = (number > plan.limit).any(-1) | ~able[:, None]
+    filled = torch.arange(plan.limit, device=number.device) < number[..., None]
     t, i, split, slot = (filled & ~lost[..., None, None]).nonzero(as_tuple=True)
-    return _thresholds(paired, t, i, columns[t, i, split, slot].to(torch.int64), lost)
+    which, j = kernels.columns_of(listed[t, i, split, slot])
+    return _thresholds(paired, rows, t[which], i[which], j, lost)
 
 
-def splits_of(pairs: Any, tile: dict[str, int], k: int) -> int:
-    """How many programs share a row's columns: enough for twice k bins, and to fill a GPU where there are few rows."""
-    tiles = math.ceil(pairs.n / tile["BLOCK_M"])
-    blocks = math.ceil(pairs.n / tile["BLOCK_N"]) * pairs.samples.shape[0]
-    return max(1, min(tiles, max(math.ceil(2 * k / tile["BLOCK_M"]), math.ceil(_PROGRAMS / blocks))))
+def plan_of(n: int, count: int, k: int, bins: Cut, lists: Cut) -> Plan:
+    """For `count` pairs: twice k bins a row, and programs that fill a GPU where there are few rows; bins and lists of one
+    launch fit _LISTED."""
+    from msma_fast.triton_kernels.screen import ROWS
+
+    def cut(pairs: int) -> Plan:
+        shares = splits_of(n, pairs, bins, math.ceil(2 * k / bins.held)), splits_of(n, pairs, lists, 1)
+        share = math.ceil(math.ceil(n / lists.columns) / shares[1]) * lists.columns  # columns of a program
+        return Plan(pairs, n, *shares, min(max(_LIST, 4 * k + 64), share // lists.held))
+
+    single, unit = cut(1), max(ROWS, bins.rows, lists.rows)
+    entries = single.bins * bins.held + 2 * single.lists * single.limit  # of a row; more pairs need no more
+    rows = max(unit, _LISTED // entries // unit * unit)
+    if rows < n:
+        return single._replace(rows=rows)
+    return cut(min(count, _at_once(_LISTED // (n * entries))))
 
 
-def _thresholds(paired: Paired, t: Tensor, i: Tensor, j: Tensor, lost: Tensor) -> Found:
-    """From the candidates (pair, row, column), ascending, to the thresholds."""
-    n, ks, pairs = paired.n, paired.ks, paired.samples.shape[0]
-    joint = torch.maximum(_keys_of(paired, 0, t, i, j), _keys_of(paired, 1, t, i, j))
-    row = t * n + i
-    near, columns = smallest(row, j, joint, pairs * n, max(ks))
+def splits_of(n: int, pairs: int, cut: Cut, least: int) -> int:
+    """How many programs share a row's columns: no fewer than `least`, and enough to fill a GPU where there are few rows."""
+    blocks = math.ceil(n / cut.rows) * pairs
+    return min(math.ceil(n / cut.columns), max(least, math.ceil(_PROGRAMS / blocks)))
+
+
+def _at_once(pairs: int) -> int:
+    """So many pairs of samples as memory admits, and a grid."""
+    from msma_fast.triton_kernels.ksg import PAIRS
+
+    return min(PAIRS, max(1, pairs))
+
+
+def _thresholds(paired: Paired, rows: range, t: Tensor, i: Tensor, j: Tensor, lost: Tensor) -> Found:
+    """From the candidates (pair, row less the first, column), ascending, to the thresholds."""
+    size, ks, pairs = len(rows), paired.ks, paired.samples.shape[0]
+    joint = torch.maximum(*(_keys_of(paired, side, t, rows.start + i, j) for side in (0, 1)))
+    row = t * size + i
+    near, columns = smallest(row, j, joint, pairs * size, max(ks))
     at = torch.tensor(ks, device=near.device) - 1
     eps = near[:, at]
-    within = torch.stack([torch.bincount(row[joint <= eps[row, c]], minlength=pairs * n) for c in range(len(ks))], 1)
+    lost = lost | (torch.bincount(row, minlength=pairs * size) < max(ks)).view(pairs, size)
+    within = torch.stack([torch.bincount(row[joint <= eps[row, c]], minlength=pairs * size) for c in range(len(ks))], 1)
     tied = within > at + 1
     if paired.method == "ksg1":
         thresholds = below(eps).expand(2, *eps.shape)
     else:
-        every = torch.arange(pairs * n, device=near.device)[:, None].expand_as(columns).reshape(-1)
-        j = columns.reshape(-1).clamp_min(0)
-        sides = [_keys_of(paired, side, every // n, every % n, j).view_as(near) for side in (0, 1)]
+        every = torch.arange(pairs * size, device=near.device)[:, None].expand_as(columns).reshape(-1)
+        t, i, j = every // size, rows.start + every % size, columns.reshape(-1).clamp_min(0)
+        sides = [_keys_of(paired, side, t, i, j).view_as(near) for side in (0, 1)]
         thresholds = torch.stack([side.cummax(1).values[:, at] for side in sides])
-    shape = pairs, n, len(ks)
+    shape = pairs, size, len(ks)
     return Found(thresholds.reshape(2, *shape).clone(), tied.reshape(shape), lost)
 
 
 def _keys_of(paired: Paired, side: int, t: Tensor, i: Tensor, j: Tensor) -> Tensor:
     """(C,) canonical keys of rows i and j of one sample (0 or 1) of each pair t."""
     samples = paired.samples[:, side]
+    distinct = samples.unique().tolist()
+    if len(distinct) == 1:
+        rows = paired.sources[distinct[0]]()
+        return paired.keys.pair_keys(paired.kernel, rows, rows, i, j)
     of = samples.to(t.device)[t]
+    by_sample, sizes = of.argsort(), torch.bincount(of, minlength=distinct[-1] + 1).tolist()
     out = torch.empty(t.shape, dtype=torch.float64, device=t.device)
-    for sample in samples.unique().tolist():
-        mine = (of == sample).nonzero().squeeze(1)
+    for sample, mine in zip(distinct, by_sample.split([sizes[each] for each in distinct]), strict=True):
         rows = paired.sources[sample]()
         out[mine] = paired.keys.pair_keys(paired.kernel, rows, rows, i[mine], j[mine])
     return out
-
-
-def _counts_of_both(paired: Paired, stack: Any, thresholds: Tensor) -> Tensor:
-    """(2, T, n, K) int64 by canonical keys of both samples of every pair."""
-    from msma_fast.triton_kernels import ksg as kernels
-
-    pairs, _ = _pairs(paired, [], stack.rows.device)
-    wide = torch.nn.functional.pad(thresholds, (0, 0, 0, pairs.size - paired.n), value=-math.inf).contiguous()
-    splits = splits_of(pairs, kernels.tile_of(kernels.exact_counts_kernel, wide.device), 1)
-    found = kernels.counts(stack, pairs, paired.kernel.kind, splits, wide)
-    return found[:, :, : paired.n].to(torch.int64)
 
 
 def _counts_by_sample(paired: Paired, thresholds: Tensor) -> Tensor:
@@ -355,7 +414,7 @@ def _counts_by_sample(paired: Paired, thresholds: Tensor) -> Tensor:
 
 def _within(keys: Keys, kernel: Kernel, rows: Rows, thresholds: Tensor, admissible: Admissible) -> Tensor:
     """(n, T) int64: admissible rows with key <= thresholds (n, T)."""
-    if keys.within is not None and admissible.partners is None:
+    if keys.within is not None:
         return keys.within(kernel, rows, rows, thresholds, admissible)
     out = torch.empty(thresholds.shape, dtype=torch.int64, device=thresholds.device)
     for some in row_blocks(thresholds.shape[0], thresholds.device):

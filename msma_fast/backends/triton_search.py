@@ -23,7 +23,7 @@ from msma_fast.backends.triton_screen import Ready, of_rows, padded, ready
 LEVEL = 0  # what a row certified by the bfloat16 screen reports
 _SAMPLE = 16  # (A) looks at no less than every sixteenth tile of points
 _SAMPLED = 64  # and at this many points for each neighbour wanted
-_QUERIES = 1 << 14  # searched at a time: their lists stay in bounded memory
+_ENTRIES = 1 << 24  # of the lists of one block of queries: 192 MiB, a few times as much while they are looked through
 _FEW = 8  # coordinates in which a canonical key costs less than what bfloat16 cannot decide
 _ROUNDED = 1.0 + 2.0**-20  # more than float32 sums of three numbers lose
 
@@ -68,9 +68,13 @@ def sample_step(m: int, k: int) -> int:
 
 def candidates(search: Search, limit: int) -> Candidates:
     """Who may be among the k nearest, by the kernels; lists of more than `limit` words are too long."""
+    from msma_fast.triton_kernels.screen import ROWS, WORD
+
     prepared = ready(search.kernel, search.x, search.y, search.admissible)
     n = search.x.values.shape[0]
-    parts = [_of_block(prepared, start, min(n, start + _QUERIES), search.k, limit) for start in range(0, n, _QUERIES)]
+    limit = min(limit, prepared.y.side.b.shape[0] // WORD.value)  # a row has no more words than that
+    size = max(1, _ENTRIES // limit // ROWS) * ROWS
+    parts = [_of_block(prepared, start, min(n, start + size), search.k, limit) for start in range(0, n, size)]
     return Candidates(*(torch.cat(field) for field in zip(*parts, strict=True)))
 
 

@@ -11,6 +11,8 @@ MUTATIONS = [
     ("radius of an entry", "t * words + word[None, :]", "word[None, :]"),
     ("overflowing lists", "hit & (place < limit)", "hit & (place <= limit)"),
     ("radius of a comparison", "at = t * tl.cast(n, tl.int64) + rows", "at = 0 * tl.cast(n, tl.int64) + rows"),
+    ("counts of the last tile", "total += ones(sure)", "total = ones(sure)"),
+    ("counts of one", "inside_ptr + at, found, mask=found > 0", "inside_ptr + at, found, mask=found > 1"),
     ("bit of a pair", "* WORD.value + bit", "* WORD.value + bit + 1"),
     ("lists that are full", "count > limit, 0, count", "count >= limit, 0, count"),
 ]

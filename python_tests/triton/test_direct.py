@@ -145,11 +145,18 @@ def test_equal_rows_have_cosine_zero(d: int) -> None:
     assert (triton_direct.counts(kernel_of("cosine", 2.0, None), x, x, top, Admissible()) == 1).all()
 
 
-def test_partners_are_refused() -> None:
-    rows = prepare(torch.from_numpy(data("normal", 6, 3)), "manhattan", "x")
-    who = Admissible(torch.arange(6), partners=torch.zeros(6, dtype=torch.int32))
-    with pytest.raises(RuntimeError, match="expected none"):
-        triton_direct.counts(kernel_of("manhattan", 1.0, None), rows, rows, torch.zeros(6, 1).double(), who)
+@pytest.mark.parametrize("d", [3, 18])
+@pytest.mark.parametrize("metric", ["manhattan", "chebyshev"])
+def test_second_labels(metric: str, d: int) -> None:
+    x, labels = data("normal", 40, d), np.arange(40) // 3
+    rows, keys = prepare(torch.from_numpy(x), metric, "x"), oracles.canonical_keys(x, x, metric)
+    second = np.random.default_rng(1).permutation(40) // 4
+    allowed = oracles.admissible(40, None, labels, None, 1) & (second[:, None] != second[None, :])
+    for radii in (1, 5):
+        top = radii_of(keys, radii, 1)
+        who = rule(40, None, labels, None, 1)._replace(partners=torch.from_numpy(second))
+        found = triton_direct.counts(kernel_of(metric, 1.0, None), rows, rows, torch.from_numpy(top), who).numpy()
+        assert np.array_equal(found, ((keys[:, :, None] <= top[:, None, :]) & allowed[:, :, None]).sum(1))
 
 
 def check_nearest(

@@ -8,11 +8,11 @@ import numpy as np
 import oracles
 import pytest
 import torch
-from msma_fast.triton_kernels import distance_counts as kernels
-from msma_fast.triton_kernels.resources import Configuration
 from strategies import KINDS, cloud, probabilities
 
 import msma_fast as mf
+from msma_fast.triton_kernels import distance_counts as kernels
+from msma_fast.triton_kernels.resources import Configuration
 
 pytestmark = pytest.mark.usefixtures("strict")
 

@@ -9,11 +9,11 @@ import oracles
 import pytest
 import torch
 from hardened_interpreter import hardened
-from msma_fast.triton_kernels import gaussian_kernel_sums as kernels
-from msma_fast.triton_kernels.resources import Configuration
 from strategies import KINDS, cloud
 
 import msma_fast as mf
+from msma_fast.triton_kernels import gaussian_kernel_sums as kernels
+from msma_fast.triton_kernels.resources import Configuration
 
 pytestmark = pytest.mark.usefixtures("strict")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -11,13 +10,16 @@ import torch
 import triton
 import triton.language as tl
 from gpu_launches import Copies, asking, launching, on
+from msma_fast.triton_kernels import resources, screen
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 import msma_fast as mf
+from msma_fast.backends import registry
+from msma_fast.backends import triton as backend
 from msma_fast.backends.registry import use_backend
 
 CPU = torch.device("cpu")
-pytestmark = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="about launches in the interpreter")
+pytestmark = pytest.mark.skipif(not backend.interpreted(), reason="about launches in the interpreter")
 
 
 @triton.jit
@@ -89,3 +91,30 @@ def test_answers_are_the_same() -> None:
         )
     assert np.array_equal(found.indices, wanted.indices)
     assert np.array_equal(found.distances, wanted.distances)
+
+
+def test_whom_the_gpu_serves_is_asked_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels that are compiled serve no CPU tensors: `choose` and `explain_backend` have to be told where these will be."""
+    monkeypatch.setattr(backend, "serves", lambda op, device: (device.type == "meta", "the GPU"))
+    with pytest.raises(NotImplementedError, match="the GPU"):
+        registry.choose("knn", CPU, "triton")
+    with on(torch.device("meta"), type(doubled_kernel)):
+        assert registry.choose("knn", CPU, "triton") == "triton"
+        assert registry.verdict("native", "knn", CPU)[1] != "the GPU"
+        assert mf.explain_backend("knn", np.ones((3, 2)), backend="triton").startswith("knn on cpu: triton")
+    with pytest.raises(NotImplementedError, match="the GPU"):
+        registry.choose("knn", CPU, "triton")
+
+
+def test_tiles_are_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A launcher called on CPU tensors takes the configuration, and the descriptors, of the device that will run it."""
+    for module in (resources, screen):
+        monkeypatch.setattr(module, "capability_of", lambda device: 90 if device.type == "meta" else 80)
+    rows = torch.zeros(256, 64, dtype=torch.bfloat16)
+    tile = {"BLOCK_N": 64, "BLOCK_M": 64, "BLOCK_D": 64}
+    only = [resources.Configuration({"B": 1}, 4, only=(90,)), resources.Configuration({"B": 2}, 4)]
+    assert resources.launched(only, lambda _: resources.Need(0, 0), CPU)["B"] == 2
+    with on(torch.device("meta"), type(doubled_kernel)):
+        assert resources.launched(only, lambda _: resources.Need(0, 0), CPU)["B"] == 1
+        assert screen.rows_of(rows, rows, tile)["DESCRIPTORS"]
+    assert not screen.rows_of(rows, rows, tile)["DESCRIPTORS"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
@@ -12,7 +11,9 @@ import triton.language as tl
 from hardened_interpreter import LostUpdate, decoded, hardened, rounded_to_tf32, truncated
 from triton.runtime.errors import InterpreterError
 
-pytestmark = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="about the interpreter")
+from msma_fast.backends.triton import interpreted
+
+pytestmark = pytest.mark.skipif(not interpreted(), reason="about the interpreter")
 
 
 @triton.jit

@@ -100,8 +100,23 @@ def test_bounds_of_every_other_tile(points: int, monkeypatch: pytest.MonkeyPatch
 
 
 def test_blocks_of_queries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triton_search, "_QUERIES", 256)
+    """However many words a row may list, the lists of one launch stay in bounded memory."""
+    from msma_fast.triton_kernels import knn as kernels
+
+    sizes: list[int] = []
+    collect = kernels.collect
+
+    def recorded(*arguments: Any) -> Any:
+        found = collect(*arguments)
+        sizes.append(found[0].numel())
+        return found
+
+    monkeypatch.setattr(kernels, "collect", recorded)
     same(data("normal", 300, 12), 4, groups=np.arange(300) // 3)
+    assert sizes == [512 * 16]  # 16 words of 32 points are all that there are
+    monkeypatch.setattr(triton_search, "_ENTRIES", 5000)
+    same(data("normal", 300, 12), 4, groups=np.arange(300) // 3)
+    assert sizes[1:] == [256 * 16, 256 * 16]
 
 
 def test_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:

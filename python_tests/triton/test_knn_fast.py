@@ -9,9 +9,10 @@ import pytest
 import torch
 from msma_fast.triton_kernels import keys as key_kernels
 from msma_fast.triton_kernels import knn as kernels
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
 import msma_fast as mf
+from msma_fast import ops
 from msma_fast.backends import triton as backend
 
 
@@ -76,3 +77,18 @@ def test_no_value_decides_what_is_launched(metric: str) -> None:
         assert distances.shape == indices.shape == (40_000, 15)
         with pytest.raises(DataDependentOutputException):
             knn(x, None, 15, *rest, True, torch.float32)  # the exact search does wait
+
+
+@pytest.mark.usefixtures("unlaunched")
+def test_no_value_decides_from_the_public_function_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """check_finite=False looks at no value either; labels are ranked first, and that waits."""
+    monkeypatch.setattr(ops, "knn", ops.knn._init_fn)  # the function itself: fake tensors would get its shapes alone
+    options: dict[str, Any] = {"window": 2, "precision": "fast", "check_finite": False, "backend": "triton"}
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        x = torch.empty(40_000, 64)
+        assert mf.knn(x, 15, **options).indices.shape == (40_000, 15)
+        assert mf.knn(x[:100], 15, x, **options | {"window": 0}).indices.shape == (100, 15)
+        with pytest.raises(DynamicOutputShapeException):
+            mf.knn(x, 15, groups=torch.zeros(40_000, dtype=torch.int64), **options)
+        with mf.use_backend("torch"), pytest.raises(DataDependentOutputException):  # whose scan reads no memory itself
+            mf.knn(x, 15, **options | {"check_finite": True})

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 import torch
 from information_oracles import ksg_mi as oracle
+from msma_fast.triton_kernels import ksg, ksg_exact
+from msma_fast.triton_kernels.ksg import Cut
+from msma_fast.triton_kernels.resources import Configuration
 from torch import Tensor
 
 import msma_fast as mf
@@ -62,6 +65,7 @@ def test_hard_data(kind: str, method: str) -> None:
     dtype = torch.float32 if method == "ksg1" else torch.float64
     same(sample(kind, 66, 9, 1, dtype), sample(kind, 66, 10, 2), [1, 3], method)
     same(sample(kind, 20, 3, 1, dtype), sample(kind, 20, 1, 2), [3], method, "chebyshev")
+    same(sample(kind, 40, 3, 1, dtype), sample(kind, 40, 19, 2), [3], method, "chebyshev")
     same(sample(kind, 17, 2, 1, dtype), sample(kind, 17, 3, 2), [1], method)
 
 
@@ -82,6 +86,8 @@ def test_groups_and_window(method: str) -> None:
     for rule in ({"groups": groups}, {"window": 2}, {"groups": groups // 2, "window": 3}):
         same(x, y, [2, 4], method, **rule)
     same(x[:33, :2], y[:33, :3], [2, 4], method, "chebyshev", groups=groups[:33] // 2, window=3)
+    wide = torch.cat([y, y.flip(0)], 1)
+    same(x[:, :1], wide, [2], method, "chebyshev", groups=groups, window=1)
 
 
 def test_samples_in_units_far_apart(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,13 +156,13 @@ def test_few_columns_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     choose = triton_ksg._thresholds
 
     def counted(*arguments: Any) -> Any:
-        listed.append(len(arguments[1]))
+        listed.append(len(arguments[2]))
         return choose(*arguments)
 
     monkeypatch.setattr(triton_ksg, "_thresholds", counted)
     same(sample("normal", 20, 3, 1), sample("normal", 20, 2, 2), [3], "ksg1", "chebyshev")
     same(sample("normal", 66, 20, 1), sample("normal", 66, 20, 2), [3])
-    assert listed[0] == 60
+    assert 60 <= listed[0] < 63  # what the lower half of a key's bits adds
     assert 3 * 66 <= listed[1] < 4 * 66
 
 
@@ -180,6 +186,52 @@ def test_layer_matrix(method: str, batches: int, monkeypatch: pytest.MonkeyPatch
             torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
 
 
+def test_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many rows that the lists of one pair do not fit one launch."""
+    monkeypatch.setattr(triton_ksg, "_LISTED", 256)
+    monkeypatch.setattr(ksg_exact, "LOW_TILES", (Configuration({"BLOCK": 128}, 4),))
+    groups = torch.arange(300, dtype=torch.int32) // 4
+    same(sample("normal", 300, 9, 1), sample("duplicates", 300, 3, 2), [1, 3], "ksg2", groups=groups, window=2)
+    same(sample("normal", 260, 1, 1), sample("normal", 260, 1, 2), [2], "ksg1", window=3)
+
+
+@pytest.mark.parametrize("k", [3, 512])
+@pytest.mark.parametrize("n", [2, 300, 2000, 50_000, 1_000_000])
+def test_launches_fit_the_grid_and_bounded_memory(n: int, k: int) -> None:
+    count = 131_328  # pairs of 512 samples
+    screened, few = (Cut(64, 64, 64), Cut(64, 64, 1)), (Cut(1024, 4, 4), Cut(1024, 32, 32))
+    for bins, lists in (screened, few, (Cut(16, 128, 128), Cut(16, 128, 32))):
+        plan = triton_ksg.plan_of(n, count, k, bins, lists)
+        rows = min(n, plan.rows)
+        assert 1 <= plan.pairs <= 65535
+        assert plan.rows >= n or (plan.rows % max(256, bins.rows) == 0 and plan.pairs == 1)
+        assert plan.pairs * rows * (plan.bins * bins.held + 2 * plan.lists * plan.limit) <= triton_ksg._LISTED
+        assert plan.bins * bins.held >= min(2 * k, n)
+        assert plan.limit >= min(4 * k, n // plan.lists // lists.held)
+
+
+def test_more_pairs_than_a_grid_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every launch over pairs asks for a grid that there is: here of two pairs."""
+    grids: list[int] = []
+    launch = ksg_exact._launch
+
+    def recorded(kernel: Any, stack: Any, pairs: Any, *rest: Any) -> None:
+        grids.append(pairs.samples.shape[0])
+        launch(kernel, stack, pairs, *rest)
+
+    monkeypatch.setattr(ksg_exact, "_launch", recorded)
+    monkeypatch.setattr(ksg, "PAIRS", 2)
+    singles = [Parted((sample("normal", 12, 1, seed),)) for seed in range(3)]
+    rest = [2], "ksg1", "euclidean", None, 0, None
+    found, wanted = (op(KEYS, singles, *rest) for op in (triton_ksg.ksg_matrix, ops.ksg_matrix))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+    permutations = torch.stack([torch.randperm(12, generator=torch.Generator().manual_seed(1)) for _ in range(3)])
+    x, y = sample("normal", 12, 1, 1), sample("normal", 12, 1, 2)
+    triton_ksg.ksg_permutations(KEYS, x, y, 2, "ksg1", "euclidean", None, permutations)
+    assert max(grids) == 2
+    assert len(grids) == 2 * (3 + 2)
+
+
 @pytest.mark.parametrize("metric", ["euclidean", "chebyshev"])
 def test_permutations(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
     n = 70 if metric == "euclidean" else 17
@@ -193,6 +245,23 @@ def test_permutations(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
             found, wanted = (op(KEYS, x, y, *rest) for op in (triton_ksg.ksg_permutations, ops.ksg_permutations))
             torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
             assert wanted.unique().numel() == 2
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_a_layer_is_prepared_once_where_it_fits(fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    whole = Parted.whole
+
+    def counted(layer: Parted) -> Tensor:
+        read.append(id(layer.parts[0]))
+        return whole(layer)
+
+    stacked, rest = layers(3, 30, (2, 3, 1)), ([1, 3], "ksg2", "euclidean", None, 0, None)
+    wanted = ops.ksg_matrix(KEYS, stacked, *rest)
+    monkeypatch.setattr(Parted, "whole", counted)
+    monkeypatch.setattr(triton_ksg, "_PREPARED", 1 << 20 if fits else 100)
+    torch.testing.assert_close(triton_ksg.ksg_matrix(KEYS, stacked, *rest), wanted, rtol=0, atol=1e-12)
+    assert (len(read) == 3) == fits
 
 
 def test_a_provider_counts_once_for_all_partners_of_a_layer() -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from msma_fast.triton_kernels import centered_products
-
 from benchmarks.gpu.variants import Variant
+from msma_fast.triton_kernels import centered_products
 
 _TYPES = dict.fromkeys(("a_ptr", "b_ptr", "scalar_ptr", "sums_ptr", "rows_ptr", "columns_ptr"), "*fp64")
 _TYPES |= dict.fromkeys(("n", "da", "db", "blocks", "first"), "i32")

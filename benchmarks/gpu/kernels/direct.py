@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from msma_fast.triton_kernels import direct
 from msma_fast.triton_kernels.resources import EXACT
@@ -13,7 +14,7 @@ from benchmarks.gpu.compiled import compiled
 from benchmarks.gpu.variants import Variant
 
 _FLOATS = ("x_ptr", "y_ptr", "norm_x_ptr", "norm_y_ptr", "top_ptr", "best_ptr", "keys_ptr")
-_INTEGERS = ("own_ptr", "label_i_ptr", "label_ptr", "inside_ptr", "columns_ptr", "count_ptr")
+_INTEGERS = ("own_ptr", "label_i_ptr", "label_ptr", "partner_ptr", "inside_ptr", "columns_ptr", "count_ptr")
 _SIZES = ("n", "m", "stride", "d", "window", "limit", "share", "step", "radii")
 _TYPES = dict.fromkeys(_FLOATS, "*fp64") | dict.fromkeys(_INTEGERS, "*i32") | dict.fromkeys(_SIZES, "i32")
 _KINDS = (
@@ -31,20 +32,27 @@ _USUAL = {("sqeuclidean", 2), ("sqeuclidean", 3), ("sqeuclidean", 8), ("chebyshe
 def variants() -> Iterator[Variant]:
     for kind, p in _KINDS:
         lacks = () if kind == "cosine" else ("DFMA",)  # a division of float64 is made of fused operations
-        for excluded in (False, True):
+        for excluded, partners in ((False, False), (True, False), (True, True)):
             flags = {"KIND": kind, "P": p, "SELF": excluded, "LABELS": excluded}
-            label = f"{kind} {p} excluded={excluded}"
+            label = f"{kind} {p} excluded={excluded}{' partners' if partners else ''}"
             for width in _WIDTHS:
                 for radii in (1,) if kind == "chebyshev" else (1, direct.RADII):
                     needs = direct.low_needs(kind, width, radii)
                     yield Variant(
                         "direct", f"{label} d={width} radii={radii}", direct.counts_low_kernel, _TYPES,
-                        flags | {"WIDTH": width, "RADII": radii}, direct.LOW_TILES, needs, options=EXACT,
+                        flags | {"WIDTH": width, "RADII": radii, "PARTNERS": partners}, direct.LOW_TILES, needs, options=EXACT,
                         lacks=lacks, slow=excluded or radii > 1 or (kind, width) not in _USUAL,
                     )  # fmt: skip
-            for kernel in (direct.counts_kernel, direct.bins_kernel, direct.collect_keys_kernel):
+            counts = [
+                (direct.counts_kernel, {"ONE": one, "PARTNERS": partners}, "" if one else " radii")
+                for one in (True, False)
+            ]
+            searches: list[Any] = (
+                [] if partners else [(direct.bins_kernel, {}, ""), (direct.collect_keys_kernel, {}, "")]
+            )
+            for kernel, more, which in (*counts, *searches):
                 yield Variant(
-                    "direct", label, kernel, _TYPES, flags, direct.TILES, direct.tile_needs, options=EXACT,
+                    "direct", f"{label}{which}", kernel, _TYPES, flags | more, direct.TILES, direct.tile_needs, options=EXACT,
                     lacks=lacks, slow=(kind, p, excluded) != ("minkowski", 1, False),
                 )  # fmt: skip
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from benchmarks.gpu.variants import Variant
 from msma_fast.triton_kernels import distance_counts
 from msma_fast.triton_kernels.resources import EXACT
-
-from benchmarks.gpu.variants import Variant
 
 _TYPES = dict.fromkeys(("x_ptr", "y_ptr", "norm_x_ptr", "norm_y_ptr", "limit_ptr"), "*fp64")
 _TYPES |= {"label_ptr": "*i32", "count_ptr": "*i64"}

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from msma_fast.triton_kernels import gaussian_kernel_sums as sums
-
 from benchmarks.gpu.variants import Variant
+from msma_fast.triton_kernels import gaussian_kernel_sums as sums
 
 _FLOATS = ("x_ptr", "y_ptr", "points_ptr", "scale_ptr", "factor_ptr", "total_ptr", "pulled_ptr", "out_ptr")
 _TYPES = dict.fromkeys(_FLOATS, "*fp64") | dict.fromkeys(("n", "m", "d", "count", "each"), "i32")

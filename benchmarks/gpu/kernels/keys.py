@@ -18,7 +18,7 @@ _KINDS = [
     ("cosine", 0),
 ]
 _TYPES = {"norm_x_ptr": "*fp64", "norm_y_ptr": "*fp64", "out_ptr": "*fp64", "i_ptr": "*i64", "j_ptr": "*i64"}
-_TYPES |= {"n": "i32", "m": "i32", "d": "i32", "pairs": "i64"}
+_TYPES |= {"n": "i32", "m": "i32", "d": "i32", "pairs": "i32"}
 
 
 def variants() -> Iterator[Variant]:

@@ -40,12 +40,15 @@ def variants() -> Iterator[Variant]:
         label = f"self={self_search} labels={labels}"
         slow = not self_search
         collect = knn.COLLECT_LABELLED if labels else knn.COLLECT
-        bounds = flags | {"COLUMNS": False}
-        yield Variant(
-            "knn", label, knn.bounds_kernel, TYPES, bounds, knn.BOUNDS, knn.bounds_needs, ROWS,
-            tensor_core=True, tiling=Tiling(),
-            lacks=("SHFL",), slow=slow,  # a bin is a register of one thread
-        )  # fmt: skip
+        for columns in (False, True):  # the fast search wants to know whose bound is the least
+            tiles = knn.BOUNDS_WITH_COLUMNS if columns else knn.BOUNDS
+            # A bin is a register of one thread; Triton 3.6 has a warp tell its number once, with 64 rows on sm_90.
+            lacks = ("SHFL.BFLY",) if columns else ("SHFL",)
+            yield Variant(
+                "knn", f"{label} columns" if columns else label, knn.bounds_kernel, TYPES, flags | {"COLUMNS": columns},
+                tiles, knn.bounds_needs, ROWS, tensor_core=True, tiling=Tiling(),
+                lacks=lacks, slow=slow or (columns and labels),
+            )  # fmt: skip
         yield Variant(
             "knn", label, knn.collect_kernel, TYPES, flags, collect, knn.collect_needs, ROWS,
             tensor_core=True, tiling=Tiling(),

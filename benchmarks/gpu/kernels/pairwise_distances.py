@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from benchmarks.gpu.variants import Variant
 from msma_fast.triton_kernels import pairwise_distances as kernels
 from msma_fast.triton_kernels.resources import EXACT
-
-from benchmarks.gpu.variants import Variant
 
 _DIRECT = [("sqeuclidean", True), ("sqeuclidean", False), ("manhattan", False), ("chebyshev", False)]
 _CANONICAL = [

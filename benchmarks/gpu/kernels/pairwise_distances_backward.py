@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from msma_fast.triton_kernels import pairwise_distances_backward as kernels
-from msma_fast.triton_kernels.resources import EXACT
 
 from benchmarks.gpu.variants import Variant
+from msma_fast.triton_kernels import pairwise_distances_backward as kernels
+from msma_fast.triton_kernels.resources import EXACT
 
 _FORMS = [("difference", "fp32"), ("difference", "fp64"), ("sign", "fp32"), ("sign", "fp64")]
 _FORMS += [(form, "fp64") for form in ("largest", "power", "kl first", "kl second", "jensen_shannon")]

@@ -17,9 +17,11 @@ _ROWS = {"b_ptr": "BLOCK_N", "p_ptr": "BLOCK_M"}
 
 
 def variants() -> Iterator[Variant]:
-    for self_search, labels in ((True, False), (True, True), (False, False)):
-        flags = {"SELF": self_search, "LABELS": labels}
-        yield Variant(
-            "radius_count", f"self={self_search} labels={labels}", radius_count.radius_count_kernel, _TYPES, flags,
-            radius_count.TILES, radius_count.needs, _ROWS, tensor_core=True, tiling=Tiling(), slow=labels,
-        )  # fmt: skip
+    for one in (True, False):
+        for self_search, labels in ((True, False), (True, True), (False, False)):
+            flags = {"SELF": self_search, "LABELS": labels, "ONE": one}
+            label = f"self={self_search} labels={labels}{'' if one else ' radii'}"
+            yield Variant(
+                "radius_count", label, radius_count.radius_count_kernel, _TYPES, flags, radius_count.TILES,
+                radius_count.needs, _ROWS, tensor_core=True, tiling=Tiling(), slow=labels,
+            )  # fmt: skip

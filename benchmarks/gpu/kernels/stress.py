@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from benchmarks.gpu.variants import Variant
 from msma_fast.triton_kernels import stress
 from msma_fast.triton_kernels.resources import EXACT
-
-from benchmarks.gpu.variants import Variant
 
 _ROWS = ("x_ptr", "y_ptr", "shifted_x_ptr", "shifted_y_ptr", "partial_ptr", "to_x_ptr", "to_y_ptr")
 _TYPES = dict.fromkeys(_ROWS, "*fp64") | dict.fromkeys(("n", "d_x", "d_y"), "i32")

@@ -13,7 +13,7 @@ def available() -> tuple[bool, str]:
     return True, f"torch {torch.__version__}"
 
 
-def serves(device: torch.device) -> tuple[bool, str]:
+def serves(op: str, device: torch.device) -> tuple[bool, str]:
     """Any device with float64, where canonical keys live."""
     if device.type == "mps":
         return False, "torch has no float64 on mps, and canonical keys are float64; move the data to the CPU"

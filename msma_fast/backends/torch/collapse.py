@@ -30,7 +30,7 @@ def _mix(values: Tensor) -> Tensor:
     """(m,) int64 hash of each row: equal rows have equal hashes (-0.0 counts as 0.0)."""
     bits = (values + 0.0).view(torch.int64 if values.dtype == torch.float64 else torch.int32).to(torch.int64)
     generator = torch.Generator().manual_seed(0x9E3779B9)
-    weights = torch.randint(-(2**62), 2**62, (bits.shape[1],), generator=generator).to(bits.device) | 1
+    weights = torch.randint(-(2**62), 2**62, (bits.shape[1],), generator=generator, device="cpu").to(bits.device) | 1
     bits = bits * -7046029254386353131  # an odd 64-bit constant; products wrap around
     bits = bits ^ (bits >> 29)
     return (bits * weights).sum(1)

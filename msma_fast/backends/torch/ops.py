@@ -21,17 +21,39 @@ from msma_fast.backends.torch import similarity
 from msma_fast.backends.torch.admissible import Admissible
 from msma_fast.backends.torch.distance_counts import count_keys, thresholds
 from msma_fast.backends.torch.exact import sqrt
+from msma_fast.backends.torch.fisher_rao import fisher_rao_distances, fisher_rao_distances_backward, fisher_rao_pairs
 from msma_fast.backends.torch.gaussian_kernel_sums import gaussian_gradients, gaussian_sums
 from msma_fast.backends.torch.gradients import knn_backward, pairwise_distances_backward
 from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
 from msma_fast.backends.torch.ksg_cmi import ksg_cmi as conditional
+from msma_fast.backends.torch.logit_fisher import (
+    logit_fisher_diag,
+    logit_fisher_mean,
+    logit_fisher_quadratic,
+    logit_fisher_quadratic_backward,
+    logit_fisher_trace,
+    logit_fisher_vp,
+)
 from msma_fast.backends.torch.mixed_mi import mixed_mi as mixture
 from msma_fast.backends.torch.pairwise_distances import pairwise_distances as all_pairs
 from msma_fast.backends.torch.prepare import column_ranges, distances_of, kernel_of, may_overflow, prepare
 from msma_fast.backends.torch.radius_count import radius_count as count_within
 from msma_fast.backends.torch.radius_neighbors import radius_neighbors as list_within
 from msma_fast.backends.torch.stress import stress as sum_stress
+from msma_fast.backends.torch.vocabulary import top_tokens
 
+FISHER = (
+    logit_fisher_vp,
+    logit_fisher_quadratic,
+    logit_fisher_quadratic_backward,
+    logit_fisher_mean,
+    logit_fisher_trace,
+    logit_fisher_diag,
+    fisher_rao_distances,
+    fisher_rao_distances_backward,
+    fisher_rao_pairs,
+    top_tokens,
+)
 TORCH_KEYS = Keys(torch_keys.pair_keys, torch_keys.block_keys, torch_keys.KINDS)
 
 
@@ -313,5 +335,5 @@ def ops(keys: Keys, reductions: Reductions = TORCH_REDUCTIONS) -> dict[str, Call
     bound["gaussian_kernel_sums_backward"] = partial(gaussian_kernel_sums_backward, reductions)
     for measure in (similarity.distance_correlation, similarity.cka):
         bound[measure.__name__] = partial(measure, reductions.centered_products)
-    plain = (all_finite, neighbor_counts, pairwise_distances_backward, knn_backward, similarity.cka_matrix)
+    plain = (all_finite, neighbor_counts, pairwise_distances_backward, knn_backward, similarity.cka_matrix, *FISHER)
     return bound | {op.__name__: op for op in plain}

@@ -30,7 +30,7 @@ _ZONE = 2.0**-20
 
 def tiny_key(metric: str, p: float, dtype: torch.dtype) -> float:
     """The absolute half width of the zone around a radius, as a key."""
-    return float(key_of_distance(torch.tensor(_TINY[dtype], dtype=torch.float64), metric, p))
+    return float(key_of_distance(torch.tensor(_TINY[dtype], dtype=torch.float64, device="cpu"), metric, p))
 
 
 def inside(

@@ -1,0 +1,109 @@
+"""The Fisher metric of SmolLM2's own read-out at its last layer's states: mean, products, distances, eigenpairs.
+
+Everybody gets the normed states and the weights in float32; errors are against float64, on a sample of rows where a row is
+computed alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import data
+from benchmarks.case import OURS, Case, Contender, parameters
+from benchmarks.oracle import ArrayJudge, fisher_metrics, fisher_rao, token_probabilities
+from benchmarks.peers import fisher as peers
+from msma_fast import fisher
+
+RANK, POSITIONS, DENSE = 8, 256, 4
+ROWS = slice(0, 64, 4)  # those that are judged
+
+
+def states(n: int) -> tuple[np.ndarray, np.ndarray]:
+    return data.smollm2_states(n)
+
+
+def with_steps(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    h, weight = states(n)
+    return h, weight, data.random_points(len(h), h.shape[1])
+
+
+def products(h: np.ndarray, weight: np.ndarray, v: np.ndarray) -> np.ndarray:
+    p = token_probabilities(h[ROWS], weight)
+    u = v[ROWS].astype(np.float64) @ weight.T.astype(np.float64)
+    return (p * (u - (p * u).sum(1, keepdims=True))) @ weight.astype(np.float64)
+
+
+def mean(h: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    wide, total, outer = weight.astype(np.float64), np.zeros(len(weight)), np.zeros(2 * weight.shape[1:])
+    for start in range(0, len(h), 256):
+        p = token_probabilities(h[start : start + 256], weight)
+        total += p.sum(0)
+        outer = outer + (p @ wide).T @ (p @ wide)
+    return (wide.T @ (wide * total[:, None]) - outer) / len(h)
+
+
+def distances(h: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    p = token_probabilities(h[ROWS], weight)
+    return fisher_rao(p, p)
+
+
+def eigenvalues(h: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    return np.linalg.eigvalsh(fisher_metrics(h[:DENSE], weight))[:, ::-1][:, :RANK]
+
+
+def case(name: str, inputs: Callable[[], Any], ours: Any, peer: Contender, judge: Any, **options: Any) -> Case:
+    return Case("fisher", name, inputs, (ours, peer), judge, **options)
+
+
+def sized(n: int) -> str:
+    return f"{data.rows(n):,} states of {data.MODEL}'s last layer"
+
+
+CASES = (
+    case(
+        f"logit_fisher_mean, {sized(4096)}",
+        lambda: states(data.rows(4096)),
+        Contender(OURS, fisher.logit_fisher_mean),
+        peers.torch_mean(),
+        lambda h, w: ArrayJudge(mean(h, w), 2e-5),
+        memory=True,
+    ),
+    case(
+        f"logit_fisher_vp, {sized(4096)}",
+        lambda: with_steps(data.rows(4096)),
+        Contender(OURS, fisher.logit_fisher_vp, lambda found: found[ROWS]),
+        Contender(
+            peers.torch_products().name, peers.torch_products().run, lambda found: found[ROWS]
+        ),
+        lambda h, w, v: ArrayJudge(products(h, w, v), 2e-5),
+        memory=True,
+    ),
+    case(
+        f"fisher_rao_distances, {sized(2048)}",
+        lambda: states(data.rows(2048)),
+        Contender(OURS, fisher.fisher_rao_distances, lambda found: found[ROWS, ROWS]),
+        Contender(
+            peers.torch_fisher_rao().name, peers.torch_fisher_rao().run, lambda found: found[ROWS, ROWS]
+        ),
+        lambda h, w: ArrayJudge(distances(h, w), 2e-5),
+        memory=True,
+    ),
+    case(
+        f"logit_fisher_eigh, top {RANK}, {sized(POSITIONS)}",
+        lambda: states(data.rows(POSITIONS)),
+        Contender(OURS, lambda h, w: fisher.logit_fisher_eigh(h, w, RANK), lambda found: found[0][:DENSE]),
+        peers.torch_eigh(RANK, DENSE, data.rows(POSITIONS)),
+        lambda h, w: ArrayJudge(eigenvalues(h, w), 5e-5),
+        memory=True,
+        slow=True,
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("case", parameters(CASES))
+def test_fisher(case: Case, measure: Callable[[Case], None]) -> None:
+    measure(case)
