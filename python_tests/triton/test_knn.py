@@ -189,3 +189,11 @@ def test_the_word_of_the_query_itself_bounds_nothing() -> None:
     pairs = set(zip(found.rows.tolist(), found.columns.tolist(), strict=True))
     wanted = mf.knn(x, 2, backend="torch").indices[rows]
     assert all((i, int(j)) in pairs for i in range(len(rows)) for j in wanted[i])
+
+
+def test_a_query_that_is_not_finite_lists_no_padding() -> None:
+    x = data("normal", 40, 12)
+    x[7, 3] = np.nan
+    found = candidates(search_of(x, 3), limit=200)
+    assert int((found.rows == 7).sum()) == 39
+    assert int(found.columns.max()) == 39
