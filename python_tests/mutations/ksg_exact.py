@@ -12,8 +12,6 @@ MUTATIONS = [
     ("columns after the row's own", "tl.cdiv(row + BLOCK + window, UNIT)", "tl.cdiv(row, UNIT)"),
     ("labels", "(label != tl.load", "(label == tl.load"),
     ("second labels", "(partner != tl.load", "(partner == tl.load"),
-    ("ties of the k-th key", "KIND, 0, WIDTH) <= top", "KIND, 0, WIDTH) < top"),
-    ("ties of the k-th key of a tile", "tl.load(at + j)) <= top", "tl.load(at + j)) < top"),
     ("bits of a word", "word | (one << b)", "one << b"),
     ("a list beyond its end", "mask=found & (count < limit)", "mask=found"),
     ("places in a tile's lists", "tl.cumsum(found, axis=1) - found", "tl.cumsum(found, axis=1)"),

@@ -164,6 +164,22 @@ def test_few_columns_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     same(sample("normal", 66, 20, 1), sample("normal", 66, 20, 2), [3])
     assert 60 <= listed[0] < 63  # what the lower half of a key's bits adds
     assert 3 * 66 <= listed[1] < 4 * 66
+    same(sample("normal", 66, 19, 1), sample("normal", 66, 2, 2), [3], "ksg1", "chebyshev")
+    assert 3 * 66 <= listed[2] < 3.1 * 66
+
+
+@pytest.mark.parametrize("d", [2, 19])
+def test_lists_that_are_full(d: int) -> None:
+    """Every column is near; three words hold those of 70 rows, and a list of two is told to be short."""
+    stack = ksg_exact.stacked([torch.zeros(70, d), torch.zeros(70, d)], [(0, 1)])
+    pairs = ksg.Pairs(torch.tensor([[0, 1]], dtype=torch.int32), None, None, None, 0, 70)
+    top = torch.full((1, ksg.height(range(70), ksg_exact.cuts(stack)[1].rows)), -1.0, dtype=torch.float64)
+    top[:, :70] = 0.0
+    words, count = ksg_exact.lists(stack, pairs, "chebyshev", 1, range(70), top, 2)
+    assert count[0, :, 0].tolist() == [3] * 70 + [0] * (top.shape[1] - 70)
+    which, column = ksg_exact.columns_of(words[0, :70, 0].reshape(-1))
+    for row in (0, 33, 69):
+        assert column[which // 2 == row].tolist() == [j for j in range(64) if j != row]
 
 
 def layers(count: int, n: int, widths: tuple[int, ...] = (9, 20, 3)) -> list[Parted]:
