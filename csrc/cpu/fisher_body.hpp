@@ -21,7 +21,7 @@ struct Moments {
 };
 
 // Memory to be read next, fetched while a product runs: `rows` rows of `bytes`, `stride` bytes apart. Without it a
-// sixth of the time goes into waiting for rows of W (AMD Zen 4).
+// seventh of the time goes into waiting for rows of W (AMD Zen 4).
 struct Ahead {
     const char* from;
     int64_t rows, bytes, stride;

@@ -67,10 +67,19 @@ int64_t chunk_rows(int64_t n, double share, int64_t panels, int64_t lanes) {
     return round_up(ceil_div(n, ceil_div(n, rows)), lanes);
 }
 
-Ahead ahead_of(const TokenHead& head, Range tokens, Range columns) {
+TokenHead columns_of(const TokenHead& head, Range columns) {
+    TokenHead part = head;
     const int64_t size = head.type == WeightType::float32 ? 4 : 2;
-    const int64_t at = tokens.begin * head.stride + columns.begin;
-    return {static_cast<const char*>(head.weight) + at * size, std::max<int64_t>(tokens.size(), 0),
+    part.weight = static_cast<const char*>(head.weight) + columns.begin * size;
+    part.dimension = columns.size();
+    return part;
+}
+
+Ahead ahead_of(const TokenHead& head, Range tokens, Range columns) {
+    if (tokens.size() <= 0) return {};
+    const int64_t size = head.type == WeightType::float32 ? 4 : 2;
+    const TokenHead part = columns_of(head, columns);
+    return {static_cast<const char*>(part.weight) + tokens.begin * head.stride * size, tokens.size(),
             columns.size() * size, head.stride * size};
 }
 

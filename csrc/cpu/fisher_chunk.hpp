@@ -42,6 +42,9 @@ inline int worthy_threads(int64_t n, const TokenHead& head, int threads) {
 // second-level cache; a multiple of `lanes`.
 int64_t chunk_rows(int64_t n, double share, int64_t panels, int64_t lanes);
 
+// Some columns of W as a head of its own.
+TokenHead columns_of(const TokenHead& head, Range columns);
+
 // `columns` of the rows of W in `tokens`, for the caches; nothing for an empty range.
 Ahead ahead_of(const TokenHead& head, Range tokens, Range columns);
 

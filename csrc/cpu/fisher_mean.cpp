@@ -177,9 +177,7 @@ class Mean {
             body_.pack(rests, blocks[k].begin, columns.begin, blocks[k].size(), columns.size(), zero.data(), T, to);
         };
         const auto each_top = [&](int64_t k, Range columns, const auto& put) {
-            TokenHead part = head_;  // these columns of W
-            part.weight = ahead_of(head_, {0, 1}, columns).from;
-            part.dimension = columns.size();
+            const TokenHead part = columns_of(head_, columns);
             float row[kWide];
             for (int64_t t = 0; t < blocks[k].size(); ++t) {
                 const Top& of = top(blocks[k].begin + t);

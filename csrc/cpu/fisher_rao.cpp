@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -26,6 +27,8 @@ constexpr int64_t kRowsAtOnce = 384;     // rows of h for one block of W
 constexpr double kClose = 1.0 - 0x1p-6;  // sums above it are computed again
 constexpr float kMostAbove = 60.0f;      // logits may exceed their centre by this much
 constexpr float kUnset = -1.0f;          // a close pair's place
+
+using Pairs = std::vector<std::pair<int64_t, int64_t>>;
 
 struct Side {
     HiddenRows rows;
@@ -167,7 +170,8 @@ class Distances {
     const float* row(const Side& side, int64_t i) const { return side.rows.values + i * side.rows.stride; }
 
     void renew_close() const {
-        std::vector<std::pair<int64_t, int64_t>> pairs;
+        Pairs pairs;
+        std::optional<FisherChunk> chunk;
         const int64_t step = chunk_rows(std::max(rows(), columns()), 0.03, 2, L_);
         for (int64_t i = 0; i < rows(); ++i) {
             for (int64_t j = first_column(i); j < columns(); ++j) {
@@ -177,13 +181,14 @@ class Distances {
                     continue;
                 }
                 pairs.emplace_back(i, j);
-                if (static_cast<int64_t>(pairs.size()) == step) renew(pairs);
+                if (static_cast<int64_t>(pairs.size()) == step) renew(pairs, chunk);
             }
         }
-        if (!pairs.empty()) renew(pairs);
+        if (!pairs.empty()) renew(pairs, chunk);
     }
 
-    void renew(std::vector<std::pair<int64_t, int64_t>>& pairs) const {
+    // The first call has the most pairs.
+    void renew(Pairs& pairs, std::optional<FisherChunk>& chunk) const {
         const auto count = static_cast<int64_t>(pairs.size()), d = head_.dimension;
         const Buffer<float> bases(count * d), differences(count * d);
         for (int64_t k = 0; k < count; ++k) {
@@ -194,17 +199,17 @@ class Distances {
                 differences[k * d + c] = x[c] - y[c];
             }
         }
-        FisherChunk chunk(head_, count, true, true, threads_);
+        if (!chunk) chunk.emplace(head_, count, true, true, threads_);
         const HiddenRows second{differences.get(), count, d};
-        chunk.softmax({bases.get(), count, d}, &second, {0, count});
-        const int64_t stride = chunk.stride();
+        chunk->softmax({bases.get(), count, d}, &second, {0, count});
+        const int64_t stride = chunk->stride();
         const Buffer<float> shift(stride);
-        std::copy_n(chunk.shift(), stride, shift.get());
-        const std::vector<double> grown = grown_sums(chunk, shift.get(), false);
-        for (int64_t r = 0; r < stride; ++r) {
+        std::copy_n(chunk->shift(), stride, shift.get());
+        const std::vector<double> grown = grown_sums(*chunk, count, shift.get(), false);
+        for (int64_t r = 0; r < count; ++r) {
             shift[r] = static_cast<float>(static_cast<double>(shift[r]) + std::log1p(grown[static_cast<size_t>(r)]));
         }
-        const std::vector<double> keys = grown_sums(chunk, shift.get(), true);
+        const std::vector<double> keys = grown_sums(*chunk, count, shift.get(), true);
         for (int64_t k = 0; k < count; ++k) {
             const double half = std::min(0.5 * std::sqrt(keys[static_cast<size_t>(k)]), 1.0);
             const auto [i, j] = pairs[static_cast<size_t>(k)];
@@ -213,16 +218,16 @@ class Distances {
         pairs.clear();
     }
 
-    std::vector<double> grown_sums(const FisherChunk& chunk, const float* shift, bool half) const {
+    std::vector<double> grown_sums(const FisherChunk& chunk, int64_t rows, const float* shift, bool half) const {
         const int64_t stride = chunk.stride(), count = chunk.blocks().count();
         const Buffer<float> sums(count * stride);
         parallel_for(count, threads_, [&](int64_t b, int) {
             body_.grown_sums(chunk.e(b), chunk.u(b), chunk.at(), shift, half, chunk.blocks().size,
-                             chunk.blocks()[b].size(), stride / L_, sums.get() + b * stride);
+                             chunk.blocks()[b].size(), ceil_div(rows, L_), sums.get() + b * stride);
         });
-        std::vector<double> total(static_cast<size_t>(stride));
+        std::vector<double> total(static_cast<size_t>(rows));
         for (int64_t b = 0; b < count; ++b) {
-            for (int64_t r = 0; r < stride; ++r) {
+            for (int64_t r = 0; r < rows; ++r) {
                 total[static_cast<size_t>(r)] +=
                     static_cast<double>(chunk.share(b)[r]) * static_cast<double>(sums[b * stride + r]);
             }
