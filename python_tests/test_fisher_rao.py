@@ -76,7 +76,7 @@ def test_close_pairs_with_tokens_that_only_one_of_them_has(backend: str) -> None
     h, other = np.array([[205.0, 0.0]], dtype=np.float32), np.array([[5.0, 0.001]], dtype=np.float32)
     for a, b in ((h, other), (other, h)):
         wanted = fisher_rao(probabilities(a, weight), probabilities(b, weight))
-        assert abs(fisher.fisher_rao_distances(a, weight, b, backend=backend)[0, 0] - wanted[0, 0]) < 1e-6
+        assert abs(fisher.fisher_rao_distances(a, weight, b, backend=backend)[0, 0] - wanted[0, 0]) < 2e-5
 
 
 def test_huge_logits_are_far_apart(backend: str) -> None:

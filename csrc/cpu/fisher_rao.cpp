@@ -26,7 +26,8 @@ constexpr int64_t kSquare = 96;          // rows and columns of one task of prod
 constexpr int64_t kRowsAtOnce = 384;     // rows of h for one block of W
 constexpr double kClose = 1.0 - 0x1p-6;  // sums above it are computed again
 constexpr float kMostAbove = 60.0f;      // logits may exceed their centre by this much
-constexpr float kUnset = -1.0f;          // a close pair's place
+constexpr float kUnset = -1.0f;          // a close pair's place, less its squared chord 2 - 2 sum
+constexpr double kLost = 2e-5;           // more than rounding takes from a squared chord
 
 using Pairs = std::vector<std::pair<int64_t, int64_t>>;
 
@@ -162,7 +163,8 @@ class Distances {
             for (int64_t j = first_column(i); j < columns(); ++j) {
                 const double sum =
                     static_cast<double>(to[j]) / std::sqrt(squares_[static_cast<size_t>(i)]) / std::sqrt(of_columns[j]);
-                to[j] = sum > kClose ? kUnset : static_cast<float>(2.0 * std::acos(sum));
+                to[j] = sum > kClose ? kUnset - static_cast<float>(std::max(2.0 - 2.0 * sum, 0.0))
+                                     : static_cast<float>(2.0 * std::acos(sum));
             }
         });
     }
@@ -175,7 +177,7 @@ class Distances {
         const int64_t step = chunk_rows(std::max(rows(), columns()), 0.03, 2, L_);
         for (int64_t i = 0; i < rows(); ++i) {
             for (int64_t j = first_column(i); j < columns(); ++j) {
-                if (out_[i * columns() + j] != kUnset) continue;
+                if (out_[i * columns() + j] > kUnset) continue;
                 if (std::equal(row(left_, i), row(left_, i) + head_.dimension, row(right_, j))) {
                     out_[i * columns() + j] = 0.0f;
                     continue;
@@ -211,9 +213,12 @@ class Distances {
         }
         const std::vector<double> keys = grown_sums(*chunk, count, shift.get(), true);
         for (int64_t k = 0; k < count; ++k) {
-            const double half = std::min(0.5 * std::sqrt(keys[static_cast<size_t>(k)]), 1.0);
             const auto [i, j] = pairs[static_cast<size_t>(k)];
-            out_[i * columns() + j] = static_cast<float>(4.0 * std::asin(half));
+            float& place = out_[i * columns() + j];
+            // A token that q does not have at all, and p does, has no part in the key: then the chord is large enough.
+            const double key = keys[static_cast<size_t>(k)], chord = static_cast<double>(kUnset - place);
+            const double half = std::min(0.5 * std::sqrt(std::abs(key - chord) > kLost ? chord : key), 1.0);
+            place = static_cast<float>(4.0 * std::asin(half));
         }
         pairs.clear();
     }
