@@ -76,8 +76,8 @@ def fisher_geometry(
     """The `fisher` section of the results, of the rows (n,) of `sample_rows`. step() is called after each layer that is read.
 
     The last layer is taken for the output of the model's last block, and the layers of its stack for those before it. The
-    stages have to be this read-out's own (`readout_digest`). {"skipped": why} where the norm has no closed form, or the tokens are
-    too few. Raises ValueError where a layer's width is not the read-out's.
+    stages have to be this read-out's own (`readout_digest`). {"skipped": why} where the norm has no closed form, or the
+    tokens are too few. Raises ValueError where a layer's width is not the read-out's.
     """
     norm = read.norm
     if not (norm is None or isinstance(norm, (LayerNorm, RMSNorm, torch.nn.LayerNorm))):

@@ -1,8 +1,8 @@
 """`--dry-run`: what an analysis would take, from the model's configuration and a second of measuring this machine.
 
 Estimates: forward pass 2 operations per weight and token read; a layer's neighbours and dimension 2 n^2 d, three and a half
-times over (exclusion, selection, keys, subsets); CKA 2 n d^2 a pair; information 9 ns per pair of tokens and pair of layers; Fisher geometry 2 m V d a pass over the vocabulary
-for m tokens, 30 passes a layer, and 2 V d^2 once.
+times over (exclusion, selection, keys, subsets); CKA 2 n d^2 a pair; information 9 ns per pair of tokens and pair of layers;
+Fisher geometry of m tokens 2 m V d a pass over the vocabulary, thirty passes a layer, and 2 V d^2 once.
 The three factors are those of the default analysis on two threads of an AMD Zen 4.
 """
 

@@ -181,16 +181,16 @@ def _about_fisher(results: dict[str, Any]) -> list[tuple[str, str, str]]:
             "make of the state.",
         )
     ]
-    few = [(share, name) for share, name in zip(fisher["top_tenth"], names, strict=True) if share and share > _FEW_HOLD]
+    shares = [(share, name) for share, name in zip(fisher["top_tenth"], names, strict=True) if share is not None]
+    few = [pair for pair in shares if pair[0] > _FEW_HOLD]
     if few:
         most, where = max(few)
         found.append(
             (
                 "warning",
                 "a few tokens",
-                f"In {len(few)} of {sum(share is not None for share in fisher['top_tenth'])} layers a tenth of the tokens holds "
-                f"over {_FEW_HOLD:.0%} of the Fisher trace (most: {most:.1%} at {where}). The mean metric and its effective rank "
-                "there are those of these few.",
+                f"In {len(few)} of {len(shares)} layers a tenth of the tokens holds over {_FEW_HOLD:.0%} of the Fisher trace "
+                f"(most: {most:.1%} at {where}). The mean metric and its effective rank there are those of these few.",
             )
         )
     return found
