@@ -159,7 +159,7 @@ def _fisher(rng: np.random.Generator, n_layers: int, explorer: dict[str, Any], k
     kinds = ["logit lens"] * n_layers
     kinds[0], kinds[-1] = "embedding", "Fisher"
     return {
-        "n": 250, "k": k, "metric": kinds,
+        "n": 64, "n_searched": 250, "k": k, "metric": kinds,
         "trace": {
             "lower": [v / 2 for v in median], "median": median, "upper": [v * 3 for v in median],
         },

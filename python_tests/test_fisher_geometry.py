@@ -21,7 +21,9 @@ from msma_fast.msma.fisher_geometry import fisher_geometry, lens_layers, readout
 from msma_fast.msma.stages import Stages
 from msma_fast.report import validate, write_report
 
-SETTINGS = Settings(k=5, dimension_tokens=200, mi_tokens=200, explorer_tokens=10, fisher_tokens=36, fisher_k=4)
+SETTINGS = Settings(
+    k=5, dimension_tokens=200, mi_tokens=200, explorer_tokens=10, fisher_tokens=36, fisher_searched=48, fisher_k=4
+)
 
 
 def collected(family: str) -> tuple[Any, mf.Activations]:
@@ -62,8 +64,8 @@ def pulled_back(h: np.ndarray, model: Any) -> np.ndarray:
     return np.stack(found)
 
 
-def sampled(acts: mf.Activations, layer: int) -> tuple[np.ndarray, torch.Tensor]:
-    rows = sample_rows(acts.text_ids, acts.n_tokens, SETTINGS.fisher_tokens, SETTINGS.seed)
+def sampled(acts: mf.Activations, layer: int, count: int = SETTINGS.fisher_tokens) -> tuple[np.ndarray, torch.Tensor]:
+    rows = sample_rows(acts.text_ids, acts.n_tokens, count, SETTINGS.seed)
     return acts.layer(layer)[rows].double().numpy(), rows
 
 
@@ -71,7 +73,7 @@ def test_trace_and_effective_rank_are_those_of_the_metric(
     llama: tuple[Any, mf.Activations], section: dict[str, Any]
 ) -> None:
     model, acts = llama
-    assert section["n"] == 36
+    assert (section["n"], section["n_searched"]) == (36, 48)
     for layer in range(len(acts)):
         g = pulled_back(sampled(acts, layer)[0], model)
         traces = np.trace(g, axis1=1, axis2=2)
@@ -108,7 +110,7 @@ def test_neighbours_overlap_and_the_tokens_shown(llama: tuple[Any, mf.Activation
     weight = model.lm_head.weight.detach().double().numpy()
     assert [one["layer"] for one in section["overlap"]] == [2, 3]
     for one in section["overlap"]:
-        h, rows = sampled(acts, one["layer"])
+        h, rows = sampled(acts, one["layer"], SETTINGS.fisher_searched)
         texts = acts.text_ids[rows].numpy()
         p = probabilities(rms(h, model), weight)
         plain = h / np.sqrt((h * h).mean(1, keepdims=True))
@@ -143,7 +145,7 @@ def test_the_report_is_written_with_it(llama: tuple[Any, mf.Activations], tmp_pa
         readout=fisher.readout(model),
         progress=lambda stage, done, total: seen.append((stage, done, total)),
     )
-    assert [one for one in seen if one[0] == "fisher"] == [("fisher", done, 4) for done in range(1, 5)]
+    assert [one for one in seen if one[0] == "fisher"] == [("fisher", done, 3) for done in range(1, 4)]
     assert results["timings"]["fisher"] > 0
     validate(results)
     page = write_report(results, tmp_path).read_text(encoding="utf-8")
@@ -171,11 +173,26 @@ def test_a_finished_stage_is_kept_for_its_own_read_out(llama: tuple[Any, mf.Acti
     read = fisher.readout(model)
     first = analyze(acts, SETTINGS, readout=read, work=tmp_path)["fisher"]
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/fisher-*.pt")}
-    assert sorted(path.name for path in stamps) == [f"fisher-{layer:03d}.pt" for layer in range(4)]
+    assert sorted(path.name for path in stamps) == ["fisher-000.pt", "fisher-near-002.pt", "fisher-near-003.pt"]
     assert analyze(acts, SETTINGS, readout=read, work=tmp_path)["fisher"] == first
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
     other = read._replace(weight=2 * read.weight)
     assert analyze(acts, SETTINGS, readout=other, work=tmp_path)["fisher"]["trace"] != first["trace"]
+
+
+def test_layers_of_several_stages_are_one_chain(
+    llama: tuple[Any, mf.Activations], section: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, acts = llama
+    monkeypatch.setattr("msma_fast.msma.fisher_geometry._TOGETHER", 2)
+    found = analyze(acts, SETTINGS, readout=fisher.readout(model))["fisher"]
+    for name in ("metric", "overlap", "shown"):
+        assert found[name] == section[name]
+    for name in ("trace", "path"):
+        for quartile, values in section[name].items():
+            assert found[name][quartile] == pytest.approx(values, rel=1e-4)
+    for name in ("effective_rank", "steps"):
+        assert found[name][1:] == pytest.approx(section[name][1:], rel=1e-4)
 
 
 def test_every_part_of_a_read_out_counts_in_its_digest() -> None:
@@ -199,6 +216,7 @@ def test_a_sample_takes_equally_many_of_each_text() -> None:
     rows = sample_rows(texts, 60, 36, seed=1)
     assert torch.bincount(texts[rows]).tolist() == [3] * 10
     assert rows.tolist() == sorted(set(rows.tolist()))
+    assert set(sample_rows(texts, 60, 24, seed=1).tolist()) < set(rows.tolist())
     few = sample_rows(texts, 60, 4, seed=1)
     assert len(few) == len(set(texts[few].tolist())) == 4
     assert sample_rows(texts, 60, 36, seed=2).tolist() != rows.tolist()
@@ -219,7 +237,7 @@ def small(read: Readout, texts: int = 8) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     ids = np.arange(16) * texts // 16
     acts = mf.Activations.from_arrays(rng.standard_normal((2, 16, 4)).astype(np.float32), text_ids=ids)
-    return fisher_geometry(acts, read, Stages(None, None), torch.arange(16), 4, lambda: None)
+    return fisher_geometry(acts, read, Stages(None, None), torch.arange(16), torch.arange(16), 4, lambda: None)
 
 
 def test_a_norm_without_a_closed_form_and_too_few_tokens_are_said() -> None:

@@ -41,7 +41,7 @@ def test_the_text_has_every_number(results: dict[str, Any]) -> None:
         "n_nulls": 2,
         "token_entropy": 5.43,
     }
-    results["fisher"] |= {"n": 249, "k": 7}
+    results["fisher"] |= {"n": 63, "n_searched": 249, "k": 7}
     results["fisher"]["path"]["median"] = 11.75
     results["information"]["unreliable"] = [[{i, j} == {2, 3} for j in range(5)] for i in range(5)]
     text = methods_text(results)
@@ -49,7 +49,9 @@ def test_the_text_has_every_number(results: dict[str, Any]) -> None:
         "Seed 4711", "251 texts", "13 more were skipped", "33 tokens of each text", "N = 8,283", "at most 257 tokens",
         "d = 577", "29 blocks", "49,153", "134,515,009", "k = 17", "k = 9", "6 tokens",
         "8,283, 4,141, 2,070, 1,035, 517, 258 points", "k = 4, N = 1,999", "18 dimensions", "6.54 nats",
-        "mean of two permutations", "5.43 nats", "N = 249 tokens", "k = 7,", "their sum is 11.8", "At block 4 this is how", "31 % at block 2", "\n", " 1 pairs of layers",
+        "mean of two permutations", "5.43 nats",
+        "N = 63 tokens", "k = 7 among 249 tokens", "their sum is 11.8", "At block 4 this is how", "31 % at block 2",
+        "\n", " 1 pairs of layers",
         results["model"]["name"], results["model"]["quantisation"], results["model"]["revision"],
         results["model"]["dtype"], results["data"]["name"], results["data"]["sampling"],
         results["spaces"]["geometry"], results["spaces"]["neighbours"],

@@ -19,7 +19,7 @@ from msma_fast._version import __version__
 from msma_fast.activations import Activations
 from msma_fast.fisher import Readout
 from msma_fast.msma.explorer import choose_tokens, explorer
-from msma_fast.msma.fisher_geometry import fisher_geometry, lens_layers, readout_digest, sample_rows
+from msma_fast.msma.fisher_geometry import fisher_geometry, readout_digest, sample_rows, stages_of
 from msma_fast.msma.health import columns
 from msma_fast.msma.layer_information import InformationSettings, layer_information, split
 from msma_fast.msma.layers import DECIMATIONS, layer_pass, overlap_matrix
@@ -51,7 +51,8 @@ class Settings(NamedTuple):
     n_nulls: int = 3
     explorer_tokens: int = 200
     explorer_k: int = 8
-    fisher_tokens: int = 256
+    fisher_tokens: int = 64  # read at every layer
+    fisher_searched: int = 256  # the tokens among which two layers look for Fisher-Rao neighbours
     fisher_k: int = 8
     seed: int = 0
 
@@ -186,8 +187,11 @@ def _fisher(
     if readout is None:
         return {"skipped": about.get("no_readout", "No read-out: the model is not at hand.")}
     stages = Stages(work, None if key is None else [*key, readout_digest(readout)])
-    rows = sample_rows(acts.text_ids, acts.n_tokens, settings.fisher_tokens, settings.seed)
-    total = len(lens_layers(acts))
+    rows, searched = (
+        sample_rows(acts.text_ids, acts.n_tokens, count, settings.seed)
+        for count in (settings.fisher_tokens, settings.fisher_searched)
+    )
+    total = sum(map(len, stages_of(acts)))
     done = 0
 
     def step() -> None:
@@ -195,7 +199,7 @@ def _fisher(
         done += 1
         progress("fisher", done, total)
 
-    return fisher_geometry(acts, readout, stages, rows, settings.fisher_k, step)
+    return fisher_geometry(acts, readout, stages, rows, searched, settings.fisher_k, step)
 
 
 def _model(acts: Activations) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from msma_fast.neighbors import knn
 from msma_fast.similarity import shared_fraction
 
 _SHOWN = 3  # tokens whose neighbours are listed, at each of the two layers
+_TOGETHER = 8  # layers of a stage
 _TOP = 0.1  # the share of tokens whose part of the summed trace is told
 
 Step = Callable[[], None]
@@ -70,62 +71,88 @@ def lens_layers(acts: Activations) -> list[int]:
     return [index for index, stack in enumerate(stacks) if stack == stacks[-1]]
 
 
+def stages_of(acts: Activations) -> tuple[list[list[int]], list[int]]:
+    """(the layers of each stage that measures layers, the layers whose neighbours are compared, each a stage)."""
+    lens = lens_layers(acts)
+    groups = [lens[start : start + _TOGETHER] for start in range(0, len(lens), _TOGETHER)]
+    return groups, sorted({lens[len(lens) // 2], lens[-1]})
+
+
 def fisher_geometry(
-    acts: Activations, read: Readout, stages: Stages, rows: Tensor, k: int, step: Step
+    acts: Activations, read: Readout, stages: Stages, rows: Tensor, searched: Tensor, k: int, step: Step
 ) -> dict[str, Any]:
-    """The `fisher` section of the results, of the rows (n,) of `sample_rows`. step() is called after each layer that is read.
+    """The `fisher` section of the results: layers and steps on the rows (n,), neighbours among the rows `searched` (m,), both
+    of `sample_rows`. step() is called after each stage.
 
     The last layer is taken for the output of the model's last block, and the layers of its stack for those before it. The
     stages have to be this read-out's own (`readout_digest`). {"skipped": why} where the norm has no closed form, or the
     tokens are too few. Raises ValueError where a layer's width is not the read-out's.
     """
-    norm = read.norm
-    if not (norm is None or isinstance(norm, (LayerNorm, RMSNorm, torch.nn.LayerNorm))):
+    if not (read.norm is None or isinstance(read.norm, (LayerNorm, RMSNorm, torch.nn.LayerNorm))):
         return {
             "skipped": "The Fisher metric of a layer needs a LayerNorm or an RMSNorm before the output embedding; this "
-            f"read-out has a {type(norm).__name__} there."
+            f"read-out has a {type(read.norm).__name__} there."
         }
-    texts = None if acts.text_ids is None else acts.text_ids[rows]
-    n = rows.shape[0]
-    least = n - 1 if texts is None else int(neighbor_counts(texts, 0, n).min())
+    texts, m = None if acts.text_ids is None else acts.text_ids[searched], searched.shape[0]
+    least = m - 1 if texts is None else int(neighbor_counts(texts, 0, m).min())
     if least < k:
         return {"skipped": f"Too few tokens for Fisher-Rao neighbours: a token has {least} of other texts, k = {k}."}
-    lens = lens_layers(acts)
-    for index in lens:
+    for index in lens_layers(acts):
         if acts.dims[index] != read.weight.shape[1]:
             raise ValueError(
                 f"readout: expected a weight (V, {acts.dims[index]}) for layer {acts.names[index]!r}, got "
                 f"{tuple(read.weight.shape)}"
             )
-    compared = sorted({lens[len(lens) // 2], lens[-1]})
-
-    def measure(index: int, before: int | None) -> dict[str, Tensor]:
-        state = _state(acts, index, rows, read)
-        given = {"bias": read.bias, "norm": norm}
-        metric = fisher.logit_fisher_mean(state, read.weight, **given)
-        found = {
-            "trace": fisher.logit_fisher_trace(state, read.weight, **given),
-            "rank": torch.tensor(_rank(metric), dtype=torch.float64),
-        }
-        if before is not None:
-            pair = [_state(acts, before, rows, read), state]
-            found["step"] = fisher.path_lengths(pair, read.weight, **given)[0]
-        if index in compared:
-            groups = None if texts is None else texts.to(state.device)
-            near = fisher.knn(state, read.weight, k, groups=groups, **given)
-            plain = knn(rms_normalized(state), k, groups=groups)
-            found |= {"near": near.indices, "far": near.distances, "plain": plain.indices, "plain_far": plain.distances}
-        return {name: value.cpu() for name, value in found.items()}
-
-    layers: dict[int, dict[str, Tensor]] = {}
-    for before, index in zip([None, *lens], lens, strict=False):
-        layers[index] = stages.run(f"fisher-{index:03d}", partial(measure, index, before))
+    groups, compared = stages_of(acts)
+    layers = []
+    for before, group in zip([None, *groups], groups, strict=False):
+        chain = group if before is None else [before[-1], *group]
+        layers.append(stages.run(f"fisher-{group[0]:03d}", partial(_layers, acts, read, rows, group, chain)))
         step()
-    return _section(acts, rows, layers, compared, k)
+    near = {}
+    for index in compared:
+        near[index] = stages.run(
+            f"fisher-near-{index:03d}", partial(_neighbours, acts, read, searched, texts, index, k)
+        )
+        step()
+    columns = {name: torch.cat([found[name] for found in layers]) for name in layers[0]}
+    return _section(acts, columns, near, searched, k)
 
 
-def _state(acts: Activations, index: int, rows: Tensor, read: Readout) -> Tensor:
-    return acts.layer(index)[rows].to(read.weight.device)
+def _layers(acts: Activations, read: Readout, rows: Tensor, group: list[int], chain: list[int]) -> dict[str, Tensor]:
+    """trace (g, n) and rank (g,) of the layers of a group, steps (g or g - 1, n) between those of a chain.
+
+    Layers go together: a pass over the vocabulary costs much the same for some hundred rows as for a few."""
+    states = {index: acts.layer(index)[rows].to(read.weight.device) for index in chain}
+    given = {"bias": read.bias, "norm": read.norm}
+    together = torch.cat([states[index] for index in group])
+    ranks = [_rank(fisher.logit_fisher_mean(states[index], read.weight, **given)) for index in group]
+    found = {
+        "trace": fisher.logit_fisher_trace(together, read.weight, **given).view(len(group), -1),
+        "rank": torch.tensor(ranks, dtype=torch.float64),
+        "steps": together.new_empty(0, rows.shape[0]),
+    }
+    if len(chain) > 1:
+        ends = [torch.cat([states[index] for index in part]) for part in (chain[:-1], chain[1:])]
+        found["steps"] = fisher.path_lengths(ends, read.weight, **given).view(len(chain) - 1, -1)
+    return {name: value.cpu() for name, value in found.items()}
+
+
+def _neighbours(
+    acts: Activations, read: Readout, rows: Tensor, texts: Tensor | None, index: int, k: int
+) -> dict[str, Tensor]:
+    """fisher and euclidean (m, k) places in rows, with their distances."""
+    state = acts.layer(index)[rows].to(read.weight.device)
+    groups = None if texts is None else texts.to(state.device)
+    alike = fisher.knn(state, read.weight, k, bias=read.bias, norm=read.norm, groups=groups)
+    close = knn(rms_normalized(state), k, groups=groups)
+    found = {
+        "fisher": alike.indices,
+        "fisher_distances": alike.distances,
+        "euclidean": close.indices,
+        "euclidean_distances": close.distances,
+    }
+    return {name: value.cpu() for name, value in found.items()}
 
 
 def _rank(metric: Tensor) -> float:
@@ -134,31 +161,37 @@ def _rank(metric: Tensor) -> float:
 
 
 def _section(
-    acts: Activations, rows: Tensor, layers: dict[int, dict[str, Tensor]], compared: list[int], k: int
+    acts: Activations, columns: dict[str, Tensor], near: dict[int, dict[str, Tensor]], searched: Tensor, k: int
 ) -> dict[str, Any]:
-    last, count = compared[-1], len(acts)
+    lens = lens_layers(acts)
     kinds = ["embedding" if layer["kind"] == "embedding" else "logit lens" for layer in layer_names(acts)]
-    quartiles = {index: _quartiles(found["trace"]) for index, found in layers.items()}
-    steps = [found["step"] for found in layers.values() if "step" in found]
-    path = _quartiles(torch.stack(steps).sum(0)) if steps else [None] * 3
-    shown, used = _disagreements(acts, rows, {index: layers[index] for index in compared})
+    kinds[lens[-1]] = "Fisher"
+    quartiles = [_quartiles(trace) for trace in columns["trace"]]
+    steps = columns["steps"]
+    path = _quartiles(steps.sum(0)) if steps.shape[0] else [None] * 3
+    shown, used = _disagreements(acts, searched, near)
+
+    def by_layer(values: list[Any], layers: list[int] = lens) -> list[Any]:
+        """One for each layer of the activations, None where it was not read."""
+        placed = dict(zip(layers, values, strict=True))
+        return [placed.get(index) for index in range(len(acts))]
+
     return {
-        "n": rows.shape[0],
+        "n": columns["trace"].shape[1],
+        "n_searched": searched.shape[0],
         "k": k,
-        "metric": [None if i not in layers else "Fisher" if i == last else kinds[i] for i in range(count)],
+        "metric": by_layer([kinds[index] for index in lens]),
         "trace": {
-            name: [quartiles[i][place] if i in layers else None for i in range(count)]
+            name: by_layer([found[place] for found in quartiles])
             for place, name in enumerate(("lower", "median", "upper"))
         },
-        "top_tenth": [_top_share(layers[i]["trace"]) if i in layers else None for i in range(count)],
-        "effective_rank": [_finite(layers[i]["rank"]) if i in layers else None for i in range(count)],
-        "steps": [
-            _quartiles(layers[i]["step"])[1] if i in layers and "step" in layers[i] else None for i in range(count)
-        ],
+        "top_tenth": by_layer([_top_share(trace) for trace in columns["trace"]]),
+        "effective_rank": by_layer([float(rank) if bool(rank.isfinite()) else None for rank in columns["rank"]]),
+        "steps": by_layer([_quartiles(lengths)[1] for lengths in steps], lens[1:]),
         "path": dict(zip(("lower", "median", "upper"), path, strict=True)),
         "overlap": [
-            {"layer": index, "shared": shared_fraction(layers[index]["near"], layers[index]["plain"])}
-            for index in compared
+            {"layer": index, "shared": shared_fraction(found["fisher"], found["euclidean"])}
+            for index, found in near.items()
         ],
         "shown": shown,
         "rows": row_texts(acts, used) if shown else {},
@@ -177,10 +210,6 @@ def _top_share(trace: Tensor) -> float | None:
     return float(values[: max(1, round(_TOP * values.shape[0]))].sum()) / total if total > 0 else None
 
 
-def _finite(value: Tensor) -> float | None:
-    return float(value) if bool(value.isfinite()) else None
-
-
 def _disagreements(
     acts: Activations, rows: Tensor, compared: dict[int, dict[str, Tensor]]
 ) -> tuple[list[dict[str, Any]], set[int]]:
@@ -192,16 +221,16 @@ def _disagreements(
     shown: list[dict[str, Any]] = []
     taken: set[int] = set()
     for index, found in compared.items():
-        common = (found["near"][:, :, None] == found["plain"][:, None, :]).sum((1, 2)).tolist()
+        common = (found["fisher"][:, :, None] == found["euclidean"][:, None, :]).sum((1, 2)).tolist()
         order = sorted(set(range(rows.shape[0])) - taken, key=lambda i: (fragment[i], common[i], i))
         for i in order[:_SHOWN]:
             taken.add(i)
             lists = {
                 name: [
                     [int(rows[j]), float(length)]
-                    for j, length in zip(found[near][i].tolist(), found[far][i].tolist(), strict=True)
+                    for j, length in zip(found[name][i].tolist(), found[f"{name}_distances"][i].tolist(), strict=True)
                 ]
-                for name, near, far in (("fisher", "near", "far"), ("euclidean", "plain", "plain_far"))
+                for name in ("fisher", "euclidean")
             }
             shown.append({"layer": index, "token": int(rows[i]), "shared": int(common[i]), **lists})
     used = {one["token"] for one in shown}

@@ -78,7 +78,7 @@ def _named(figure: Figure, kinds: list[str]) -> Figure:
 def fisher_neighbours(results: dict[str, Any]) -> str:
     """The overlap of Fisher-Rao and euclidean neighbours, and the tokens that they serve most differently, as HTML."""
     fisher, layers = results["fisher"], results["layers"]
-    k, n = fisher["k"], fisher["n"]
+    k, n = fisher["k"], fisher["n_searched"]
     chance = f"by chance about {percent(min(1.0, k / max(1, n - 1)))}"
     said = "; ".join(
         f"{layers[one['layer']]['name']} ({_metric(fisher['metric'][one['layer']])}): {percent(one['shared'])}"

@@ -160,7 +160,10 @@ def _fisher(results: dict[str, Any]) -> str:
     )
     if fisher["path"]["median"] is not None:
         text += f"; their sum is {number(fisher['path']['median'])} at the median"
-    text += f". Fisher-Rao neighbours, k = {fisher['k']}, are compared with the euclidean ones of the same tokens"
+    text += (
+        f". Fisher-Rao neighbours, k = {fisher['k']} among {number(fisher['n_searched'])} tokens, are compared with the "
+        "euclidean ones of the same tokens"
+    )
     shares = [
         f"{percent(one['shared'])} at {names[one['layer']]}" for one in fisher["overlap"] if one["shared"] is not None
     ]

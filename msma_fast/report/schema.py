@@ -138,7 +138,7 @@ def _information(information: dict[str, Any], layers: int) -> None:
 
 
 def _fisher(fisher: dict[str, Any], layers: int) -> None:
-    for name in ("n", "k"):
+    for name in ("n", "n_searched", "k"):
         _number(f"fisher.{name}", _get(fisher, name, "fisher"))
     for i, kind in enumerate(_list("fisher.metric", _get(fisher, "metric", "fisher"), layers)):
         known = (None, "embedding", "logit lens", "Fisher")
