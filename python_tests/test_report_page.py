@@ -266,3 +266,20 @@ def test_neighbours_of_both_kinds_are_listed(results: dict[str, Any], tmp_path: 
             wanted = [(fisher["rows"][str(j)][1].strip(), j in both) for j, _ in one[name]]
             assert [(re.sub("</?b>", "", word), "<b>" in word) for word in words] == wanted
         assert f"{one['shared']} of 4" in row
+
+
+def test_an_embedding_far_below_the_blocks_does_not_set_the_axis(results: dict[str, Any], tmp_path: Path) -> None:
+    inside = write(results, tmp_path)[0]
+    assert "The axis is that of the blocks" in inside  # 10 at the embedding, 2.5 at the first block
+    for name in ("lower", "median", "upper"):
+        results["fisher"]["trace"][name] = [1e-12, 1.0, 0.5, 0.2, 0.1, 0.05]
+    html, _ = write(results, tmp_path)
+    hover = page_data(html)["figures"]["fisher-trace"]["series"][1]
+    assert hover["ys"][0] is None
+    assert None not in hover["ys"][1:]
+    assert hover["texts"][0] == "1.00e\u221212 (logit-lens Fisher, embedding)"
+    assert "at embedding the median is 1.00e\u221212, in the table" in _fisher_section(html)
+    results["fisher"]["trace"] = {name: [0.1] + [1.0, 0.5, 0.2, 0.1, 0.05] for name in ("lower", "median", "upper")}
+    html, _ = write(results, tmp_path)
+    assert "The axis is that of the blocks" not in html
+    assert page_data(html)["figures"]["fisher-trace"]["series"][1]["ys"][0] is not None

@@ -191,7 +191,8 @@ def _fisher(
         sample_rows(acts.text_ids, acts.n_tokens, count, settings.seed)
         for count in (settings.fisher_tokens, settings.fisher_searched)
     )
-    total = sum(map(len, stages_of(acts)))
+    groups, compared = stages_of(acts)
+    total = len(groups) + len(compared)
     done = 0
 
     def step() -> None:

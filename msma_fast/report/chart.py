@@ -41,7 +41,8 @@ class Zone:
 @dataclass(frozen=True)
 class Panel:
     """`places` are x positions in [0, 1], `x_names` their names in the tooltip, `x_ticks` (place, text);
-    `whole` keeps the marks of a count at whole numbers; `zones` are named above the plot, with walls between.
+    `whole` keeps the marks of a count at whole numbers; `zones` are named above the plot, with walls between;
+    `scaled_by` are the positions that set the axis, all where None: a value beyond it is not drawn.
     """
 
     measure: str
@@ -58,6 +59,7 @@ class Panel:
     whole: bool = False
     depth_legend: tuple[str, str] | None = None
     zones: Sequence[Zone] = ()
+    scaled_by: Sequence[int] | None = None
     form: Callable[[float | None], str] = number
     tick_form: Callable[[float], str] = tick
     low_high: tuple[float, float] = field(init=False)
@@ -66,7 +68,8 @@ class Panel:
         object.__setattr__(self, "low_high", self._limits())
 
     def _limits(self) -> tuple[float, float]:
-        found = [v for s in self.series for v in s.values if v is not None]
+        chosen = range(len(self.places)) if self.scaled_by is None else self.scaled_by
+        found = [v for s in self.series for v in (s.values[i] for i in chosen) if v is not None]
         for s in self.series:
             pairs = zip(s.values, s.errors or [], strict=False)
             found += [v + sign * e for v, e in pairs if v is not None and e is not None for sign in (-1, 1)]
@@ -120,6 +123,8 @@ def _height(panel: Panel, value: float | None) -> float | None:
     if value is None or (panel.log and value <= 0):
         return None
     low, high = panel.low_high
+    if panel.scaled_by is not None and not low <= value <= high:
+        return None
     share = math.log(value / low) / math.log(high / low) if panel.log else (value - low) / (high - low)
     return _BOTTOM - share * (_BOTTOM - _TOP)
 

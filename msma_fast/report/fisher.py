@@ -33,10 +33,11 @@ def fisher_figures(results: dict[str, Any]) -> list[Figure]:
         by_layer(
             results, "fisher-trace", "Trace of the token metric",
             trace, measure="trace of the Fisher metric (log scale)", log=True, right=54, zones=_zones(results),
+            scaled_by=_blocks(fisher),
             read="High where a small step of the state would change the token distribution much, near zero where one "
             "token is settled. A norm before the read-out gives a state twice as long a quarter of it, so hold it "
             "against the norms of the rows.",
-            caption=f"Variance of the token's row of the output embedding, seen from the state. {said}",
+            caption=f"Variance of the token's row of the output embedding, seen from the state.{_off(results)} {said}",
         ),
         by_layer(
             results, "fisher-rank", "Effective rank of the mean metric", [rank],
@@ -150,6 +151,27 @@ def _name(kind: str | None) -> str:
     if kind is None:
         return "not read"
     return _metric(kind) + (", embedding" if kind == "embedding" else "")
+
+
+def _blocks(fisher: dict[str, Any]) -> list[int]:
+    return [index for index, kind in enumerate(fisher["metric"]) if kind in ("logit lens", "Fisher")]
+
+
+def _off(results: dict[str, Any]) -> str:
+    """What a reader misses of the embedding: tied to the read-out it may spell its token, at a trace of nearly zero."""
+    fisher = results["fisher"]
+    if "embedding" not in fisher["metric"]:
+        return ""
+    at = fisher["metric"].index("embedding")
+    traces = list(fisher["trace"].values())
+    found = [values[index] for values in traces for index in _blocks(fisher) if values[index] is not None]
+    own = [values[at] for values in traces if values[at] is not None]
+    if not found or not own or (min(found) <= min(own) and max(own) <= max(found)):
+        return ""
+    return (
+        f" The axis is that of the blocks; at {results['layers'][at]['name']} the median is "
+        f"{number(fisher['trace']['median'][at])}, in the table."
+    )
 
 
 def _zones(results: dict[str, Any]) -> list[Zone]:

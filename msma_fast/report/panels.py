@@ -128,7 +128,7 @@ def identity_figure(results: dict[str, Any]) -> Figure:
 def by_layer(
     results: dict[str, Any], name: str, title: str, series: list[Series], *, measure: str, read: str,
     caption: str, log: bool = False, bars: bool = False, include: float | None = None, right: float = 18,
-    form: Any = number, whole: bool = False, zones: Sequence[Zone] = (),
+    form: Any = number, whole: bool = False, zones: Sequence[Zone] = (), scaled_by: Sequence[int] | None = None,
 ) -> Figure:  # fmt: skip
     """One measure against the layers."""
     layers = results["layers"]
@@ -138,7 +138,8 @@ def by_layer(
     panel = Panel(
         measure=measure, x_title="layer", places=places, x_names=[layer["name"] for layer in layers],
         x_ticks=[(places[i], str(i)) for i in layer_ticks(count)], series=series, log=log, bars=bars,
-        include=include, right=right, whole=whole, zones=zones, form=form, tick_form=percent if form is percent else tick,
+        include=include, right=right, whole=whole, zones=zones, scaled_by=scaled_by, form=form,
+        tick_form=percent if form is percent else tick,
     )  # fmt: skip
 
     def draw(canvas: Canvas) -> dict[str, Any]:
