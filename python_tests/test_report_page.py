@@ -279,7 +279,7 @@ def test_an_embedding_far_below_the_blocks_does_not_set_the_axis(results: dict[s
     assert None not in hover["ys"][1:]
     assert hover["texts"][0] == "1.00e\u221212 (logit-lens Fisher, embedding)"
     assert "at embedding the median is 1.00e\u221212, in the table" in _fisher_section(html)
-    results["fisher"]["trace"] = {name: [0.1] + [1.0, 0.5, 0.2, 0.1, 0.05] for name in ("lower", "median", "upper")}
+    results["fisher"]["trace"] = {name: [0.1, 1.0, 0.5, 0.2, 0.1, 0.05] for name in ("lower", "median", "upper")}
     html, _ = write(results, tmp_path)
     assert "The axis is that of the blocks" not in html
     assert page_data(html)["figures"]["fisher-trace"]["series"][1]["ys"][0] is not None
