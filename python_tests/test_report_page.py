@@ -273,10 +273,11 @@ def test_an_embedding_far_below_the_blocks_does_not_set_the_axis(results: dict[s
     assert "The axis is that of the blocks" in inside  # 10 at the embedding, 2.5 at the first block
     for name in ("lower", "median", "upper"):
         results["fisher"]["trace"][name] = [1e-12, 1.0, 0.5, 0.2, 0.1, 0.05]
+    results["fisher"]["trace"]["upper"][0] = 0.3  # would fit, without the two beneath it
     html, _ = write(results, tmp_path)
-    hover = page_data(html)["figures"]["fisher-trace"]["series"][1]
-    assert hover["ys"][0] is None
-    assert None not in hover["ys"][1:]
+    drawn = page_data(html)["figures"]["fisher-trace"]["series"]
+    assert [[y is None for y in series["ys"]] for series in drawn] == 3 * [[True] + [False] * 5]
+    hover = drawn[1]
     assert hover["texts"][0] == "1.00e\u221212 (logit-lens Fisher, embedding)"
     assert "at embedding the median is 1.00e\u221212, in the table" in _fisher_section(html)
     results["fisher"]["trace"] = {name: [0.1, 1.0, 0.5, 0.2, 0.1, 0.05] for name in ("lower", "median", "upper")}

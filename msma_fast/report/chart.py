@@ -42,7 +42,7 @@ class Zone:
 class Panel:
     """`places` are x positions in [0, 1], `x_names` their names in the tooltip, `x_ticks` (place, text);
     `whole` keeps the marks of a count at whole numbers; `zones` are named above the plot, with walls between;
-    `scaled_by` are the positions that set the axis, all where None: a value beyond it is not drawn.
+    `scaled_by` are the positions that set the axis, all where None: others are drawn where their values fit.
     """
 
     measure: str
@@ -86,9 +86,9 @@ def draw_chart(canvas: Canvas, panel: Panel) -> dict[str, Any]:
     _axes(canvas, panel, right)
     _zones(canvas, panel, xs)
     bar = 0.66 * (right - _LEFT) / max(1, len(xs))
-    ys = []
+    ys, beyond = [], _beyond(panel)
     for series in panel.series:
-        heights = [_height(panel, v) for v in series.values]
+        heights = [None if i in beyond else _height(panel, v) for i, v in enumerate(series.values)]
         ys.append([None if y is None else round(y, 1) for y in heights])
         if panel.bars:
             base = _BOTTOM
@@ -123,8 +123,6 @@ def _height(panel: Panel, value: float | None) -> float | None:
     if value is None or (panel.log and value <= 0):
         return None
     low, high = panel.low_high
-    if panel.scaled_by is not None and not low <= value <= high:
-        return None
     share = math.log(value / low) / math.log(high / low) if panel.log else (value - low) / (high - low)
     return _BOTTOM - share * (_BOTTOM - _TOP)
 
@@ -140,6 +138,14 @@ def _axes(canvas: Canvas, panel: Panel, right: float) -> None:
     for place, text in panel.x_ticks:
         canvas.text(_LEFT + place * (right - _LEFT), _BOTTOM + 18, text, anchor="middle")
     canvas.text((_LEFT + right) / 2, _BOTTOM + 38, panel.x_title, anchor="middle")
+
+
+def _beyond(panel: Panel) -> set[int]:
+    """Positions that did not set the axis and have a value outside it."""
+    low, high = panel.low_high
+    others = set() if panel.scaled_by is None else set(range(len(panel.places))) - set(panel.scaled_by)
+    values = {i: [v for v in (s.values[i] for s in panel.series) if v is not None] for i in others}
+    return {i for i in others if not all(low <= v <= high for v in values[i])}
 
 
 def _zones(canvas: Canvas, panel: Panel, xs: list[float]) -> None:

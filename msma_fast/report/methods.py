@@ -149,9 +149,10 @@ def _fisher(results: dict[str, Any]) -> str:
     if skipped(fisher) is not None:
         return ""
     names = [layer["name"] for layer in results["layers"]]
+    spread = ", equally many of each text taken" if results["data"]["n_texts"] is not None else ""
     own = names[fisher["metric"].index("Fisher")]
     text = (
-        f"Fisher geometry of the tokens. N = {number(fisher['n'])} tokens, as many of each text. A state is read as the token "
+        f"Fisher geometry of the tokens. N = {number(fisher['n'])} tokens{spread}. A state is read as the token "
         "distribution that the model's final norm and output embedding give it; G is the Fisher metric of that distribution "
         f"in the space of the state (Amari and Nagaoka 2000), the norm's Jacobian included. At {own} this is how the model "
         "reads its tokens; on layers before it the read-out is a logit lens (nostalgebraist 2020), and the metric the "
