@@ -2,7 +2,7 @@
 
 Estimates: forward pass 2 operations per weight and token read; a layer's neighbours and dimension 2 n^2 d, three and a half
 times over (exclusion, selection, keys, subsets); CKA 2 n d^2 a pair; information 9 ns per pair of tokens and pair of layers;
-Fisher geometry of m tokens 2 m V d a pass over the vocabulary, thirty passes a layer, and 2 V d^2 once.
+Fisher geometry of m tokens 2 m V d a pass over the vocabulary, 38 passes a layer, and 2 V d^2 once.
 The three factors are those of the default analysis on two threads of an AMD Zen 4.
 """
 
@@ -19,7 +19,7 @@ from msma_fast.activations.embedded import model_kind
 from msma_fast.msma.analysis import Settings
 
 _NEIGHBOUR_PASSES = 3.5
-_VOCABULARY_PASSES = 30
+_VOCABULARY_PASSES = 38
 _PAIR_SECONDS = 9e-9  # one joint key: maximum, selection and two counts, on one thread
 
 
