@@ -15,6 +15,7 @@ import torch
 
 from msma_fast.activations import Activations, TextSet, collect_activations, load_model, read_texts
 from msma_fast.activations.optional import require
+from msma_fast.fisher import Readout, readout
 from msma_fast.msma.analysis import Settings, analyze
 from msma_fast.msma.plan import plan
 from msma_fast.msma.preview import preview
@@ -28,6 +29,7 @@ _STAGES = {
     "layers": "neighbours and dimension of each layer",
     "similarity": "overlap and CKA of all pairs",
     "information": "mutual information and its null",
+    "fisher": "Fisher geometry of the tokens at each layer",
 }
 
 
@@ -94,10 +96,19 @@ def choose_texts(
     return chosen, rejected
 
 
+def read_out(model: Any) -> tuple[Readout | None, str]:
+    """(the model's read-out, "") or (None, why there is none)."""
+    try:
+        return readout(model), ""
+    except (NotImplementedError, TypeError) as error:
+        return None, f"No read-out: {error}."
+
+
 def _collect(
     arguments: argparse.Namespace, folder: Path, console: Any, update: Update, first: Path | None
-) -> tuple[Activations, dict[str, Any]]:
-    """(activations, what the data card says of the texts), resumed from `folder`; `first`: where the first figure goes."""
+) -> tuple[Activations, dict[str, Any], Any]:
+    """(activations, what the data card says of the texts, the model), resumed from `folder`; `first`: where the first figure
+    goes."""
     texts = read_texts(arguments.texts)
     console.print(f"[bold]{texts.name}[/]: {len(texts.texts)} texts")
     model, tokenizer, info = load_model(arguments.model)
@@ -127,13 +138,13 @@ def _collect(
         progress=lambda done, total: update("collect", done, total),
     )
     about = {"name": texts.name, "source": texts.source, "texts_rejected": rejected, "tokens_wanted": arguments.tokens}
-    return acts, about
+    return acts, about, model
 
 
 def collect_command(arguments: argparse.Namespace, command: str) -> None:
     """`msma-fast collect`: the activations in a folder."""
     with _progress() as (console, update):
-        acts, _ = _collect(arguments, Path(arguments.out), console, update, None)
+        acts, *_ = _collect(arguments, Path(arguments.out), console, update, None)
         console.print(
             f"{acts!r}\nwritten to {arguments.out}; analyze it with msma-fast analyze --activations {arguments.out}"
         )
@@ -157,19 +168,22 @@ def analyze_command(arguments: argparse.Namespace, command: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     about: dict[str, Any] = {"command": command}
+    found: Readout | None = None
     with _progress() as (console, update):
         if arguments.activations:
             source = Path(arguments.activations)
             acts = Activations.from_safetensors(source)
             about |= {"name": source.name, "source": f"activations read from {source.name}"}
         else:
-            acts, collected = _collect(
+            acts, collected, model = _collect(
                 arguments, out / "activations", console, update, out / "figures" / "first_look.svg"
             )
-            about |= collected
+            found, why = read_out(model)
+            del model  # only its read-out is needed from here on
+            about |= collected | ({"no_readout": why} if found is None else {})
         about["collect_seconds"] = time.perf_counter() - started
         settings = Settings(k=arguments.k, mi_tokens=arguments.mi_tokens, seed=arguments.seed)
-        results = analyze(acts, settings, work=out / "work", about=about, progress=update)
+        results = analyze(acts, settings, readout=found, work=out / "work", about=about, progress=update)
         page = write_report(results, out)
         console.print()
         for sentence in results["summary"]:

@@ -141,9 +141,42 @@ def _information(rng: np.random.Generator, n_layers: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _fisher(rng: np.random.Generator, n_layers: int, explorer: dict[str, Any], k: int = 4) -> dict[str, Any]:
+    depth = [i / max(1, n_layers - 1) for i in range(n_layers)]
+    median = [10.0 ** (1 - 3 * t) for t in depth]
+    steps = [None if i == 0 else 0.3 + t * t + 0.05 * rng.random() for i, t in enumerate(depth)]
+    compared = sorted({n_layers // 2, n_layers - 1})
+    shown = []
+    for layer in compared:
+        for place, token in enumerate(explorer["tokens"][:3]):
+            near = explorer["neighbors"][layer][place]
+            lists = {"fisher": near[:k], "euclidean": near[k - 1 : 2 * k - 1]}
+            shared = len({row for row, _ in lists["fisher"]} & {row for row, _ in lists["euclidean"]})
+            shown.append({"layer": layer, "token": token, "shared": shared, **lists})
+    used = {one["token"] for one in shown} | {
+        row for one in shown for name in ("fisher", "euclidean") for row, _ in one[name]
+    }
+    kinds = ["logit lens"] * n_layers
+    kinds[0], kinds[-1] = "embedding", "Fisher"
+    return {
+        "n": 64, "n_searched": 250, "k": k, "metric": kinds,
+        "trace": {
+            "lower": [v / 2 for v in median], "median": median, "upper": [v * 3 for v in median],
+        },
+        "top_tenth": [0.95 - 0.6 * t for t in depth],
+        "effective_rank": [8 + 120 * t for t in depth],
+        "steps": steps,
+        "path": {"lower": 11.5, "median": 12.25, "upper": 13.75},
+        "overlap": [{"layer": layer, "shared": 0.31 + 0.001 * layer} for layer in compared],
+        "shown": shown,
+        "rows": {str(row): explorer["rows"][str(row)] for row in sorted(used)},
+    }  # fmt: skip
+
+
 def make_results(n_layers: int = 31, n_rows: int = 8000, n_tokens: int = 200, seed: int = 0) -> dict[str, Any]:
     """A complete result dict of schema msma_fast.analysis/1."""
     rng = np.random.default_rng(seed)
+    explorer = _explorer(rng, n_layers, n_rows, min(n_tokens, n_rows))
     depth = [i / max(1, n_layers - 1) for i in range(n_layers)]
     massive = [0 if t < 0.1 else int(6 + 14 * math.sin(3 * t)) for t in depth]
     median = [3.1 * math.exp(2.9 * t) for t in depth]
@@ -202,7 +235,8 @@ def make_results(n_layers: int = 31, n_rows: int = 8000, n_tokens: int = 200, se
             "local": "mle", "mle": [None if e[0] is None else e[0] * 0.93 for e in estimates],
         },
         "information": _information(rng, n_layers),
-        "explorer": _explorer(rng, n_layers, n_rows, min(n_tokens, n_rows)),
+        "fisher": _fisher(rng, n_layers, explorer),
+        "explorer": explorer,
         "warnings": [
             {"level": "warning", "subject": "layers 4 to 30",
              "text": "A few tokens have more than ten times the median norm; raw distances would be about "

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import tiny_models
 from planted import planted
 
 from msma_fast import cli, commands
@@ -28,6 +29,29 @@ def test_analyze_activations(saved: Path, tmp_path: Path, capsys: pytest.Capture
     for name in ("report.html", "results.json", "methods.txt", "figures/overlap.svg", "figures/mi.svg"):
         assert (out / name).stat().st_size > 0
     assert results["summary"][0].split()[0] in printed.err
+    assert results["fisher"] == {"skipped": "No read-out: the model is not at hand."}
+
+
+@pytest.mark.parametrize("family", ["llama", "bert"])
+def test_analyze_reads_the_layers_of_a_model_with_a_read_out(family: str, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    tiny_models.model(family).save_pretrained(tmp_path / "model")
+    tiny_models.tokenizer(family).save_pretrained(tmp_path / "model")
+    texts = tmp_path / "texts.txt"
+    texts.write_text("\n\n".join(tiny_models.texts(20, shortest=20, longest=30)), encoding="utf-8")
+    out = tmp_path / "run"
+    arguments = ["--model", str(tmp_path / "model"), "--texts", str(texts), "--tokens", "120", "--tokens-per-text", "8"]
+    assert cli.main(["analyze", *arguments, "--out", str(out)]) == 0
+    fisher = json.loads((out / "results.json").read_text(encoding="utf-8"))["fisher"]
+    if family == "bert":  # loaded without a head
+        assert fisher["skipped"].startswith(
+            "No read-out: model: expected a transformers model with a language-model head"
+        )
+        return
+    assert fisher["metric"] == ["embedding", "logit lens", "logit lens", "Fisher"]
+    assert None not in fisher["trace"]["median"]
+    assert (out / "figures" / "fisher-steps.svg").exists()
+    assert len(list(out.glob("work/*/fisher-*.pt"))) == 3
 
 
 def test_an_interrupt_says_how_to_go_on(
@@ -45,7 +69,7 @@ def test_dry_run_of_activations(saved: Path, capsys: pytest.CaptureFixture[str])
     assert cli.main(["analyze", "--activations", str(saved), "--dry-run"]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("4 layers x 960 tokens x 24 coordinates")
-    for word in ("time", "memory", "disk"):
+    for word in ("time", "Fisher geometry 0", "memory", "disk"):
         assert word in printed
 
 

@@ -82,6 +82,15 @@ def test_the_metric_at_a_state(family: str) -> None:
         assert torch.allclose(got, wanted, rtol=1e-9, atol=1e-12 * float(wanted.abs().max()))
 
 
+def test_the_norm_is_an_rmsnorm_where_half_precision_could_take_it_for_a_layernorm() -> None:
+    """Rows whose mean is small beside their length: the two norms differ by less than bfloat16 is allowed to."""
+    model = tiny_models.model("llama", dtype=torch.bfloat16, hidden_size=256, initializer_range=0.05)
+    found = fisher.readout(model).norm
+    assert isinstance(found, fisher.RMSNorm)
+    h = torch.randn(4, 256, generator=torch.Generator().manual_seed(0)) + 3.0
+    assert (found(h) - model.model.norm.float()(h)).abs().max() < 1e-2
+
+
 def test_what_is_no_read_out() -> None:
     with pytest.raises(TypeError, match="language-model head"):
         fisher.readout(tiny_models.model("bert"))

@@ -14,6 +14,7 @@ from report_data import make_results
 
 from msma_fast.report import first_figure, write_report
 from msma_fast.report.canvas import Canvas
+from msma_fast.report.chart import Panel, Series, Zone, draw_chart
 from msma_fast.report.color import LEVELS, linear_from_oklab, oklab_from_oklch, ramp
 from msma_fast.report.heatmap import draw_heatmap
 from msma_fast.report.theme import palette
@@ -22,7 +23,7 @@ from msma_fast.report.ticks import layer_ticks, limits, linear_ticks, log_ticks,
 SVG = "{http://www.w3.org/2000/svg}"
 NAMES = {
     "norms", "top-coordinate", "massive-rows", "distinct-rows", "overlap", "cka", "dimension-scale",
-    "dimension-layers", "excess", "mi", "null", "token-identity",
+    "dimension-layers", "excess", "mi", "null", "token-identity", "fisher-trace", "fisher-rank", "fisher-steps",
 }  # fmt: skip
 
 
@@ -164,6 +165,7 @@ def test_round_numbers() -> None:
     assert linear_ticks(-3, 7) == [-2, 0, 2, 4, 6]
     assert linear_ticks(2, 2) == [2]
     assert log_ticks(2.7, 1600) == [3, 10, 30, 100, 300, 1000]
+    assert log_ticks(1e-14, 10.0) == pytest.approx([1e-14, 1e-11, 1e-8, 1e-5, 1e-2, 10.0], rel=1e-9)
     assert layer_ticks(31) == [0, 5, 10, 15, 20, 25, 30]
     assert layer_ticks(5) == [0, 1, 2, 3, 4]
     assert limits([0.37, 0.98, None], include=1.0) == (0.2, 1.0)
@@ -173,4 +175,20 @@ def test_round_numbers() -> None:
         "not available", "0", "8,000", "0.0123", "−3.20", "1,234",
     ]  # fmt: skip
     assert [tick(v) for v in (0.0, 0.5, 8000.0, -0.25)] == ["0", "0.5", "8,000", "−0.25"]
+    assert [tick(v) for v in (1e-14, 2e-5, -1e-10, 1e-4)] == ["1e−14", "2e−5", "−1e−10", "0.0001"]
     assert [percent(v) for v in (None, 0.0, 0.021, 0.43)] == ["not available", "0 %", "2.1 %", "43 %"]
+
+
+def test_zones_are_divided_between_their_layers() -> None:
+    panel = Panel(
+        measure="m", x_title="layer", places=[0.0, 0.25, 0.5, 0.75, 1.0], x_names=list("abcde"), x_ticks=[],
+        series=[Series("s", [1.0, 2.0, 3.0, 4.0, 5.0])], zones=[Zone(0, 0, "A"), Zone(1, 3, "B"), Zone(4, 4, "C")],
+    )  # fmt: skip
+    canvas = Canvas(420, 280, name="t", title="t", standalone=True)
+    draw_chart(canvas, panel)
+    root = ElementTree.fromstring(canvas.svg())
+    # The plot runs from 46 to 402: walls half a step of 89 inside the outer layers.
+    walls = [e.get("d") for e in root.iter(f"{SVG}path") if e.get("stroke-dasharray") == "2 3"]
+    assert walls == ["M90.5 22V236", "M357.5 22V236"]
+    names = {e.text: float(e.get("x", "nan")) for e in root.iter(f"{SVG}text") if e.text in ("A", "B", "C")}
+    assert names == {"A": 68.25, "B": 224.0, "C": 360.5}

@@ -41,13 +41,17 @@ def test_the_text_has_every_number(results: dict[str, Any]) -> None:
         "n_nulls": 2,
         "token_entropy": 5.43,
     }
+    results["fisher"] |= {"n": 63, "n_searched": 249, "k": 7}
+    results["fisher"]["path"]["median"] = 11.75
     results["information"]["unreliable"] = [[{i, j} == {2, 3} for j in range(5)] for i in range(5)]
     text = methods_text(results)
     for wanted in (
         "Seed 4711", "251 texts", "13 more were skipped", "33 tokens of each text", "N = 8,283", "at most 257 tokens",
         "d = 577", "29 blocks", "49,153", "134,515,009", "k = 17", "k = 9", "6 tokens",
         "8,283, 4,141, 2,070, 1,035, 517, 258 points", "k = 4, N = 1,999", "18 dimensions", "6.54 nats",
-        "mean of two permutations", "5.43 nats", "\n", " 1 pairs of layers",
+        "mean of two permutations", "5.43 nats",
+        "N = 63 tokens", "k = 7 among 249 tokens", "their sum is 11.8", "At block 4 this is how", "31 % at block 2",
+        "\n", " 1 pairs of layers",
         results["model"]["name"], results["model"]["quantisation"], results["model"]["revision"],
         results["model"]["dtype"], results["data"]["name"], results["data"]["sampling"],
         results["spaces"]["geometry"], results["spaces"]["neighbours"],
@@ -67,6 +71,7 @@ def test_only_what_was_used_is_cited(results: dict[str, Any]) -> None:
     everything = {
         "zhang2025msma", "kornblith2019similarity", "facco2017estimating", "levina2004maximum", "mackay2005comments",
         "kraskov2004estimating", "ross2014mutual", "sun2024massive",
+        "amari2000methods", "rao1945information", "roy2007effective", "nostalgebraist2020interpreting",
     }  # fmt: skip
     assert _keys(methods_text(results)) == everything
     results["information"]["token_identity"] = None
@@ -77,14 +82,14 @@ def test_only_what_was_used_is_cited(results: dict[str, Any]) -> None:
     assert _keys(text) == everything - unused
     for name in ("Ross", "Levina", "MacKay", "Sun et al."):
         assert name not in text
-    results["cka"] = results["dimension"] = results["information"] = {"skipped": "not asked for"}
+    results["cka"] = results["dimension"] = results["information"] = results["fisher"] = {"skipped": "not asked for"}
     assert _keys(methods_text(results)) == {"zhang2025msma"}
 
 
 def test_bibtex_is_balanced_and_complete(results: dict[str, Any]) -> None:
     text = methods_text(results)
     entries = text[text.index("References") :].split("\n\n")[1:]
-    assert len(entries) == 8
+    assert len(entries) == 12
     for entry in entries:
         assert entry.count("{") == entry.count("}")
         for field in ("title", "author", "year"):

@@ -14,7 +14,7 @@ from report_data import make_results
 from msma_fast.report import write_report
 
 VOID = {"meta", "input", "br", "link", "img", "hr"}
-SECTIONS = ["summary", "data", "health", "maps", "dimension", "information", "explorer-section", "methods"]
+SECTIONS = ["summary", "data", "health", "maps", "dimension", "information", "fisher", "explorer-section", "methods"]
 
 
 class Page(HTMLParser):
@@ -86,7 +86,7 @@ def test_every_section_is_there_in_order(results: dict[str, Any], tmp_path: Path
 def test_every_figure_says_how_to_read_it_and_what_it_is_made_of(results: dict[str, Any], tmp_path: Path) -> None:
     html, _ = write(results, tmp_path)
     figures = re.findall(r"<figure .*?</figure>", html, re.DOTALL)
-    assert len(figures) == 12
+    assert len(figures) == 15
     for figure in figures:
         assert figure.count("How to read it.") == 1
         caption = figure[figure.index("<figcaption>") : figure.index("</figcaption>")]
@@ -130,6 +130,8 @@ def test_text_from_outside_stays_text(results: dict[str, Any], tmp_path: Path) -
     results["information"]["reasons"][2][3] = EVIL
     first = str(results["explorer"]["tokens"][0])
     results["explorer"]["rows"][first][:3] = [EVIL, EVIL, EVIL]
+    for row in results["fisher"]["rows"].values():
+        row[:3] = [EVIL, EVIL, EVIL]
     html, page = write(results, tmp_path)
     assert len(page.scripts) == 2
     assert {(tag, name) for tag, name, _ in page.attributes} == tags
@@ -146,7 +148,7 @@ def test_invisible_markup_cannot_end_the_data(results: dict[str, Any], tmp_path:
     assert not set("<>&\u2028\u2029") & set(blob)
 
 
-@pytest.mark.parametrize("name", ["cka", "dimension", "information", "explorer"])
+@pytest.mark.parametrize("name", ["cka", "dimension", "information", "fisher", "explorer"])
 def test_a_skipped_part_says_why(results: dict[str, Any], name: str, tmp_path: Path) -> None:
     results[name] = {"skipped": f"no {name} without <token ids>"}
     _, page = write(results, tmp_path)
@@ -163,6 +165,10 @@ def test_nulls_are_drawn_as_gaps(results: dict[str, Any], tmp_path: Path) -> Non
         results["health"][name] = [None] * layers
     results["dimension"]["estimates"] = [[None] * 6 for _ in range(layers)]
     results["dimension"]["mle"] = None
+    for name in ("top_tenth", "effective_rank"):
+        results["fisher"][name] = [None] * layers
+    for name in ("lower", "median", "upper"):
+        results["fisher"]["trace"][name] = [None] * layers
     results["information"]["null"] = results["information"]["excess"] = None
     results["information"]["token_identity"] = results["information"]["token_entropy"] = None
     for section in ("model", "data"):
@@ -211,3 +217,70 @@ def test_the_page_stays_small() -> None:
     ]
     html, _ = page(clean(results))
     assert 1e6 < len(html.encode()) < 3.2e6
+
+
+def _fisher_section(html: str) -> str:
+    found = re.search(r'<section id="fisher".*?</section>', html, re.DOTALL)
+    assert found is not None
+    return found.group(0)
+
+
+def test_only_the_last_layer_is_called_fisher_without_a_lens(results: dict[str, Any], tmp_path: Path) -> None:
+    html, _ = write(results, tmp_path)
+    section = _fisher_section(html)
+    tables = re.findall(r"<details.*?</details>", section, re.DOTALL)
+    assert len(tables) == 3
+    for table in tables:
+        kinds = re.findall(r'<th scope="row">[^<]*</th><td>([^<]*)</td>', table)
+        assert kinds[:-1] == ["logit-lens Fisher, embedding"] + ["logit-lens Fisher"] * 4
+        assert kinds[-1] in ("Fisher", "logit-lens Fisher to Fisher")
+    for name in ("fisher-trace", "fisher-rank"):
+        drawing = re.search(rf'<svg [^>]*data-figure="{name}".*?</svg>', section, re.DOTALL)
+        assert drawing is not None
+        words = re.findall(r"<text [^>]*>([^<]*)</text>", drawing.group(0))
+        assert [word for word in words if word in ("embedding", "logit-lens Fisher", "Fisher")] == [
+            "embedding",
+            "logit-lens Fisher",
+            "Fisher",
+        ]
+        texts = page_data(html)["figures"][name]["series"][name == "fisher-trace"]["texts"]
+        assert ["logit-lens" in text for text in texts] == [True] * 5 + [False]
+
+
+def test_the_path_length_and_the_overlaps_are_said(results: dict[str, Any], tmp_path: Path) -> None:
+    section = _fisher_section(write(results, tmp_path)[0]).replace("\u00a0", " ")
+    assert "is 12.2 long at the median (quartiles 11.5 and 13.8)" in section
+    assert "block 3 (logit-lens Fisher): 31 %; block 5 (Fisher): 32 %; by chance about 1.6 %" in section
+
+
+def test_neighbours_of_both_kinds_are_listed(results: dict[str, Any], tmp_path: Path) -> None:
+    fisher = results["fisher"]
+    section = _fisher_section(write(results, tmp_path)[0])
+    rows = re.findall(r"<tr><th scope=\"row\">(?:(?!</tr>).)*<ol>.*?</tr>", section, re.DOTALL)
+    assert len(rows) == len(fisher["shown"]) == 6
+    for row, one in zip(rows, fisher["shown"], strict=True):
+        assert fisher["rows"][str(one["token"])][1] in row
+        lists = [re.findall(r"<li>(.*?) <small>", part) for part in re.findall(r"<ol>(.*?)</ol>", row)]
+        both = {j for j, _ in one["fisher"]} & {j for j, _ in one["euclidean"]}
+        for words, name in zip(lists, ("fisher", "euclidean"), strict=True):
+            wanted = [(fisher["rows"][str(j)][1].strip(), j in both) for j, _ in one[name]]
+            assert [(re.sub("</?b>", "", word), "<b>" in word) for word in words] == wanted
+        assert f"{one['shared']} of 4" in row
+
+
+def test_an_embedding_far_below_the_blocks_does_not_set_the_axis(results: dict[str, Any], tmp_path: Path) -> None:
+    inside = write(results, tmp_path)[0]
+    assert "The axis is that of the blocks" in inside  # 10 at the embedding, 2.5 at the first block
+    for name in ("lower", "median", "upper"):
+        results["fisher"]["trace"][name] = [1e-12, 1.0, 0.5, 0.2, 0.1, 0.05]
+    results["fisher"]["trace"]["upper"][0] = 0.3  # would fit, without the two beneath it
+    html, _ = write(results, tmp_path)
+    drawn = page_data(html)["figures"]["fisher-trace"]["series"]
+    assert [[y is None for y in series["ys"]] for series in drawn] == 3 * [[True] + [False] * 5]
+    hover = drawn[1]
+    assert hover["texts"][0] == "1.00e\u221212 (logit-lens Fisher, embedding)"
+    assert "at embedding the median is 1.00e\u221212, in the table" in _fisher_section(html)
+    results["fisher"]["trace"] = {name: [0.1, 1.0, 0.5, 0.2, 0.1, 0.05] for name in ("lower", "median", "upper")}
+    html, _ = write(results, tmp_path)
+    assert "The axis is that of the blocks" not in html
+    assert page_data(html)["figures"]["fisher-trace"]["series"][1]["ys"][0] is not None

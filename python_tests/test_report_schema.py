@@ -45,6 +45,12 @@ REQUIRED = [
     ("information", "null"),
     ("information", "n_nulls"),
     ("information", "token_entropy"),
+    ("fisher",),
+    ("fisher", "metric"),
+    ("fisher", "trace", "median"),
+    ("fisher", "path", "upper"),
+    ("fisher", "steps"),
+    ("fisher", "rows"),
     ("explorer", "neighbors"),
     ("warnings",),
     ("summary",),
@@ -92,6 +98,18 @@ ODD = [
     (_set("information", "unreliable", 1, 2, to=None), r"unreliable\[1\]\[2\]: expected true or false, got None"),
     (_set("information", "reasons", 1, 2, to=3), r"reasons\[1\]\[2\]: expected text or null, got 3"),
     (_set("information", "ceiling", to=math.inf), "information.ceiling: expected a finite number, got inf"),
+    (_set("fisher", "n", to=None), "fisher.n: expected a finite number, got None"),
+    (
+        _set("fisher", "metric", 1, to="lens"),
+        r"fisher.metric\[1\]: expected 'embedding', 'logit lens', 'Fisher' or null",
+    ),
+    (_set("fisher", "metric", to=[None] * 4), "fisher.metric: expected at least one layer"),
+    (_set("fisher", "trace", "lower", to=[1.0]), "fisher.trace.lower: expected 4 entries"),
+    (_set("fisher", "effective_rank", 2, to="x"), r"fisher.effective_rank\[2\]: expected a number or null, got 'x'"),
+    (_set("fisher", "path", "median", to="x"), r"fisher.path.median\[0\]: expected a number or null, got 'x'"),
+    (_set("fisher", "overlap", 0, "layer", to=4), r"fisher.overlap\[0\].layer: expected a layer from 0 to 3, got 4"),
+    (_set("fisher", "shown", 1, "token", to=10**6), r"fisher.shown\[1\].token: expected a row that fisher.rows holds"),
+    (_set("fisher", "shown", 1, "euclidean", 0, to=[1]), r"shown\[1\].euclidean: expected \[row, distance\]"),
     (_set("explorer", "tokens", 1, to=10**6), r"explorer.tokens\[1\]: expected a row that explorer.rows holds"),
     (_set("explorer", "tokens", to=[]), "explorer.tokens: expected at least one token"),
     (_set("explorer", "neighbors", 3, to=[]), r"explorer.neighbors\[3\]: expected 5 entries"),
@@ -108,7 +126,7 @@ def test_an_odd_field_is_named(results: dict[str, Any], change: Callable[[dict[s
 
 def test_a_full_result_is_valid(results: dict[str, Any]) -> None:
     validate(results)
-    for name in ("cka", "dimension", "information", "explorer"):
+    for name in ("cka", "dimension", "information", "fisher", "explorer"):
         for empty in (None, {"skipped": "no token ids"}):
             validate({**results, name: empty})
 

@@ -1,6 +1,7 @@
 """The layer analysis: from activations to the one dict that the report, results.json and methods.txt are made of.
 
 Neighbours, overlap, CKA and dimension on RMS-normalised rows at full d; information in the declared space of spaces.py.
+What the tokens of a read-out make of the layers (fisher_geometry.py) is measured where the read-out is given.
 Every stage is kept in a work folder, so an interrupted run continues.
 """
 
@@ -16,7 +17,9 @@ import torch
 
 from msma_fast._version import __version__
 from msma_fast.activations import Activations
+from msma_fast.fisher import Readout
 from msma_fast.msma.explorer import choose_tokens, explorer
+from msma_fast.msma.fisher_geometry import fisher_geometry, readout_digest, sample_rows, stages_of
 from msma_fast.msma.health import columns
 from msma_fast.msma.layer_information import InformationSettings, layer_information, split
 from msma_fast.msma.layers import DECIMATIONS, layer_pass, overlap_matrix
@@ -48,6 +51,9 @@ class Settings(NamedTuple):
     n_nulls: int = 3
     explorer_tokens: int = 200
     explorer_k: int = 8
+    fisher_tokens: int = 64  # read at every layer
+    fisher_searched: int = 256  # the tokens among which two layers look for Fisher-Rao neighbours
+    fisher_k: int = 8
     seed: int = 0
 
 
@@ -59,17 +65,20 @@ def analyze(
     acts: Activations,
     settings: Settings | None = None,
     *,
+    readout: Readout | None = None,
     work: Path | None = None,
     about: dict[str, Any] | None = None,
     progress: Progress = _quiet,
 ) -> dict[str, Any]:
     """Results of schema msma_fast.analysis/1 for activations with at least two layers.
 
+    :param readout: `fisher.readout(model)` of the model whose last block's output is the last layer, for the Fisher geometry
+        of the tokens; without it that section is skipped.
     :param work: folder for finished stages; a later call with the same activations and settings continues there.
     :param about: data set `name` and `source`, `texts_rejected` before collecting, `tokens_wanted`, the `command`, and
-        `collect_seconds`, for the data card.
-    :param progress: called as progress(stage, done, total); stages "layers", "similarity", "information".
-    :raises ValueError: fewer than two layers, or fewer tokens than the neighbours asked for.
+        `collect_seconds`, for the data card; `no_readout`, why there is no read-out.
+    :param progress: called as progress(stage, done, total); stages "layers", "similarity", "information", "fisher".
+    :raises ValueError: fewer than two layers, fewer tokens than the neighbours asked for, or a read-out of another width.
     """
     settings = settings or Settings()
     about = about or {}
@@ -78,7 +87,8 @@ def analyze(
     least = max(settings.k, 3 * max(DECIMATIONS))
     if acts.n_tokens <= least:
         raise ValueError(f"acts: expected more than {least} tokens (k = {settings.k}), got {acts.n_tokens}")
-    stages = Stages(work, None if work is None else [__version__, settings, acts.names, content_digest(acts)])
+    key = None if work is None else [__version__, settings, acts.names, content_digest(acts)]
+    stages = Stages(work, key)
     started = time.perf_counter()
     timings: dict[str, float] = {"collect": float(about.get("collect_seconds", 0.0))}
     generator = torch.Generator().manual_seed(settings.seed)
@@ -98,6 +108,9 @@ def analyze(
     timings["similarity"] = time.perf_counter() - started - timings["layers"]
     information = _information(acts, stages, settings, progress)
     timings["information"] = time.perf_counter() - started - timings["layers"] - timings["similarity"]
+    before = time.perf_counter()
+    fisher = _fisher(acts, readout, work, key, settings, about, progress)
+    timings["fisher"] = time.perf_counter() - before
     layers = layer_names(acts)
     results: dict[str, Any] = {
         "schema": SCHEMA,
@@ -126,6 +139,7 @@ def analyze(
             "standard_error": [found["errors"] for found in passes],
         },
         "information": information,
+        "fisher": fisher,
         "explorer": explorer(
             acts, chosen, [(f["indices"][chosen], f["distances"][chosen]) for f in passes], settings.explorer_k
         ),
@@ -159,6 +173,34 @@ def _information(acts: Activations, stages: Stages, settings: Settings, progress
     blocks = [layer["index"] for layer in layer_names(acts) if layer["kind"] != "embedding"]
     chosen = InformationSettings(settings.mi_k, settings.mi_dimensions, settings.n_nulls, settings.seed)
     return layer_information(acts, stages, parts, blocks, chosen, step)
+
+
+def _fisher(
+    acts: Activations,
+    readout: Readout | None,
+    work: Path | None,
+    key: list[Any] | None,
+    settings: Settings,
+    about: dict[str, Any],
+    progress: Progress,
+) -> dict[str, Any]:
+    if readout is None:
+        return {"skipped": about.get("no_readout", "No read-out: the model is not at hand.")}
+    stages = Stages(work, None if key is None else [*key, readout_digest(readout)])
+    rows, searched = (
+        sample_rows(acts.text_ids, acts.n_tokens, count, settings.seed)
+        for count in (settings.fisher_tokens, settings.fisher_searched)
+    )
+    groups, compared = stages_of(acts)
+    total = len(groups) + len(compared)
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        progress("fisher", done, total)
+
+    return fisher_geometry(acts, readout, stages, rows, searched, settings.fisher_k, step)
 
 
 def _model(acts: Activations) -> dict[str, Any]:

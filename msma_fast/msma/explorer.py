@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -17,19 +18,42 @@ def choose_tokens(acts: Activations, count: int, seed: int) -> Tensor:
     order = torch.randperm(n, generator=generator)
     if acts.tokens is None:
         return order[:count].sort().values
-    wordy = torch.tensor([len(token.strip()) >= 3 and token.strip().isalpha() for token in acts.tokens])
-    ranked = torch.cat([order[wordy[order]], order[~wordy[order]]])
+    words_first = torch.tensor([wordy(token) for token in acts.tokens])
+    ranked = torch.cat([order[words_first[order]], order[~words_first[order]]])
     if acts.text_ids is not None:  # one token of a text before a second one
         seen: dict[int, int] = {}
         turn = []
         for text in acts.text_ids[ranked].tolist():
             turn.append(seen.get(text, 0))
             seen[text] = turn[-1] + 1
-        words = int(wordy.sum())
+        words = int(words_first.sum())
         turns = torch.tensor(turn)
         turns[words:] += n  # fragments stay behind words
         ranked = ranked[turns.argsort(stable=True)]
     return ranked[:count].sort().values
+
+
+def wordy(token: str) -> bool:
+    """Whether a token is a word rather than a fragment: at least three letters and nothing else."""
+    return len(token.strip()) >= 3 and token.strip().isalpha()
+
+
+def row_texts(acts: Activations, rows: Iterable[int]) -> dict[str, list[Any]]:
+    """{row: [before, token, after, text id, token id]} of activations that have the tokens' text."""
+    before, tokens, after = acts.before, acts.tokens, acts.after
+    if tokens is None or before is None or after is None:
+        raise ValueError("acts: expected activations with the text around each token, got some without")
+    texts, ids = acts.text_ids, acts.token_ids
+    return {
+        str(row): [
+            before[row],
+            tokens[row],
+            after[row],
+            0 if texts is None else int(texts[row]),
+            None if ids is None else int(ids[row]),
+        ]
+        for row in sorted(rows)
+    }
 
 
 def explorer(acts: Activations, chosen: Tensor, layers: list[tuple[Tensor, Tensor]], k: int) -> dict[str, Any] | None:
@@ -44,12 +68,9 @@ def explorer(acts: Activations, chosen: Tensor, layers: list[tuple[Tensor, Tenso
         for indices, distances in layers
     ]
     rows = {int(row) for row in chosen} | {int(j) for layer in neighbors for token in layer for j, _ in token}
-    texts = acts.text_ids.tolist() if acts.text_ids is not None else [0] * acts.n_tokens
-    ids = acts.token_ids.tolist() if acts.token_ids is not None else [None] * acts.n_tokens
-    before, tokens, after = acts.before, acts.tokens, acts.after
     return {
         "k": k,
         "tokens": [int(row) for row in chosen],
-        "rows": {str(row): [before[row], tokens[row], after[row], texts[row], ids[row]] for row in sorted(rows)},
+        "rows": row_texts(acts, rows),
         "neighbors": neighbors,
     }

@@ -1,8 +1,9 @@
 """`--dry-run`: what an analysis would take, from the model's configuration and a second of measuring this machine.
 
 Estimates: forward pass 2 operations per weight and token read; a layer's neighbours and dimension 2 n^2 d, three and a half
-times over (exclusion, selection, keys, subsets); CKA 2 n d^2 a pair; information 9 ns per pair of tokens and pair of layers.
-The two factors are those of the default analysis on two threads of an AMD Zen 4.
+times over (exclusion, selection, keys, subsets); CKA 2 n d^2 a pair; information 9 ns per pair of tokens and pair of layers;
+Fisher geometry of m tokens 2 m V d a pass over the vocabulary, 38 passes a layer, and 2 V d^2 once.
+The three factors are those of the default analysis on two threads of an AMD Zen 4.
 """
 
 from __future__ import annotations
@@ -14,18 +15,24 @@ from typing import Any, NamedTuple
 import torch
 
 from msma_fast.activations import Activations
+from msma_fast.activations.embedded import model_kind
+from msma_fast.msma.analysis import Settings
 
 _NEIGHBOUR_PASSES = 3.5
+_VOCABULARY_PASSES = 38
 _PAIR_SECONDS = 9e-9  # one joint key: maximum, selection and two counts, on one thread
 
 
 class Shape(NamedTuple):
-    """n tokens, L layers of d coordinates, weights of the model in the blocks."""
+    """n tokens, L layers of d coordinates, weights of the model in the blocks, layers that are read out and V tokens of the
+    read-out, 0 without one."""
 
     tokens: int
     layers: int
     d: int
     weights: int
+    read: int
+    vocabulary: int
 
 
 def _rate(dtype: torch.dtype) -> float:
@@ -56,14 +63,16 @@ def _shape(model: str, tokens: int) -> Shape:
     d = int(config.hidden_size)
     inner = int(getattr(config, "intermediate_size", 0) or 4 * d)
     gated = 3 if "silu" in str(getattr(config, "hidden_act", "")) else 2
-    return Shape(tokens, stacks * (layers + 1), d, stacks * layers * (4 * d * d + gated * d * inner))
+    weights = stacks * layers * (4 * d * d + gated * d * inner)
+    vocabulary = 0 if model_kind(config) == "encoder" else int(config.vocab_size)
+    return Shape(tokens, stacks * (layers + 1), d, weights, layers + 1, vocabulary)
 
 
 def plan(model: str, *, tokens: int, per_text: int, max_length: int, activations: str | None, mi_tokens: int) -> str:
     """A few lines of text: time, memory and disk. Raises as loading the model's configuration does."""
     if activations:
         acts = Activations.from_safetensors(Path(activations))
-        shape = Shape(acts.n_tokens, len(acts), max(acts.dims), 0)
+        shape = Shape(acts.n_tokens, len(acts), max(acts.dims), 0, 0, 0)
     else:
         shape = _shape(model, tokens)
     fast, plain = _rate(torch.bfloat16), _rate(torch.float32)
@@ -74,12 +83,16 @@ def plan(model: str, *, tokens: int, per_text: int, max_length: int, activations
     similarity = pairs * 2.0 * n * d * d / plain
     few = min(mi_tokens, n)
     information = 4 * pairs * few * few * _PAIR_SECONDS / torch.get_num_threads()
+    words, sampled = shape.vocabulary, min(Settings().fisher_tokens, n)
+    fisher = shape.read * 2.0 * words * d * (_VOCABULARY_PASSES * sampled + d) / plain
     disk = 2.0 * n * d * shape.layers if not activations else 0.0
     memory = 4.0 * n * d * shape.layers + 2.0 * shape.weights + 5e8
+    total = forward + neighbours + similarity + information + fisher
     lines = [
         f"{shape.layers} layers x {n} tokens x {d} coordinates",
-        f"time    about {forward + neighbours + similarity + information:.0f} s: model {forward:.0f}, neighbours "
-        f"{neighbours:.0f}, overlap and CKA {similarity:.0f}, information {information:.0f}",
+        f"time    about {total:.0f} s: model {forward:.0f}, neighbours "
+        f"{neighbours:.0f}, overlap and CKA {similarity:.0f}, information {information:.0f}, Fisher geometry "
+        f"{fisher:.0f}",
         f"memory  about {memory / 2**30:.1f} GiB",
         f"disk    about {disk / 2**20:.0f} MiB of activations, and a few MiB of report",
     ]

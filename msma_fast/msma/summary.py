@@ -8,6 +8,8 @@ from typing import Any
 _TOP_SHARE = 0.2
 _MOVED = 0.7
 _SATURATED = 0.05
+# Of the summed Fisher trace that a tenth of the tokens holds.
+_FEW_HOLD = 0.9
 
 
 def _neighbours(results: dict[str, Any]) -> str:
@@ -113,6 +115,7 @@ def warn(results: dict[str, Any]) -> list[dict[str, str]]:
             )
         )
     found += _about_information(results)
+    found += _about_fisher(results)
     skipped = results["data"]["n_texts_skipped"]
     if skipped:
         found.append(
@@ -161,4 +164,33 @@ def _about_information(results: dict[str, Any]) -> list[tuple[str, str, str]]:
             "no p-values, one preprocessing. Read differences, not absolute numbers.",
         )
     )
+    return found
+
+
+def _about_fisher(results: dict[str, Any]) -> list[tuple[str, str, str]]:
+    fisher = results["fisher"]
+    if "skipped" in fisher:
+        return [("note", "Fisher geometry", str(fisher["skipped"]))]
+    names = [layer["name"] for layer in results["layers"]]
+    found = [
+        (
+            "note",
+            "logit lens",
+            f"Only the tokens of {names[-1]} are the model's own. Every layer before it is read with a norm and an output "
+            "embedding that the model does not apply there: its Fisher geometry is that of the lens, not of what later blocks "
+            "make of the state.",
+        )
+    ]
+    shares = [(share, name) for share, name in zip(fisher["top_tenth"], names, strict=True) if share is not None]
+    few = [pair for pair in shares if pair[0] > _FEW_HOLD]
+    if few:
+        most, where = max(few)
+        found.append(
+            (
+                "warning",
+                "a few tokens",
+                f"In {len(few)} of {len(shares)} layers a tenth of the tokens holds over {_FEW_HOLD:.0%} of the Fisher trace "
+                f"(most: {most:.1%} at {where}). The mean metric and its effective rank there are those of these few.",
+            )
+        )
     return found

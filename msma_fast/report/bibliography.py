@@ -64,6 +64,38 @@ ENTRIES: dict[str, str] = {
   year    = {2014},
   doi     = {10.1371/journal.pone.0087357}
 }""",
+    "fisher": """@book{amari2000methods,
+  title     = {Methods of Information Geometry},
+  author    = {Amari, Shun-ichi and Nagaoka, Hiroshi},
+  series    = {Translations of Mathematical Monographs},
+  volume    = {191},
+  publisher = {American Mathematical Society},
+  year      = {2000}
+}
+
+@article{rao1945information,
+  title   = {Information and the accuracy attainable in the estimation of statistical parameters},
+  author  = {Rao, C. Radhakrishna},
+  journal = {Bulletin of the Calcutta Mathematical Society},
+  volume  = {37},
+  pages   = {81--91},
+  year    = {1945}
+}
+
+@inproceedings{roy2007effective,
+  title     = {The effective rank: A measure of effective dimensionality},
+  author    = {Roy, Olivier and Vetterli, Martin},
+  booktitle = {Proceedings of the 15th European Signal Processing Conference (EUSIPCO)},
+  pages     = {606--610},
+  year      = {2007}
+}
+
+@misc{nostalgebraist2020interpreting,
+  title        = {interpreting {GPT}: the logit lens},
+  author       = {{nostalgebraist}},
+  howpublished = {LessWrong},
+  year         = {2020}
+}""",
     "massive": """@misc{sun2024massive,
   title         = {Massive Activations in Large Language Models},
   author        = {Sun, Mingjie and Chen, Xinlei and Kolter, J. Zico and Liu, Zhuang},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from msma_fast.report.canvas import Canvas, short
@@ -29,9 +30,19 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Zone:
+    """A run of x positions, first to last, whose values are of one kind."""
+
+    first: int
+    last: int
+    name: str
+
+
+@dataclass(frozen=True)
 class Panel:
     """`places` are x positions in [0, 1], `x_names` their names in the tooltip, `x_ticks` (place, text);
-    `whole` keeps the marks of a count at whole numbers.
+    `whole` keeps the marks of a count at whole numbers; `zones` are named above the plot, with walls between;
+    `scaled_by` are the positions that set the axis, all where None: others are drawn where their values fit.
     """
 
     measure: str
@@ -47,6 +58,8 @@ class Panel:
     right: float = 18.0
     whole: bool = False
     depth_legend: tuple[str, str] | None = None
+    zones: Sequence[Zone] = ()
+    scaled_by: Sequence[int] | None = None
     form: Callable[[float | None], str] = number
     tick_form: Callable[[float], str] = tick
     low_high: tuple[float, float] = field(init=False)
@@ -55,7 +68,8 @@ class Panel:
         object.__setattr__(self, "low_high", self._limits())
 
     def _limits(self) -> tuple[float, float]:
-        found = [v for s in self.series for v in s.values if v is not None]
+        chosen = range(len(self.places)) if self.scaled_by is None else self.scaled_by
+        found = [v for s in self.series for v in (s.values[i] for i in chosen) if v is not None]
         for s in self.series:
             pairs = zip(s.values, s.errors or [], strict=False)
             found += [v + sign * e for v, e in pairs if v is not None and e is not None for sign in (-1, 1)]
@@ -70,10 +84,11 @@ def draw_chart(canvas: Canvas, panel: Panel) -> dict[str, Any]:
     right = WIDTH - panel.right
     xs = [_LEFT + place * (right - _LEFT) for place in panel.places]
     _axes(canvas, panel, right)
+    _zones(canvas, panel, xs)
     bar = 0.66 * (right - _LEFT) / max(1, len(xs))
-    ys = []
+    ys, beyond = [], _beyond(panel)
     for series in panel.series:
-        heights = [_height(panel, v) for v in series.values]
+        heights = [None if i in beyond else _height(panel, v) for i, v in enumerate(series.values)]
         ys.append([None if y is None else round(y, 1) for y in heights])
         if panel.bars:
             base = _BOTTOM
@@ -123,6 +138,25 @@ def _axes(canvas: Canvas, panel: Panel, right: float) -> None:
     for place, text in panel.x_ticks:
         canvas.text(_LEFT + place * (right - _LEFT), _BOTTOM + 18, text, anchor="middle")
     canvas.text((_LEFT + right) / 2, _BOTTOM + 38, panel.x_title, anchor="middle")
+
+
+def _beyond(panel: Panel) -> set[int]:
+    """Positions that did not set the axis and have a value outside it."""
+    low, high = panel.low_high
+    others = set() if panel.scaled_by is None else set(range(len(panel.places))) - set(panel.scaled_by)
+    values = {i: [v for v in (s.values[i] for s in panel.series) if v is not None] for i in others}
+    return {i for i in others if not all(low <= v <= high for v in values[i])}
+
+
+def _zones(canvas: Canvas, panel: Panel, xs: list[float]) -> None:
+    walls = [(xs[a.last] + xs[b.first]) / 2 for a, b in pairwise(panel.zones)]
+    for x in walls:
+        canvas.path(f"M{short(x)} {short(_TOP - 12)}V{short(_BOTTOM)}", stroke="line", extra=' stroke-dasharray="2 3"')
+    for zone, start, end in zip(panel.zones, [_LEFT, *walls], [*walls, WIDTH], strict=False):
+        # In the middle of its zone; the last one begins at its wall, for its layers may end there.
+        last = end == WIDTH
+        x = start + 3 if last else (start + end) / 2
+        canvas.text(x, _TOP - 4, zone.name, size=10.5, anchor="start" if last else "middle")
 
 
 def _line(canvas: Canvas, panel: Panel, series: Series, xs: list[float], heights: list[float | None]) -> None:

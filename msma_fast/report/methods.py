@@ -8,7 +8,7 @@ from typing import Any
 
 from msma_fast.report.bibliography import bibtex
 from msma_fast.report.schema import clean, skipped, validate
-from msma_fast.report.ticks import number
+from msma_fast.report.ticks import number, percent
 
 _COUNT_WORDS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five"}
 
@@ -26,7 +26,7 @@ def methods_text(results: dict[str, Any]) -> str:
 
 def paragraphs(results: dict[str, Any]) -> list[str]:
     """The paragraphs without the references."""
-    parts = (_model, _data, _geometry, _dimension, _information, _software)
+    parts = (_model, _data, _geometry, _dimension, _information, _fisher, _software)
     return [text for text in (part(results) for part in parts) if text]
 
 
@@ -40,6 +40,7 @@ def sources(results: dict[str, Any]) -> str:
         "mle": skipped(dimension) is None and (dimension["method"] == "mle" or dimension.get("mle") is not None),
         "ksg": skipped(information) is None,
         "ross": skipped(information) is None and information["token_identity"] is not None,
+        "fisher": skipped(results["fisher"]) is None,
         "massive": any(results["health"]["massive_rows"]),
     }
     return bibtex([name for name, is_used in used.items() if is_used])
@@ -141,6 +142,33 @@ def _information(results: dict[str, Any]) -> str:
             text += f"; the entropy of the token identity is {number(info['token_entropy'])} nats"
         text += "."
     return text
+
+
+def _fisher(results: dict[str, Any]) -> str:
+    fisher = results["fisher"]
+    if skipped(fisher) is not None:
+        return ""
+    names = [layer["name"] for layer in results["layers"]]
+    spread = ", equally many of each text taken" if results["data"]["n_texts"] is not None else ""
+    own = names[fisher["metric"].index("Fisher")]
+    text = (
+        f"Fisher geometry of the tokens. N = {number(fisher['n'])} tokens{spread}. A state is read as the token "
+        "distribution that the model's final norm and output embedding give it; G is the Fisher metric of that distribution "
+        f"in the space of the state (Amari and Nagaoka 2000), the norm's Jacobian included. At {own} this is how the model "
+        "reads its tokens; on layers before it the read-out is a logit lens (nostalgebraist 2020), and the metric the "
+        "logit-lens Fisher. The trace of G is given by its quartiles over tokens, the effective rank is that of the mean of G "
+        "(Roy and Vetterli 2007). Steps between layers are Fisher-Rao distances of a token's two distributions (Rao 1945)"
+    )
+    if fisher["path"]["median"] is not None:
+        text += f"; their sum is {number(fisher['path']['median'])} at the median"
+    text += (
+        f". Fisher-Rao neighbours, k = {fisher['k']} among {number(fisher['n_searched'])} tokens, are compared with the "
+        "euclidean ones of the same tokens"
+    )
+    shares = [
+        f"{percent(one['shared'])} at {names[one['layer']]}" for one in fisher["overlap"] if one["shared"] is not None
+    ]
+    return text + (f": they share {' and '.join(shares)}." if shares else ".")
 
 
 def _software(results: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ _SCRIPTS = (
 _RAIL = {
     "summary": "Summary", "data": "Data", "health": "Health", "maps": "Layers compared",
     "dimension": "Dimension", "information": "Information",
-    "explorer-section": "Neighbours", "methods": "Methods",
+    "fisher": "Fisher geometry", "explorer-section": "Neighbours", "methods": "Methods",
 }  # fmt: skip
 
 

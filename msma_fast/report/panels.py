@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from msma_fast.report.canvas import Canvas
-from msma_fast.report.chart import HEIGHT, WIDTH, Panel, Series, depth_color, draw_chart
+from msma_fast.report.chart import HEIGHT, WIDTH, Panel, Series, Zone, depth_color, draw_chart
 from msma_fast.report.figure import Figure
 from msma_fast.report.ticks import layer_ticks, number, percent, tick
 
 # Levels of the map that can be read as lines and as small text on both papers.
-_FINE, _MIDDLE, _PALE = "m60", "m47", "m34"
-_BAR = "m32"
+FINE, MIDDLE, PALE = "m60", "m47", "m34"
+BAR = "m32"
 
 
 def health_figures(results: dict[str, Any]) -> list[Figure]:
@@ -21,37 +22,37 @@ def health_figures(results: dict[str, Any]) -> list[Figure]:
     n = number(results["data"]["n_tokens"])
     raw = f"N = {n} tokens, rows as the model made them, before any normalisation."
     norms = [
-        Series("largest", health["norm_max"], _PALE, label="max"),
-        Series("95th percentile", health["norm_p95"], _MIDDLE, label="95 %"),
-        Series("median", health["norm_median"], _FINE, label="median"),
+        Series("largest", health["norm_max"], PALE, label="max"),
+        Series("95th percentile", health["norm_p95"], MIDDLE, label="95 %"),
+        Series("median", health["norm_median"], FINE, label="median"),
     ]
     coordinates = [f"coordinate {number(c)}" for c in health["top_coordinate"]]
-    share = Series("share", health["top_coordinate_share"], _BAR, notes=coordinates)
+    share = Series("share", health["top_coordinate_share"], BAR, notes=coordinates)
     return [
-        _by_layer(
+        by_layer(
             results, "norms", "Norms", norms, measure="euclidean norm of a row (log scale)", log=True,
             right=54,
             read="The lines should run together; a largest norm far above the rest means a few tokens that "
             "would decide every raw distance.",
             caption=raw,
         ),
-        _by_layer(
+        by_layer(
             results, "top-coordinate", "The largest coordinate", [share], measure="share of the squared norm",
             bars=True, include=0, form=percent,
             read="How much of a typical row's squared length sits in its largest coordinate: high bars mean "
             "that one axis drowns the other ones.",
             caption=f"Median over rows; the tooltip names the coordinate. {raw}",
         ),
-        _by_layer(
-            results, "massive-rows", "Massive rows", [Series("massive rows", health["massive_rows"], _BAR)],
+        by_layer(
+            results, "massive-rows", "Massive rows", [Series("massive rows", health["massive_rows"], BAR)],
             measure="rows with more than 10 times the median norm", bars=True, include=0, whole=True,
             read="Tokens with massive activations, often the first of a text or a delimiter; zero is the "
             "healthy value.",
             caption=raw,
         ),
-        _by_layer(
+        by_layer(
             results, "distinct-rows", "Distinct rows",
-            [Series("distinct rows", health["distinct_rows"], _BAR)],
+            [Series("distinct rows", health["distinct_rows"], BAR)],
             measure="rows that differ from every other row", bars=True, include=0, whole=True,
             read=f"Full bars ({n}) mean no duplicates; at the embedding equal tokens are equal rows, and "
             "neighbours at distance zero are ordered by their index.",
@@ -93,10 +94,10 @@ def dimension_figures(results: dict[str, Any]) -> list[Figure]:
     )  # fmt: skip
     finest = [row[0] for row in dimension["estimates"]]
     errors = [row[0] for row in dimension["standard_error"]]
-    profile = [Series(method, finest, _FINE, errors=errors, label=method)]
+    profile = [Series(method, finest, FINE, errors=errors, label=method)]
     if dimension.get("mle") is not None:
-        profile.append(Series("local estimate", dimension["mle"], _PALE, label="local", dashed=True))
-    by_layer = _by_layer(
+        profile.append(Series("local estimate", dimension["mle"], PALE, label="local", dashed=True))
+    over_depth = by_layer(
         results, "dimension-layers", "Dimension by layer", profile, measure="intrinsic dimension", include=0,
         right=58,
         read="Where the line rises the layer spreads its tokens over more directions, where it falls it "
@@ -104,17 +105,17 @@ def dimension_figures(results: dict[str, Any]) -> list[Figure]:
         caption=f"{method} at the finest scale, N = {number(scales[0])} tokens. Space: "
         f"{results['spaces']['geometry']}.",
     )  # fmt: skip
-    return [by_scale, by_layer]
+    return [by_scale, over_depth]
 
 
 def identity_figure(results: dict[str, Any]) -> Figure:
     """What each layer knows about the token id, beside the entropy that it could know at most."""
     info = results["information"]
-    series = [Series("token identity", info["token_identity"], _FINE, label="known")]
+    series = [Series("token identity", info["token_identity"], FINE, label="known")]
     if info["token_entropy"] is not None:
         level = [info["token_entropy"]] * len(results["layers"])
-        series.append(Series("entropy of the token", level, _PALE, label="entropy", dashed=True))
-    return _by_layer(
+        series.append(Series("entropy of the token", level, PALE, label="entropy", dashed=True))
+    return by_layer(
         results, "token-identity", "What a layer knows about the token", series, measure="information, nats",
         include=0, right=58,
         read="Close to the dashed line the layer still spells out which token it stands on; the lower it "
@@ -124,11 +125,12 @@ def identity_figure(results: dict[str, Any]) -> Figure:
     )  # fmt: skip
 
 
-def _by_layer(
+def by_layer(
     results: dict[str, Any], name: str, title: str, series: list[Series], *, measure: str, read: str,
     caption: str, log: bool = False, bars: bool = False, include: float | None = None, right: float = 18,
-    form: Any = number, whole: bool = False,
+    form: Any = number, whole: bool = False, zones: Sequence[Zone] = (), scaled_by: Sequence[int] | None = None,
 ) -> Figure:  # fmt: skip
+    """One measure against the layers."""
     layers = results["layers"]
     count = len(layers)
     # Bars need half a step of room at both ends.
@@ -136,7 +138,8 @@ def _by_layer(
     panel = Panel(
         measure=measure, x_title="layer", places=places, x_names=[layer["name"] for layer in layers],
         x_ticks=[(places[i], str(i)) for i in layer_ticks(count)], series=series, log=log, bars=bars,
-        include=include, right=right, whole=whole, form=form, tick_form=percent if form is percent else tick,
+        include=include, right=right, whole=whole, zones=zones, scaled_by=scaled_by, form=form,
+        tick_form=percent if form is percent else tick,
     )  # fmt: skip
 
     def draw(canvas: Canvas) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What a result dict of schema msma_fast.analysis/1 must hold, checked before anything is drawn.
 
-`health`, `overlap`, `model`, `data` and the lists of texts are required. `cka`, `dimension`, `information`
-and `explorer` may be None or {"skipped": "why"}: the report then says why the section is empty. A float
+`health`, `overlap`, `model`, `data` and the lists of texts are required. `cka`, `dimension`, `information`,
+`fisher` and `explorer` may be None or {"skipped": "why"}: the report then says why the section is empty. A float
 that is not finite counts as null everywhere, and `clean` writes it so.
 """
 
@@ -83,6 +83,7 @@ def validate(results: dict[str, Any]) -> None:
     _optional(results, "cka", _cka, layers)
     _optional(results, "dimension", _dimension, layers)
     _optional(results, "information", _information, layers)
+    _optional(results, "fisher", _fisher, layers)
     _optional(results, "explorer", _explorer, layers)
 
 
@@ -136,31 +137,66 @@ def _information(information: dict[str, Any], layers: int) -> None:
         _number("information.token_entropy", information["token_entropy"])
 
 
+def _fisher(fisher: dict[str, Any], layers: int) -> None:
+    for name in ("n", "n_searched", "k"):
+        _number(f"fisher.{name}", _get(fisher, name, "fisher"))
+    for i, kind in enumerate(_list("fisher.metric", _get(fisher, "metric", "fisher"), layers)):
+        known = (None, "embedding", "logit lens", "Fisher")
+        _is(kind in known, f"fisher.metric[{i}]", "'embedding', 'logit lens', 'Fisher' or null", kind)
+    _is(any(kind is not None for kind in fisher["metric"]), "fisher.metric", "at least one layer", fisher["metric"])
+    for name in ("lower", "median", "upper"):
+        _vector(f"fisher.trace.{name}", _get(_get(fisher, "trace", "fisher"), name, "fisher.trace"), layers)
+        _is_number_or_null(f"fisher.path.{name}", _get(_get(fisher, "path", "fisher"), name, "fisher.path"))
+    for name in ("top_tenth", "effective_rank", "steps"):
+        _vector(f"fisher.{name}", _get(fisher, name, "fisher"), layers)
+    for i, one in enumerate(_list("fisher.overlap", _get(fisher, "overlap", "fisher"))):
+        path = f"fisher.overlap[{i}]"
+        _layer(f"{path}.layer", _get(one, "layer", path), layers)
+        _is_number_or_null(f"{path}.shared", _get(one, "shared", path))
+    rows = _rows("fisher.rows", _get(fisher, "rows", "fisher"))
+    for i, one in enumerate(_list("fisher.shown", _get(fisher, "shown", "fisher"))):
+        path = f"fisher.shown[{i}]"
+        _layer(f"{path}.layer", _get(one, "layer", path), layers)
+        _number(f"{path}.shared", _get(one, "shared", path))
+        _is(str(_get(one, "token", path)) in rows, f"{path}.token", "a row that fisher.rows holds", one["token"])
+        for name in ("fisher", "euclidean"):
+            _near(f"{path}.{name}", _get(one, name, path), rows, "fisher.rows")
+
+
 def _explorer(explorer: dict[str, Any], layers: int) -> None:
     _number("explorer.k", _get(explorer, "k", "explorer"))
     tokens = _list("explorer.tokens", _get(explorer, "tokens", "explorer"))
     _is(len(tokens) > 0, "explorer.tokens", "at least one token", "an empty list")
-    rows = _get(explorer, "rows", "explorer")
-    _is(isinstance(rows, dict), "explorer.rows", "a dict of rows", rows)
-    for key, row in rows.items():
-        path = f"explorer.rows[{key!r}]"
-        _is(len(_list(path, row)) in (4, 5), path, "[before, token, after, text id] or with a token id", row)
-        for part in row[:3]:
-            _text(path, part)
+    rows = _rows("explorer.rows", _get(explorer, "rows", "explorer"))
     for i, token in enumerate(tokens):
         _is(str(token) in rows, f"explorer.tokens[{i}]", "a row that explorer.rows holds", token)
     path = "explorer.neighbors"
     for i, layer in enumerate(_list(path, _get(explorer, "neighbors", "explorer"), layers)):
         for j, near in enumerate(_list(f"{path}[{i}]", layer, len(tokens))):
-            for pair in _list(f"{path}[{i}][{j}]", near):
-                _is(
-                    isinstance(pair, (list, tuple)) and len(pair) == 2,
-                    f"{path}[{i}][{j}]",
-                    "[row, distance]",
-                    pair,
-                )
-                _is(str(pair[0]) in rows, f"{path}[{i}][{j}]", "a row that explorer.rows holds", pair[0])
-                _number(f"{path}[{i}][{j}] distance", pair[1])
+            _near(f"{path}[{i}][{j}]", near, rows, "explorer.rows")
+
+
+def _rows(path: str, rows: Any) -> dict[str, Any]:
+    """{row: [before, token, after, text id] or with a token id}."""
+    _is(isinstance(rows, dict), path, "a dict of rows", rows)
+    for key, row in rows.items():
+        one = f"{path}[{key!r}]"
+        _is(len(_list(one, row)) in (4, 5), one, "[before, token, after, text id] or with a token id", row)
+        for part in row[:3]:
+            _text(one, part)
+    return dict(rows)
+
+
+def _near(path: str, near: Any, rows: dict[str, Any], held: str) -> None:
+    """[[row, distance]] of rows whose text is held."""
+    for pair in _list(path, near):
+        _is(isinstance(pair, (list, tuple)) and len(pair) == 2, path, "[row, distance]", pair)
+        _is(str(pair[0]) in rows, path, f"a row that {held} holds", pair[0])
+        _number(f"{path} distance", pair[1])
+
+
+def _layer(path: str, value: Any, layers: int) -> None:
+    _is(_finite(value) and value in range(layers), path, f"a layer from 0 to {layers - 1}", value)
 
 
 def _optional(results: dict[str, Any], name: str, check: Callable[[dict[str, Any], int], None], layers: int) -> None:
@@ -203,6 +239,10 @@ def _finite(value: Any) -> bool:
 
 def _number(path: str, value: Any) -> None:
     _is(_finite(value), path, "a finite number", value)
+
+
+def _is_number_or_null(path: str, value: Any) -> None:
+    _vector(path, [value], 1)
 
 
 def _list(path: str, value: Any, length: int | None = None) -> list[Any]:

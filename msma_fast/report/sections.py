@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from msma_fast.report.datacard import data_card
 from msma_fast.report.figure import Figure, prose, text
+from msma_fast.report.fisher import fisher_figures, fisher_neighbours
 from msma_fast.report.maps import cka_figure, information_figures, overlap_figure
 from msma_fast.report.methods import paragraphs, sources
 from msma_fast.report.panels import dimension_figures, health_figures, identity_figure
@@ -33,7 +34,7 @@ def all_sections(results: dict[str, Any]) -> list[Section]:
     """In reading order; the summary and the warnings stand in the header."""
     return [
         data_section(results), health_section(results), maps_section(results), dimension_section(results),
-        information_section(results), explorer_section(results), methods_section(results),
+        information_section(results), fisher_section(results), explorer_section(results), methods_section(results),
     ]  # fmt: skip
 
 
@@ -115,6 +116,16 @@ def information_section(results: dict[str, Any]) -> Section:
         f'<div class="figures"><div>{panels}</div>{rest}</div></div>'
     )
     return Section("information", title, body, figures)
+
+
+def fisher_section(results: dict[str, Any]) -> Section:
+    why = skipped(results["fisher"])
+    lead = (
+        "Distances between states ignore what the states are for. Here each layer is measured by the tokens that the model's "
+        "read-out would predict from it: how strongly, in how many directions, and who predicts alike."
+    )
+    section = _figures("fisher", "Fisher geometry of the tokens", lead, [] if why else fisher_figures(results), why)
+    return section if why else replace(section, body=section.body + fisher_neighbours(results))
 
 
 def explorer_section(results: dict[str, Any]) -> Section:

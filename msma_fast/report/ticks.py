@@ -19,13 +19,14 @@ def linear_ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """1, 2, 5 times powers of ten inside [low, high]; the powers alone when that would be more than seven."""
+    """1, 2, 5 times powers of ten inside [low, high]; the powers alone, or every second, third, ... of them, when that would
+    be more than seven."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for mantissas in ((1, 2, 5), (1, 3), (1,)):
         found = [m * 10.0**p for p in powers for m in mantissas if low * 0.999 <= m * 10.0**p <= high * 1.001]
         if len(found) <= 7:
             return found
-    return found
+    return found[:: -(-len(found) // 7)]
 
 
 def layer_ticks(count: int) -> list[int]:
@@ -66,6 +67,9 @@ def tick(value: float) -> str:
     """A number on an axis: no trailing zeros."""
     if abs(value) >= 1e6:
         return f"{value:.0e}".replace("e+0", "e").replace("e+", "e")
+    if 0 < abs(value) < 1e-4:
+        mantissa, power = f"{value:.0e}".split("e")
+        return f"{mantissa}e{int(power)}".replace("-", "−")
     return f"{value:,.6f}".rstrip("0").rstrip(".").replace("-", "−")
 
 
