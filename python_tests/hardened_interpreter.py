@@ -7,7 +7,8 @@
 - Two programs that write different numbers to one address without atomics raise LostUpdate.
 - Programs run in a random order.
 - dot: bfloat16 is decoded (the interpreter multiplies its bits), TF32 operands are rounded to 10 bits after the point of the
-  mantissa, and float32 sums are truncated towards zero instead of rounded.
+  mantissa, and float32 sums are truncated towards zero instead of rounded. Of tf32x3 the three sums of products are truncated,
+  one after the other, and added to the accumulator to nearest, as Triton does it.
 """
 
 from __future__ import annotations
@@ -50,6 +51,23 @@ def truncated(values: np.ndarray) -> np.ndarray:
     near = values.astype(np.float32)
     over = np.abs(near.astype(np.float64)) > np.abs(values)
     return np.where(over, np.nextafter(near, np.float32(0)), near)
+
+
+def halves(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    high = rounded_to_tf32(values)
+    with np.errstate(invalid="ignore"):
+        rest = np.nan_to_num(values - high)
+    return high, (rest.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
+
+
+def of_three(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """left @ right in float32 from three TF32 products, without low times low: the high parts are rounded to TF32, and of the
+    rest a tensor core drops the last bits."""
+    (a, a_low), (b, b_low) = halves(left), halves(right)
+    total = np.zeros(1, dtype=np.float32)
+    for x, y in ((a_low, b), (a, b_low), (a, b)):
+        total = truncated(np.matmul(x.astype(np.float64), y.astype(np.float64)) + total)
+    return total
 
 
 class Watch:
@@ -136,6 +154,8 @@ def hardened(seed: int = 0) -> Iterator[Watch]:
 
     def dot(self: Any, a: Any, b: Any, d: Any, precision: Any, imprecise: Any) -> Any:
         left, right = decoded(a.data, a.dtype), decoded(b.data, b.dtype)
+        if left.dtype == np.float32 and "TF32X3" in str(precision).upper():
+            return interpreter.TensorHandle(of_three(left, right) + d.data, d.dtype.scalar)
         if left.dtype == np.float32 and "TF32" in str(precision).upper() and a.dtype.scalar == tl.float32:
             left, right = rounded_to_tf32(left), rounded_to_tf32(right)
         if not np.issubdtype(d.data.dtype, np.floating):
