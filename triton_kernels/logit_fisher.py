@@ -32,7 +32,7 @@ from torch import Tensor
 
 from .resources import FUSED, Configuration, Need, launched
 
-SIZES = ("n", "size", "width", "vectors", "each")
+SIZES = ("n", "size", "width", "arrays", "each")
 PRECISION = tl.constexpr("tf32x3")
 PROGRAMS = 512  # of a launch, where memory allows as many
 FEW = 1 << 22  # numbers that all shares together may always keep
@@ -88,17 +88,17 @@ def others(logits, log_normalizer, top, token, BLOCK: tl.constexpr):
 
 @triton.jit
 def add(
-    q, out_ptr, weight_ptr, center_ptr, row, token, n, size, d, SQUARED: tl.constexpr,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr, BLOCK_D: tl.constexpr,
+    q, out_ptr, weight_ptr, center_ptr, row, token, n, size, d, squared, SQUARES: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """out (n, d) of this program: sum_t q_t (w_t - c), or of squares, for its rows."""
     i = tl.arange(0, ROWS)
     out_ptr += tl.cast(row, tl.int64) * d
-    for start in range(0, d, BLOCK_D):
-        k = start + tl.arange(0, BLOCK_D)
-        w = centered(weight_ptr, center_ptr, token, start, size, d, BLOCK, BLOCK_D)
-        if SQUARED:
-            w = w * w
+    for start in range(0, d, WIDE):
+        k = start + tl.arange(0, WIDE)
+        w = centered(weight_ptr, center_ptr, token, start, size, d, BLOCK, WIDE)
+        if SQUARES:
+            w *= tl.where(squared, w, 1.0)
         at = i[:, None] * d + k[None, :]
         keep = (row + i < n)[:, None] & (k < d)[None, :]
         sums = tl.load(out_ptr + at, mask=keep, other=0.0)
@@ -169,17 +169,17 @@ def quadratic_kernel(
 
 @triton.jit(do_not_specialize=SIZES)
 def sums_kernel(
-    h_ptr, weight_ptr, center_ptr, bias_ptr, log_ptr, top_ptr, v_ptr, beside_ptr, s0_ptr, s1_ptr, scalar_ptr, second_ptr,
-    n, size, width, vectors, each,
+    h_ptr, weight_ptr, center_ptr, bias_ptr, log_ptr, top_ptr, v_ptr, beside_ptr, s0_ptr, scalar_ptr, column_ptr, out_ptr,
+    n, size, width, arrays, each,
     FORM: tl.constexpr, BIAS: tl.constexpr, VECTOR: tl.constexpr,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr, BLOCK_D: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr, BLOCK_D: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """s0 (shares, n), s1 (shares, n, d) zero before, and by form
+    """s0 (shares, n); out (shares, arrays, n, d), zero before: array 0 is S1; and by form
 
-    product   v (r, n, d); beside (r, n) origins; scalar (shares, r, n) and second (shares, r, n, d), zero before
-    diagonal  second (shares, n, d), zero before
+    product   v (r, n, d), beside (r, n) origins: array 1 + k and scalar (shares, 1 + r, n), zero before, of vector k
+    diagonal  array 1 has the squares
     trace     beside (V,) |w - c|^2; scalar (shares, n)
-    mean      beside (n,) shares of the rows; second (blocks of rows, V)
+    mean      beside (n,) shares of the rows; column (blocks of rows, V)
 
     What a program adds to is its own; the barrier is for threads that add to what others wrote."""
     block, share = tl.program_id(0), tl.cast(tl.program_id(1), tl.int64)
@@ -190,42 +190,50 @@ def sums_kernel(
     top = tl.load(top_ptr + i, mask=i < n, other=-1)
     s0 = tl.zeros((ROWS,), dtype=tl.float32)
     scalar = tl.zeros((ROWS,), dtype=tl.float32)
-    s1_ptr += share * n * d
     first = tl.program_id(1) * each
     for tile in range(first, tl.minimum(first + each, tl.cdiv(size, BLOCK))):
         token = tile * BLOCK
         dot = products(h_ptr, weight_ptr, center_ptr, row, token, n, size, d, ROWS, BLOCK, BLOCK_D)
         q = others(offered(dot, bias_ptr, token, size, BIAS, BLOCK), log_normalizer, top, token, BLOCK)
         s0 += tl.sum(q, axis=1)
-        add(q, s1_ptr, weight_ptr, center_ptr, row, token, n, size, d, False, ROWS, BLOCK, BLOCK_D)
-        if FORM == "product":
-            for vector in range(vectors):
-                at = tl.cast(vector, tl.int64) * n
-                own = share * vectors * n + at
-                u = products(v_ptr + at * d, weight_ptr, center_ptr, row, token, n, size, d, ROWS, BLOCK, BLOCK_D)
-                u = q * (u - tl.load(beside_ptr + at + i, mask=i < n, other=0.0)[:, None])
-                mean = tl.load(scalar_ptr + own + i, mask=i < n, other=0.0) + tl.sum(u, axis=1)
-                tl.store(scalar_ptr + own + i, mean, mask=i < n)
-                add(u, second_ptr + own * d, weight_ptr, center_ptr, row, token, n, size, d, False, ROWS, BLOCK, BLOCK_D)
-        elif FORM == "diagonal":
-            second = second_ptr + share * n * d
-            add(q, second, weight_ptr, center_ptr, row, token, n, size, d, True, ROWS, BLOCK, BLOCK_D)
-        elif FORM == "trace":
+        if FORM == "trace":
             norms = tl.load(beside_ptr + token + t, mask=token + t < size, other=0.0)
             scalar += tl.sum(q * norms[None, :], axis=1)
-        else:
+        elif FORM == "mean":
             weighted = q * tl.load(beside_ptr + i, mask=i < n, other=0.0)[:, None]
-            column = second_ptr + tl.cast(block, tl.int64) * size + token + t
+            column = column_ptr + tl.cast(block, tl.int64) * size + token + t
             tl.store(column, tl.sum(weighted, axis=0), mask=token + t < size)
+        for array in range(arrays):
+            own = (share * arrays + array) * n
+            a = q
+            if FORM == "product":
+                if array > 0:
+                    at = tl.cast(array - 1, tl.int64) * n
+                    a = products(v_ptr + at * d, weight_ptr, center_ptr, row, token, n, size, d, ROWS, BLOCK, BLOCK_D)
+                    a = q * (a - tl.load(beside_ptr + at + i, mask=i < n, other=0.0)[:, None])
+                    mean = tl.load(scalar_ptr + own + i, mask=i < n, other=0.0) + tl.sum(a, axis=1)
+                    tl.store(scalar_ptr + own + i, mean, mask=i < n)
+            out = out_ptr + own * d
+            add(a, out, weight_ptr, center_ptr, row, token, n, size, d, array > 0, FORM == "diagonal", ROWS, BLOCK, WIDE)
         tl.debug_barrier()
     tl.store(s0_ptr + share * n + i, s0, mask=i < n)
     if FORM == "trace":
         tl.store(scalar_ptr + share * n + i, scalar, mask=i < n)
 
 
-NORMALIZER = (Configuration({"ROWS": 64, "BLOCK": 128, "BLOCK_D": 32}, 8, 2),)
-QUADRATIC = (Configuration({"ROWS": 64, "BLOCK": 64, "BLOCK_D": 32}, 8, 2),)
-SUMS = (Configuration({"ROWS": 64, "BLOCK": 64, "BLOCK_D": 32}, 8, 2),)
+_WGMMA = (90, 100)  # operands of a product lie in shared memory; elsewhere they are registers, and deep steps would spill
+NORMALIZER = (
+    Configuration({"ROWS": 64, "BLOCK": 128, "BLOCK_D": 32}, 8, 2, only=_WGMMA),
+    Configuration({"ROWS": 64, "BLOCK": 128, "BLOCK_D": 16}, 8, 2),
+)
+QUADRATIC = (
+    Configuration({"ROWS": 64, "BLOCK": 64, "BLOCK_D": 32}, 8, 2, only=_WGMMA),
+    Configuration({"ROWS": 64, "BLOCK": 64, "BLOCK_D": 16}, 8, 2),
+)
+SUMS = (
+    Configuration({"ROWS": 64, "BLOCK": 64, "BLOCK_D": 32, "WIDE": 64}, 8, 2, only=_WGMMA),
+    Configuration({"ROWS": 64, "BLOCK": 64, "BLOCK_D": 16, "WIDE": 16}, 8, 2),
+)
 
 
 def bound(rows: int, block: int, depth: int, tiles: int, stages: int) -> Need:
@@ -246,7 +254,7 @@ def quadratic_needs(tile: Configuration) -> Need:
 
 def sums_needs(tile: Configuration) -> Need:
     """q, u and its sum of a step; the same tile as an operand, in two parts."""
-    rows, block, depth = tile.blocks["ROWS"], tile.blocks["BLOCK"], tile.blocks["BLOCK_D"]
+    rows, block, depth = tile.blocks["ROWS"], tile.blocks["BLOCK"], max(tile.blocks["BLOCK_D"], tile.blocks["WIDE"])
     return bound(rows, block, depth, 5, tile.stages)
 
 
@@ -286,12 +294,12 @@ class Rows(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """s0 (n,), s1 (n, d); scalar and second as the form has them, the shares added."""
+    """s0 (n,); scalar as the form has it; column (V,), the blocks of rows added; arrays (arrays, n, d); the shares added."""
 
     s0: Tensor
-    s1: Tensor
     scalar: Tensor
-    second: Tensor
+    column: Tensor
+    arrays: Tensor
 
 
 def shares(read: Readout, rows: int, block: int, kept: int, room: int) -> tuple[int, int]:
@@ -336,22 +344,17 @@ def quadratic(read: Readout, of: Rows, v: Tensor, origin: Tensor) -> tuple[Tenso
 
 
 def sums(form: str, read: Readout, of: Rows, v: Tensor | None = None, beside: Tensor | None = None) -> Sums:
-    """v (r, n, d) contiguous of form product; beside as the kernel has it. Sums of a product (r, n) and (r, n, d)."""
+    """v (r, n, d) contiguous of form product; beside as the kernel has it."""
     tile = launched(SUMS, sums_needs, of.h.device)
     (n, d), rows = of.h.shape, triton.cdiv(of.h.shape[0], tile["ROWS"])
-    vectors = 1 if v is None else v.shape[0]
-    columns = rows * read.tokens if form == "mean" else 0
-    arrays = 1 + vectors if form in ("product", "diagonal") else 1
-    programs, each = shares(read, rows, tile["BLOCK"], arrays * n * d, room_of(n, read) - columns)
-    s0, s1 = of.h.new_empty(programs, n), of.h.new_zeros(programs, n, d)
-    scalar, second = of.h.new_zeros(programs, vectors, n), s1
-    if form == "mean":
-        second = of.h.new_empty(rows, read.tokens)
-    elif form in ("product", "diagonal"):
-        second = of.h.new_zeros(programs, vectors, n, d)
+    arrays = {"product": 1 if v is None else 1 + v.shape[0], "diagonal": 2}.get(form, 1)
+    column = of.h.new_empty(rows if form == "mean" else 0, read.tokens)
+    programs, each = shares(read, rows, tile["BLOCK"], arrays * n * d, room_of(n, read) - column.numel())
+    s0, scalar = of.h.new_empty(programs, n), of.h.new_zeros(programs, arrays, n)
+    out = of.h.new_zeros(programs, arrays, n, d)
     sums_kernel[(rows, programs)](
         of.h, read.weight, read.center, read.biased(), of.log_normalizer, of.top, s0 if v is None else v,
-        s0 if beside is None else beside, s0, s1, scalar, second, n, read.tokens, read.width(), vectors, each,
+        s0 if beside is None else beside, s0, scalar, column, out, n, read.tokens, read.width(), arrays, each,
         FORM=form, **read.flags(), **tile, **FUSED,
     )  # fmt: skip
-    return Sums(s0.sum(0), s1.sum(0), scalar.sum(0), second.sum(0))
+    return Sums(s0.sum(0), scalar.sum(0), column.sum(0), out.sum(0))

@@ -53,7 +53,7 @@ def logit_fisher_vp(h: Tensor, weight: Tensor, bias: Tensor | None, v: Tensor) -
     read, of, r = _ready(h, vocabulary(weight, bias, h.dtype))
     origin = (v * r[:, None]).sum(2)
     found = kernels.sums("product", read, of, v.transpose(0, 1).contiguous(), origin.T.contiguous())
-    return plain.product_of(r, found.s0, found.s1, found.scalar.T[:, :, None], found.second.transpose(0, 1))
+    return plain.product_of(r, found.s0, found.arrays[0], found.scalar[1:].T[:, :, None], found.arrays[1:].transpose(0, 1))
 
 
 def logit_fisher_quadratic(h: Tensor, weight: Tensor, bias: Tensor | None, v: Tensor) -> Tensor:
@@ -80,8 +80,8 @@ def logit_fisher_mean(h: Tensor, weight: Tensor, bias: Tensor | None, shares: Te
     found = kernels.sums("mean", read, of, None, shares.contiguous())
     total = h.new_zeros(h.shape[1], h.shape[1])
     for block in words.blocks(h.shape[0]):
-        total.addmm_(block.rows.T * found.second[block.start : block.start + block.rows.shape[0]], block.rows)
-    total = plain.mean_of(r, found.s0, found.s1, total, shares)
+        total.addmm_(block.rows.T * found.column[block.start : block.start + block.rows.shape[0]], block.rows)
+    total = plain.mean_of(r, found.s0, found.arrays[0], total, shares)
     return (total + total.T) / 2
 
 
@@ -95,7 +95,7 @@ def logit_fisher_trace(h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor
     read, of, r = _ready(h, words)
     norms = torch.cat([block.rows.square().sum(1) for block in words.blocks(h.shape[0])])
     found = kernels.sums("trace", read, of, None, norms)
-    return plain.trace_of(r, found.s0, found.s1, found.scalar[0])
+    return plain.trace_of(r, found.s0, found.arrays[0], found.scalar[0])
 
 
 def logit_fisher_diag(h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -106,7 +106,7 @@ def logit_fisher_diag(h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return plain.logit_fisher_diag(h, weight, bias)
     read, of, r = _ready(h, vocabulary(weight, bias, h.dtype))
     found = kernels.sums("diagonal", read, of)
-    return plain.diagonal_of(r, found.s0, found.s1, found.second[0])
+    return plain.diagonal_of(r, found.s0, found.arrays[0], found.arrays[1])
 
 
 def fisher_rao_distances(h: Tensor, weight: Tensor, bias: Tensor | None, other: Tensor | None) -> Tensor:
