@@ -11,7 +11,6 @@ h (n, d) float32, weight (V, d) float16, bfloat16 or float32; logits and product
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor

@@ -13,9 +13,9 @@ q_it = exp(l_it - log_normalizer_i), 0 for top_i                     S0 = sum_t 
 
 quadratic_kernel: sum_t q u and sum_t q u^2 alone. What becomes of the sums: msma_fast/backends/torch/logit_fisher.py.
 
-h (n, d) float32, weight (V, d) float16, bfloat16 or float32. A program owns ROWS rows of h and a share of the blocks of tokens.
-Logits, q and u stay in its registers and shared memory; sums of d numbers a row do not fit there, so it keeps them in memory of
-its own and adds a block of tokens at a time. torch adds the shares in their order: the same bits every time.
+h (n, d) float32, weight (V, d) float16, bfloat16 or float32. A program owns ROWS rows of h and a share of the blocks of
+tokens. Logits, q and u stay in its registers and shared memory; sums of d numbers a row do not fit there, so it keeps them in
+memory of its own and adds a block of tokens at a time. torch adds the shares in their order: the same bits every time.
 
 Products are three TF32 products each (tf32x3): an operand is the sum of two TF32 numbers to 2^-22, and Triton rounds to
 nearest where it adds a step of BLOCK_D coordinates to what came before.
@@ -23,6 +23,7 @@ nearest where it adds a step of BLOCK_D coordinates to what came before.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -206,7 +207,7 @@ def sums_kernel(
         for array in range(arrays):
             own = (share * arrays + array) * n
             a = q
-            if FORM == "product":
+            if FORM == "product":  # noqa: SIM102  the outer condition is a constant, the inner one is not
                 if array > 0:
                     at = tl.cast(array - 1, tl.int64) * n
                     a = products(v_ptr + at * d, weight_ptr, center_ptr, row, token, n, size, d, ROWS, BLOCK, BLOCK_D)
@@ -214,26 +215,37 @@ def sums_kernel(
                     mean = tl.load(scalar_ptr + own + i, mask=i < n, other=0.0) + tl.sum(a, axis=1)
                     tl.store(scalar_ptr + own + i, mean, mask=i < n)
             out = out_ptr + own * d
-            add(a, out, weight_ptr, center_ptr, row, token, n, size, d, array > 0, FORM == "diagonal", ROWS, BLOCK, WIDE)
+            add(
+                a, out, weight_ptr, center_ptr, row, token, n, size, d, array > 0, FORM == "diagonal", ROWS, BLOCK, WIDE
+            )
         tl.debug_barrier()
     tl.store(s0_ptr + share * n + i, s0, mask=i < n)
     if FORM == "trace":
         tl.store(scalar_ptr + share * n + i, scalar, mask=i < n)
 
 
-_WGMMA = (90, 100)  # operands of a product lie in shared memory; elsewhere they are registers, and deep steps would spill
+# Where operands of a product lie in shared memory, steps may be deep; elsewhere they are registers. The last configuration of
+# each list is for rows of any length, whose addresses take more registers.
+_SHARED, _REGISTERS = (90, 100), (80, 86, 89, 120)
 NORMALIZER = (
-    Configuration({"ROWS": 64, "BLOCK": 128, "BLOCK_D": 32}, 8, 2, only=_WGMMA),
+    Configuration({"ROWS": 64, "BLOCK": 128, "BLOCK_D": 32}, 8, 2, only=_SHARED),
     Configuration({"ROWS": 64, "BLOCK": 128, "BLOCK_D": 16}, 8, 2),
 )
 QUADRATIC = (
-    Configuration({"ROWS": 64, "BLOCK": 64, "BLOCK_D": 32}, 8, 2, only=_WGMMA),
-    Configuration({"ROWS": 64, "BLOCK": 64, "BLOCK_D": 16}, 8, 2),
+    Configuration({"ROWS": 64, "BLOCK": 64, "BLOCK_D": 32}, 8, 2, only=_SHARED),
+    Configuration({"ROWS": 64, "BLOCK": 64, "BLOCK_D": 16}, 8, 2, only=_REGISTERS),
+    Configuration({"ROWS": 64, "BLOCK": 32, "BLOCK_D": 16}, 8, 2),
 )
 SUMS = (
-    Configuration({"ROWS": 64, "BLOCK": 64, "BLOCK_D": 32, "WIDE": 64}, 8, 2, only=_WGMMA),
-    Configuration({"ROWS": 64, "BLOCK": 64, "BLOCK_D": 16, "WIDE": 16}, 8, 2),
+    Configuration({"ROWS": 64, "BLOCK": 64, "BLOCK_D": 32, "WIDE": 64}, 8, 2, only=_SHARED),
+    Configuration({"ROWS": 64, "BLOCK": 64, "BLOCK_D": 16, "WIDE": 16}, 8, 2, only=_REGISTERS),
+    Configuration({"ROWS": 64, "BLOCK": 32, "BLOCK_D": 16, "WIDE": 16}, 8, 2),
 )
+
+
+def configurations(tiles: Sequence[Configuration], vector: int) -> Sequence[Configuration]:
+    """Those for rows whose length is a multiple of `vector`."""
+    return tiles if vector > 1 else tiles[-1:]
 
 
 def bound(rows: int, block: int, depth: int, tiles: int, stages: int) -> Need:
@@ -316,7 +328,7 @@ def room_of(n: int, read: Readout) -> int:
 
 
 def rows_of(read: Readout, h: Tensor) -> Rows:
-    tile = launched(NORMALIZER, normalizer_needs, h.device)
+    tile = launched(configurations(NORMALIZER, read.vector()), normalizer_needs, h.device)
     n, rows = h.shape[0], triton.cdiv(h.shape[0], tile["ROWS"])
     programs, each = shares(read, rows, tile["BLOCK"], 3 * n, room_of(n, read))
     best, total = h.new_empty(2, programs, n)
@@ -332,7 +344,7 @@ def rows_of(read: Readout, h: Tensor) -> Rows:
 
 def quadratic(read: Readout, of: Rows, v: Tensor, origin: Tensor) -> tuple[Tensor, Tensor]:
     """(sum q u, sum q u^2), (n,) each; v (n, d) contiguous, origin (n,)."""
-    tile = launched(QUADRATIC, quadratic_needs, v.device)
+    tile = launched(configurations(QUADRATIC, read.vector()), quadratic_needs, v.device)
     n, rows = v.shape[0], triton.cdiv(v.shape[0], tile["ROWS"])
     programs, each = shares(read, rows, tile["BLOCK"], 2 * n, room_of(n, read))
     mean, square = v.new_empty(2, programs, n)
@@ -345,7 +357,7 @@ def quadratic(read: Readout, of: Rows, v: Tensor, origin: Tensor) -> tuple[Tenso
 
 def sums(form: str, read: Readout, of: Rows, v: Tensor | None = None, beside: Tensor | None = None) -> Sums:
     """v (r, n, d) contiguous of form product; beside as the kernel has it."""
-    tile = launched(SUMS, sums_needs, of.h.device)
+    tile = launched(configurations(SUMS, read.vector()), sums_needs, of.h.device)
     (n, d), rows = of.h.shape, triton.cdiv(of.h.shape[0], tile["ROWS"])
     arrays = {"product": 1 if v is None else 1 + v.shape[0], "diagonal": 2}.get(form, 1)
     column = of.h.new_empty(rows if form == "mean" else 0, read.tokens)

@@ -53,7 +53,9 @@ def logit_fisher_vp(h: Tensor, weight: Tensor, bias: Tensor | None, v: Tensor) -
     read, of, r = _ready(h, vocabulary(weight, bias, h.dtype))
     origin = (v * r[:, None]).sum(2)
     found = kernels.sums("product", read, of, v.transpose(0, 1).contiguous(), origin.T.contiguous())
-    return plain.product_of(r, found.s0, found.arrays[0], found.scalar[1:].T[:, :, None], found.arrays[1:].transpose(0, 1))
+    return plain.product_of(
+        r, found.s0, found.arrays[0], found.scalar[1:].T[:, :, None], found.arrays[1:].transpose(0, 1)
+    )
 
 
 def logit_fisher_quadratic(h: Tensor, weight: Tensor, bias: Tensor | None, v: Tensor) -> Tensor:

@@ -18,7 +18,9 @@ def test_right_answers_pass() -> None:
     assert fault(backend.operations(), CPU) == ""
 
 
-@pytest.mark.parametrize("op", ["knn", "radius_count", "pairwise_distances", "ksg", "distance_counts", "stress"])
+@pytest.mark.parametrize(
+    "op", ["knn", "radius_count", "pairwise_distances", "ksg", "distance_counts", "stress", "logit_fisher_vp"]
+)
 def test_wrong_answers_and_errors_are_told(op: str) -> None:
     from msma_fast.backends.torch.ops import TORCH_KEYS
     from msma_fast.backends.torch.ops import ops as bind

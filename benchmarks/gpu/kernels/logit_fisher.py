@@ -7,26 +7,28 @@ from collections.abc import Iterator
 from benchmarks.gpu.variants import Variant
 from msma_fast.triton_kernels import logit_fisher as kernels
 
-_FLOATS = ("h_ptr", "center_ptr", "bias_ptr", "log_ptr", "v_ptr", "beside_ptr", "s0_ptr", "scalar_ptr", "column_ptr", "out_ptr")
-_FLOATS += ("best_ptr", "total_ptr", "origin_ptr", "mean_ptr", "square_ptr")
-TYPES = dict.fromkeys(_FLOATS, "*fp32") | {"top_ptr": "*i32"} | dict.fromkeys(kernels.SIZES, "i32")
+_FLOATS = ("h", "center", "bias", "log", "v", "beside", "s0", "scalar", "column", "out", "best", "total", "origin")
+_FLOATS += ("mean", "square")
+_TYPES = {f"{name}_ptr": "*fp32" for name in _FLOATS} | {"top_ptr": "*i32"} | dict.fromkeys(kernels.SIZES, "i32")
 
 
 def variants() -> Iterator[Variant]:
     for dtype, vector in (("bf16", 16), ("fp32", 16), ("fp16", 16), ("fp32", 1), ("bf16", 1)):
-        types = TYPES | {"weight_ptr": f"*{dtype}"}
+        types = _TYPES | {"weight_ptr": f"*{dtype}"}
         flags = {"BIAS": vector == 16, "VECTOR": vector}
         label, slow = f"{dtype} vector={vector}", dtype == "fp16" or (dtype == "bf16" and vector == 1)
         yield Variant(
             "logit_fisher", label, kernels.normalizer_kernel, types, flags,
-            kernels.NORMALIZER, kernels.normalizer_needs, tensor_core=True, slow=slow,
+            kernels.configurations(kernels.NORMALIZER, vector), kernels.normalizer_needs, tensor_core=True, slow=slow,
         )  # fmt: skip
         yield Variant(
             "logit_fisher", label, kernels.quadratic_kernel, types, flags,
-            kernels.QUADRATIC, kernels.quadratic_needs, tensor_core=True, slow=slow,
+            kernels.configurations(kernels.QUADRATIC, vector), kernels.quadratic_needs, tensor_core=True, slow=slow,
         )  # fmt: skip
+        tiles = kernels.configurations(kernels.SUMS, vector)
         for form in ("product", "diagonal", "trace", "mean"):
+            rare = slow or form in ("trace", "mean") or vector == 1
             yield Variant(
                 "logit_fisher", f"{form} {label}", kernels.sums_kernel, types, flags | {"FORM": form},
-                kernels.SUMS, kernels.sums_needs, tensor_core=True, slow=slow or form in ("trace", "mean") or vector == 1,
+                tiles, kernels.sums_needs, tensor_core=True, slow=rare,
             )  # fmt: skip
