@@ -63,7 +63,10 @@ def affinity_kernel(
 
 
 ROOTS = (Configuration({"ROWS": 64, "BLOCK": 64, "BLOCK_D": 32}, 8, 2),)
-AFFINITY = (Configuration({"BLOCK_N": 64, "BLOCK_M": 64, "BLOCK_T": 32}, 4, 2),)
+AFFINITY = (
+    Configuration({"BLOCK_N": 128, "BLOCK_M": 64, "BLOCK_T": 32}, 8, 2, only=(90, 100)),
+    Configuration({"BLOCK_N": 128, "BLOCK_M": 64, "BLOCK_T": 16}, 8, 3),
+)
 
 
 def roots_needs(tile: Configuration) -> Need:

@@ -46,16 +46,15 @@ def logit_fisher_vp(h: Tensor, weight: Tensor, bias: Tensor | None, v: Tensor) -
 
     if not _served(h, weight):
         return plain.logit_fisher_vp(h, weight, bias, v)
-    n, vectors, d = v.shape
-    if vectors > 1 and n < _FEW_ROWS:
-        each = h.repeat_interleave(vectors, 0)
-        return logit_fisher_vp(each, weight, bias, v.reshape(n * vectors, 1, d)).view(n, vectors, d)
     read, of, r = _ready(h, vocabulary(weight, bias, h.dtype))
-    origin = (v * r[:, None]).sum(2)
-    found = kernels.sums("product", read, of, v.transpose(0, 1).contiguous(), origin.T.contiguous())
-    return plain.product_of(
-        r, found.s0, found.arrays[0], found.scalar[1:].T[:, :, None], found.arrays[1:].transpose(0, 1)
-    )
+    vectors = v.shape[1]
+    if vectors > 1 and h.shape[0] < _FEW_ROWS:
+        of, r = kernels.Rows(*(each.repeat_interleave(vectors, 0) for each in of)), r.repeat_interleave(vectors, 0)
+    each = v.reshape(r.shape[0], -1, r.shape[1])
+    origin = (each * r[:, None]).sum(2)
+    found = kernels.sums("product", read, of, each.transpose(0, 1).contiguous(), origin.T.contiguous())
+    mean, along = found.scalar[1:].T[:, :, None], found.arrays[1:].transpose(0, 1)
+    return plain.product_of(r, found.s0, found.arrays[0], mean, along).reshape(v.shape)
 
 
 def logit_fisher_quadratic(h: Tensor, weight: Tensor, bias: Tensor | None, v: Tensor) -> Tensor:
