@@ -237,7 +237,7 @@ QUADRATIC = (
     Configuration({"ROWS": 64, "BLOCK": 32, "BLOCK_D": 16}, 8, 2),
 )
 SUMS = (
-    Configuration({"ROWS": 64, "BLOCK": 64, "BLOCK_D": 32, "WIDE": 64}, 8, 2, only=_SHARED),
+    Configuration({"ROWS": 64, "BLOCK": 64, "BLOCK_D": 16, "WIDE": 32}, 8, 2, only=_SHARED),
     Configuration({"ROWS": 64, "BLOCK": 64, "BLOCK_D": 16, "WIDE": 16}, 8, 2, only=_REGISTERS),
     Configuration({"ROWS": 64, "BLOCK": 32, "BLOCK_D": 16, "WIDE": 16}, 8, 2),
 )
