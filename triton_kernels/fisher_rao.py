@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .logit_fisher import PRECISION, Readout, Rows, bound, offered, products
+from .logit_fisher import NORMALIZER, PRECISION, Readout, Rows, bound, configurations, offered, products
 from .resources import FUSED, Configuration, Need, launched
 
 FEW = 1 << 20  # roots of a side that may always lie in memory
@@ -62,7 +62,7 @@ def affinity_kernel(
     tl.store(out_ptr + at, tl.load(out_ptr + at, mask=keep, other=0.0) + dot, mask=keep)
 
 
-ROOTS = (Configuration({"ROWS": 64, "BLOCK": 64, "BLOCK_D": 32}, 8, 2),)
+ROOTS = NORMALIZER
 AFFINITY = (
     Configuration({"BLOCK_N": 128, "BLOCK_M": 64, "BLOCK_T": 32}, 8, 2, only=(90, 100)),
     Configuration({"BLOCK_N": 128, "BLOCK_M": 64, "BLOCK_T": 16}, 8, 3),
@@ -81,7 +81,8 @@ def affinity_needs(tile: Configuration) -> Need:
 
 def affinities(read: Readout, x: Rows, y: Rows | None) -> Tensor:
     """(n, m) float32; with y None (n, n), of which only the tiles on and above the diagonal are filled."""
-    roots, pairs = launched(ROOTS, roots_needs, x.h.device), launched(AFFINITY, affinity_needs, x.h.device)
+    roots = launched(configurations(ROOTS, read.vector()), roots_needs, x.h.device)
+    pairs = launched(AFFINITY, affinity_needs, x.h.device)
     sides = [x] if y is None else [x, y]
     n, m = x.h.shape[0], sides[-1].h.shape[0]
     out = x.h.new_zeros(n, m)

@@ -64,7 +64,8 @@ def test_against_the_definition(n: int, vocabulary: int, d: int) -> None:
 
 
 def test_tiles_as_they_are_launched() -> None:
-    check(*problem(66, 130, 20, 0.3), 2e-5)
+    h, weight, bias, v = problem(66, 130, 20, 0.3)
+    check(h, weight, bias, v, 2e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from benchmarks.gpu.variants import Variant
+from benchmarks.gpu.variants import Tiling, Variant
 from msma_fast.triton_kernels import logit_fisher as kernels
 
 _FLOATS = ("h", "center", "bias", "log", "v", "beside", "s0", "scalar", "column", "out", "best", "total", "origin")
 _FLOATS += ("mean", "square")
 _TYPES = {f"{name}_ptr": "*fp32" for name in _FLOATS} | {"top_ptr": "*i32"} | dict.fromkeys(kernels.SIZES, "i32")
+_TILING = Tiling(("ROWS", "BLOCK"))
 
 
 def variants() -> Iterator[Variant]:
@@ -19,11 +20,13 @@ def variants() -> Iterator[Variant]:
         label, slow = f"{dtype} vector={vector}", dtype == "fp16" or (dtype == "bf16" and vector == 1)
         yield Variant(
             "logit_fisher", label, kernels.normalizer_kernel, types, flags,
-            kernels.configurations(kernels.NORMALIZER, vector), kernels.normalizer_needs, tensor_core=True, slow=slow,
+            kernels.configurations(kernels.NORMALIZER, vector), kernels.normalizer_needs, tensor_core=True,
+            tiling=_TILING, slow=slow,
         )  # fmt: skip
         yield Variant(
             "logit_fisher", label, kernels.quadratic_kernel, types, flags,
-            kernels.configurations(kernels.QUADRATIC, vector), kernels.quadratic_needs, tensor_core=True, slow=slow,
+            kernels.configurations(kernels.QUADRATIC, vector), kernels.quadratic_needs, tensor_core=True,
+            tiling=_TILING, slow=slow,
         )  # fmt: skip
         tiles = kernels.configurations(kernels.SUMS, vector)
         for form in ("product", "diagonal", "trace", "mean"):
