@@ -35,7 +35,7 @@ MUTATIONS = [
     ("one vector for all", "at = tl.cast(array - 1, tl.int64) * n", "at = tl.cast(0, tl.int64) * n"),
     ("an array of another share", "own = (share * arrays + array) * n", "own = array * n"),
     ("a wrong length", "return self.weight.shape[1] // self.vector()", "return self.weight.shape[1] // 16"),
-    ("blocks left out", "each = triton.cdiv(tiles, wanted)", "each = tiles // wanted"),
+    ("blocks left out", "return triton.cdiv(tiles, each), each", "return tiles // each, each"),
     ("no limit of memory", "room // kept))", "tiles))"),
     ("shares not weighed", "(total * (best - largest).exp()).sum(0)", "total.sum(0)"),
 ]

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from benchmarks.gpu.variants import Tiling, Variant
 from msma_fast.triton_kernels import logit_fisher as kernels
 
-_FLOATS = "h center bias log v beside s0 scalar column out best total origin mean square".split()
+_FLOATS = ["h", "center", "bias", "log", "v", "beside", "s0", "scalar", "column", "out"]
+_FLOATS += ["best", "total", "origin", "mean", "square"]
 _TYPES = {f"{name}_ptr": "*fp32" for name in _FLOATS} | {"top_ptr": "*i32"} | dict.fromkeys(kernels.SIZES, "i32")
 _TILING = Tiling(("ROWS", "BLOCK"))
 
