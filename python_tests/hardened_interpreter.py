@@ -10,7 +10,8 @@
 - Programs run in a random order.
 - dot: bfloat16 is decoded (the interpreter multiplies its bits), TF32 operands are rounded to 10 bits after the point of the
   mantissa, and float32 sums are truncated towards zero after every step of a tensor core; without tensor cores, rounded after
-  every term.
+  every term. Of tf32x3 the three sums of products are truncated, one after the other, and added to the accumulator to nearest,
+  as Triton does it.
 """
 
 from __future__ import annotations
@@ -100,6 +101,23 @@ def unwritten(allocate: Callable[..., torch.Tensor]) -> Callable[..., torch.Tens
             return fresh.fill_(value)
 
     return allocated
+
+
+def halves(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    high = rounded_to_tf32(values)
+    with np.errstate(invalid="ignore"):
+        rest = np.nan_to_num(values - high)
+    return high, (rest.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
+
+
+def of_three(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """left @ right in float32 from three TF32 products, without low times low: the high parts are rounded to TF32, and of the
+    rest a tensor core drops the last bits."""
+    (a, a_low), (b, b_low) = halves(left), halves(right)
+    total = np.zeros((left.shape[-2], right.shape[-1]), dtype=np.float32)
+    for x, y in ((a_low, b), (a, b_low), (a, b)):
+        total = added(x, y, total, TF32_STEP)
+    return total
 
 
 class Watch:
@@ -198,6 +216,8 @@ def hardened(seed: int = 0) -> Iterator[Watch]:
 
     def dot(self: Any, a: Any, b: Any, d: Any, precision: Any, imprecise: Any) -> Any:
         left, right, step = decoded(a.data, a.dtype), decoded(b.data, b.dtype), STEP
+        if a.dtype.scalar == tl.float32 and "TF32X3" in str(precision).upper():
+            return interpreter.TensorHandle(of_three(left, right) + d.data, d.dtype.scalar)
         if a.dtype.scalar == tl.float32:
             step = 1
             if "TF32" in str(precision).upper():

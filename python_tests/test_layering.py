@@ -36,6 +36,7 @@ LAYERS = {
     "msma_fast.backends.native_reductions": "backends.native",
     "msma_fast.backends.triton_check": "backends.triton",
     "msma_fast.backends.triton_fast": "backends.triton",
+    "msma_fast.backends.triton_fisher": "backends.triton",
     "msma_fast.backends.triton_reductions": "backends.triton",
     "msma_fast.backends.triton_direct": "backends.triton",
     "msma_fast.backends.triton_radius_count": "backends.triton",

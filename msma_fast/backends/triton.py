@@ -70,6 +70,7 @@ def operations() -> dict[str, Callable[..., Any]]:
     """op name -> function: the torch backend's ops over these keys, searches and sums."""
     from msma_fast.backends import (
         triton_fast,
+        triton_fisher,
         triton_ksg,
         triton_pairwise_distances,
         triton_radius_count,
@@ -83,6 +84,7 @@ def operations() -> dict[str, Callable[..., Any]]:
     bound = bind(keys, triton_reductions.REDUCTIONS)
     information = (triton_ksg.ksg, triton_ksg.ksg_matrix, triton_ksg.ksg_permutations)
     bound |= {op.__name__: partial(op, keys) for op in information}
+    bound |= {op.__name__: op for op in triton_fisher.OPS}
     bound["knn"] = partial(triton_fast.knn, keys, bound["knn"])
     bound["pairwise_distances"] = partial(triton_pairwise_distances.pairwise_distances, keys)
     bound["pairwise_distances_backward"] = triton_pairwise_distances.pairwise_distances_backward

@@ -18,11 +18,12 @@ Ops = dict[str, Callable[..., Any]]
 
 _N, _D, _FEW = 130, 40, 40  # rows, coordinates, rows of the dearer problems
 _RELATIVE = 2e-6  # sums and distances of float32 rows are within 1e-6
+_ROUGH = 1e-4  # where neither side's float32 products are exact, and exponentials of them are taken
 
 
 class Problem(NamedTuple):
     """The arguments of an op, and how near its answer is to the CPU's: the same "bits", each of its "entries" within
-    _RELATIVE of itself, or within _RELATIVE of the "largest" entry."""
+    _RELATIVE of itself, within _RELATIVE of the "largest" entry, or "nearly", within _ROUGH of that."""
 
     arguments: tuple[Any, ...]
     near: str
@@ -91,6 +92,14 @@ def planted() -> dict[str, list[Problem]]:
     plant("stress", "largest", a, c, (True, True))
     plant("distance_correlation", "entries", a, b)
     plant("cka", "entries", a, b, "rbf")
+
+    h, weight, bias = far[:30, 1:33] / 6, far[:, 1:33].to(torch.bfloat16), low[:, 1]
+    plant("logit_fisher_vp", "nearly", h, weight, bias, far[60:90, None, 1:33])
+    plant("logit_fisher_quadratic", "nearly", h, weight, bias, far[60:90, 1:33])
+    plant("logit_fisher_mean", "nearly", h[:, :7], far[:, :7], None, None)
+    for op in ("logit_fisher_trace", "logit_fisher_diag"):
+        plant(op, "nearly", h[:, :7], far[:, :7], None)
+    plant("fisher_rao_distances", "nearly", h, weight, None, None)
     return problems
 
 
@@ -115,8 +124,8 @@ def _agree(mine: Tensor, theirs: Tensor, near: str) -> bool:
     if mine.shape != theirs.shape:
         return False
     mine, theirs = mine.to(torch.float64), theirs.to(torch.float64)
-    size = theirs.abs().amax() if near == "largest" else theirs.abs()
-    return bool(((mine - theirs).abs() <= _RELATIVE * size + 1e-9).all())
+    size = theirs.abs() if near == "entries" else theirs.abs().amax()
+    return bool(((mine - theirs).abs() <= (_ROUGH if near == "nearly" else _RELATIVE) * size + 1e-9).all())
 
 
 def _moved(arguments: Any, device: torch.device) -> Any:

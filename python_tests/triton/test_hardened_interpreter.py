@@ -169,6 +169,7 @@ def test_programs_run_in_an_order_of_the_seed() -> None:
         (torch.float16, "ieee", 2.0**-22, 2.0**-17),
         (torch.float32, "ieee", 2.0**-22, 2.0**-17),
         (torch.float32, "tf32", 2.0**-14, 2.0**-6),
+        (torch.float32, "tf32x3", 2.0**-23, 2.0**-17),
     ],
 )
 @pytest.mark.usefixtures("strict")

@@ -21,8 +21,12 @@ _PAIRS = 1 << 12  # close pairs taken together
 def fisher_rao_distances(h: Tensor, weight: Tensor, bias: Tensor | None, other: Tensor | None) -> Tensor:
     """(n, m); with other None (n, n), exactly symmetric, zero on the diagonal."""
     words = vocabulary(weight, bias, h.dtype)
+    return distances_of(_affinities(h, other, words), h, other, words)
+
+
+def distances_of(affinity: Tensor, h: Tensor, other: Tensor | None, words: Vocabulary) -> Tensor:
+    """affinity (n, m): B; with other None its part above the diagonal is read."""
     y = h if other is None else other
-    affinity = _affinities(h, other, words)
     close = affinity > _CLOSE
     if other is None:
         close = close.triu(1)

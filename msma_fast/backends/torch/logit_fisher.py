@@ -33,6 +33,11 @@ def _products(h: Tensor, v: Tensor, words: Vocabulary) -> Tensor:
         along += a @ block.rows
         s0 += q.sum(1)
         s1.addmm_(q, block.rows)
+    return product_of(r, s0, s1, mean, along)
+
+
+def product_of(r: Tensor, s0: Tensor, s1: Tensor, mean: Tensor, along: Tensor) -> Tensor:
+    """G v from sums: r and s1 (n, d), s0 (n,), mean (n, r, 1) sum q u, along (n, r, d) sum q u w."""
     return along - mean * (s1 - s0[:, None] * r + r)[:, None]
 
 
@@ -99,12 +104,19 @@ def logit_fisher_mean(h: Tensor, weight: Tensor, bias: Tensor | None, shares: Te
 
 def _mean(h: Tensor, shares: Tensor, words: Vocabulary) -> Tensor:
     of = softmax(h, words)
-    r, s0, s1 = words.take(of.top), torch.zeros_like(h[:, :1]), torch.zeros_like(h)
+    s0, s1 = torch.zeros_like(h[:, 0]), torch.zeros_like(h)
     total = h.new_zeros(h.shape[1], h.shape[1])
     for block, q in others(h, words, of):
-        s0 += q.sum(1, keepdim=True)
+        s0 += q.sum(1)
         s1.addmm_(q, block.rows)
         total.addmm_(block.rows.T * (shares @ q), block.rows)
+    return mean_of(words.take(of.top), s0, s1, total, shares)
+
+
+def mean_of(r: Tensor, s0: Tensor, s1: Tensor, total: Tensor, shares: Tensor) -> Tensor:
+    """sum_i s_i G from sums: r and s1 (n, d), s0 and shares (n,), total (d, d) sum_i s_i sum q w w^T; symmetric but for
+    rounding."""
+    s0 = s0[:, None]
     off = s1 - s0 * r
     weighted = shares[:, None]
     cross = (weighted * r).T @ s1
@@ -124,6 +136,11 @@ def _trace(h: Tensor, words: Vocabulary) -> Tensor:
         s0 += q.sum(1)
         s1.addmm_(q, block.rows)
         square += q @ block.rows.square().sum(1)
+    return trace_of(r, s0, s1, square)
+
+
+def trace_of(r: Tensor, s0: Tensor, s1: Tensor, square: Tensor) -> Tensor:
+    """(n,) from sums: r and s1 (n, d), s0 (n,), square (n,) sum q |w|^2."""
     off = s1 - s0[:, None] * r
     spread = square - (r * (s1 + off)).sum(1)  # sum q |w - r|^2
     return (spread - off.square().sum(1)).clamp_min_(0.0)
@@ -137,10 +154,15 @@ def logit_fisher_diag(h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _diag(h: Tensor, words: Vocabulary) -> Tensor:
     of = softmax(h, words)
-    r, s0, s1, square = words.take(of.top), torch.zeros_like(h[:, :1]), torch.zeros_like(h), torch.zeros_like(h)
+    s0, s1, square = torch.zeros_like(h[:, 0]), torch.zeros_like(h), torch.zeros_like(h)
     for block, q in others(h, words, of):
-        s0 += q.sum(1, keepdim=True)
+        s0 += q.sum(1)
         s1.addmm_(q, block.rows)
         square.addmm_(q, block.rows.square())
-    off = s1 - s0 * r
+    return diagonal_of(words.take(of.top), s0, s1, square)
+
+
+def diagonal_of(r: Tensor, s0: Tensor, s1: Tensor, square: Tensor) -> Tensor:
+    """(n, d) from sums: r and s1 (n, d), s0 (n,), square (n, d) sum q w^2."""
+    off = s1 - s0[:, None] * r
     return (square - r * (s1 + off) - off.square()).clamp_min_(0.0)
