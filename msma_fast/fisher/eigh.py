@@ -20,8 +20,8 @@ from msma_fast.results import Array
 _GUARD = 4  # vectors beyond those wanted: the gap that decides convergence is behind them
 _ROUNDS = 40  # products with a block at most
 _ROWS, _STARTED = 256, 16  # rows of h together: in the iteration, and while it is started from their tokens
-_TOKENS, _STARTING = 1024, 6  # the most probable tokens that the start knows, and its rounds
-_TOLERANCE = {torch.float32: 2.0**-15, torch.float64: 2.0**-36}  # of residuals, relative to the first eigenvalue
+_TOKENS, _STARTING = 512, 5  # the most probable tokens that the start knows, and its rounds
+_TOLERANCE = {torch.float32: 2.0**-12, torch.float64: 2.0**-36}  # of residuals, relative to the first eigenvalue
 
 
 def logit_fisher_eigh(
@@ -30,7 +30,7 @@ def logit_fisher_eigh(
     """The `rank` largest eigenvalues of G(h_i), descending, and their eigenvectors: (n, r) and (n, d, r).
 
     h, weight, bias, norm, dtypes and errors as in `logit_fisher_vp`; 1 <= rank <= d. Eigenvectors are orthonormal columns,
-    the largest entry positive. Residuals |G u - lambda u| are at most 2^-15 of the first eigenvalue (2^-36 in float64): the
+    the largest entry positive. Residuals |G u - lambda u| are at most 2^-12 of the first eigenvalue (2^-36 in float64): the
     error of an eigenvalue is about that squared over its distance to the others. Raises RuntimeError where that is not
     reached in 40 rounds.
 
@@ -55,16 +55,17 @@ def _pairs(read: Checked, rows: Tensor, rank: int) -> tuple[Tensor, Tensor]:
         metric = within(products(read, rows, torch.eye(d, dtype=rows.dtype, device=rows.device).expand(n, d, d)), read)
         values, vectors = torch.linalg.eigh((metric + metric.mT) / 2)
         return values.flip(1)[:, :rank].clamp_min(0.0), vectors.flip(2)[:, :, :rank]
-    start = torch.cat([_start(read, part, rank + _GUARD) for part in rows.split(_STARTED)])
+    with torch.no_grad():
+        likely = run("top_tokens", read, read.normed(rows), min(_TOKENS, read.weight.shape[0]))
+    parts = zip(*(each.split(_STARTED) for each in (rows, *likely)), strict=True)
+    start = torch.cat([_start(read, part, shares, tokens, rank + _GUARD) for part, shares, tokens in parts])
     return _krylov(lambda some, v: within(products(read, rows[some], v), read), start, rank)
 
 
-def _start(read: Checked, rows: Tensor, count: int) -> Tensor:
-    """(n, count, d): eigenvectors of the metric that the most probable tokens would have alone, nearly."""
+def _start(read: Checked, rows: Tensor, shares: Tensor, tokens: Tensor, count: int) -> Tensor:
+    """(n, count, d): eigenvectors of the metric that the tokens (n, T) of these shares (n, T) would have alone, nearly."""
     with torch.no_grad():
         frame = read.at(rows)
-    x = rows if frame is None else frame.x
-    shares, tokens = run("top_tokens", read, x, min(_TOKENS, read.weight.shape[0]))
     words = read.weight[tokens].to(rows.dtype)
     mean = (shares[:, None] @ words) / shares.sum(1)[:, None, None]
     words = (words - mean) * shares.sqrt()[:, :, None]

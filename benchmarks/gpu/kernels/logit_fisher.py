@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from benchmarks.gpu.variants import Tiling, Variant
 from msma_fast.triton_kernels import logit_fisher as kernels
+
+from benchmarks.gpu.variants import Tiling, Variant
 
 _FLOATS = ["h", "center", "bias", "log", "v", "beside", "s0", "scalar", "column", "out"]
 _FLOATS += ["best", "total", "origin", "mean", "square"]

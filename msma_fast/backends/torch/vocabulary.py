@@ -101,16 +101,19 @@ def without(values: Tensor, top: Tensor, start: int) -> Tensor:
 def top_tokens(h: Tensor, weight: Tensor, bias: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
     """(probabilities (n, count), descending; tokens (n, count) int64)."""
     words = vocabulary(weight, bias, h.dtype)
-    parts = [_top(part, words, count) for part in h.split(max(1, words.rows_at_once() // count))]
+    parts = [_top(part, words, count) for part in h.split(max(1, _ENTRIES // (count + _MOST)))]
     probabilities, tokens = (torch.cat(field) for field in zip(*parts, strict=True))
     return probabilities, tokens
 
 
 def _top(h: Tensor, words: Vocabulary, count: int) -> tuple[Tensor, Tensor]:
     kept, tokens = h.new_empty(h.shape[0], 0), h.new_empty(h.shape[0], 0, dtype=torch.int64)
+    normalizer = torch.full_like(h[:, 0], -float("inf"))
     for block in words.blocks(h.shape[0]):
-        logits = torch.cat([kept, block.logits(h)], 1)
+        logits = block.logits(h)
+        normalizer = torch.logaddexp(normalizer, logits.logsumexp(1))
+        logits = torch.cat([kept, logits], 1)
         here = torch.arange(block.start, block.start + block.rows.shape[0], device=h.device).expand(h.shape[0], -1)
         kept, order = logits.topk(min(count, logits.shape[1]), dim=1)
         tokens = torch.cat([tokens, here], 1).gather(1, order)
-    return (kept - softmax(h, words).log_normalizer[:, None]).exp_(), tokens
+    return (kept - normalizer[:, None]).exp_(), tokens
