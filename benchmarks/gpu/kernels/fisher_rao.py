@@ -14,12 +14,13 @@ _TYPES |= dict.fromkeys(("n", "m", "size", "width", "begin", "tokens", "steps"),
 
 def variants() -> Iterator[Variant]:
     for dtype, vector in (("bf16", 16), ("fp32", 16), ("fp16", 16), ("fp32", 1), ("bf16", 1)):
-        flags = {"BIAS": vector == 16, "VECTOR": vector}
-        yield Variant(
-            "fisher_rao", f"{dtype} vector={vector}", kernels.roots_kernel, _TYPES | {"weight_ptr": f"*{dtype}"}, flags,
-            kernels.configurations(kernels.ROOTS, vector), kernels.roots_needs, tensor_core=True,
-            tiling=Tiling(("ROWS", "BLOCK"), depth=1), slow=dtype == "fp16" or vector == 1,
-        )  # fmt: skip
+        for bias in (True, False):
+            yield Variant(
+                "fisher_rao", f"{dtype} vector={vector} bias={bias}", kernels.roots_kernel,
+                _TYPES | {"weight_ptr": f"*{dtype}"}, {"BIAS": bias, "VECTOR": vector},
+                kernels.configurations(kernels.ROOTS, vector), kernels.roots_needs, tensor_core=True,
+                tiling=Tiling(("ROWS", "BLOCK"), depth=1), slow=dtype == "fp16" or vector == 1 or not bias,
+            )  # fmt: skip
     for own in (True, False):
         yield Variant(
             "fisher_rao", f"self={own}", kernels.affinity_kernel, _TYPES, {"SELF": own},

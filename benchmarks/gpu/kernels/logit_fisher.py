@@ -19,11 +19,12 @@ def variants() -> Iterator[Variant]:
         types = _TYPES | {"weight_ptr": f"*{dtype}"}
         flags = {"BIAS": vector == 16, "VECTOR": vector}
         label, slow = f"{dtype} vector={vector}", dtype == "fp16" or (dtype == "bf16" and vector == 1)
-        yield Variant(
-            "logit_fisher", label, kernels.normalizer_kernel, types, flags,
-            kernels.configurations(kernels.NORMALIZER, vector), kernels.normalizer_needs, tensor_core=True,
-            tiling=_TILING, slow=slow,
-        )  # fmt: skip
+        for bias in (True, False):
+            yield Variant(
+                "logit_fisher", f"{label} bias={bias}", kernels.normalizer_kernel, types, flags | {"BIAS": bias},
+                kernels.configurations(kernels.NORMALIZER, vector), kernels.normalizer_needs, tensor_core=True,
+                tiling=_TILING, slow=slow or bias != (vector == 16),
+            )  # fmt: skip
         yield Variant(
             "logit_fisher", label, kernels.quadratic_kernel, types, flags,
             kernels.configurations(kernels.QUADRATIC, vector), kernels.quadratic_needs, tensor_core=True,
