@@ -1,5 +1,6 @@
 """python -m benchmarks.readme_table [RESULTS]: the README's tables in Markdown. Of knn "time | wrong neighbours" for each; of
-information our time (and peak memory, where it was measured) and each peer's time and how many times ours it is."""
+information our time (and peak memory, where it was measured) and each peer's time and how many times ours it is; of the Fisher
+metrics the same, and how far off either is."""
 
 from __future__ import annotations
 
@@ -53,6 +54,23 @@ def information_table(results: dict[str, Any]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 
+def fisher_table(results: dict[str, Any]) -> str:
+    """A row for each case: time and memory, the peer's, how many times ours, and the largest error of the peer."""
+    head = ["case", OURS, "plain torch", "ratio", "its error"]
+    rows = [head, ["---"] + ["---:"] * (len(head) - 1)]
+    for case in (case for case in results["cases"] if case["op"] == "fisher"):
+        ours, peer = case["contenders"]
+        name, _, rest = title(case).partition(", ")
+        ratio = f"{peer['ratio']['median']:.3g}x"
+        rows.append([f"`{name}`, {rest}", _weighed(ours), _weighed(peer), ratio, fault_text(peer.get("fault"))])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+
+
+def _weighed(entry: dict[str, Any]) -> str:
+    peak = memory_text(entry)
+    return seconds_text(entry["median"]) + (f", {peak} MiB" if peak else "")
+
+
 def _times(entry: dict[str, Any]) -> str:
     """ "66.4 ms (7.61x)", with what the time stands for."""
     if entry["status"] != "ok":
@@ -65,4 +83,4 @@ def _times(entry: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     found = read(Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS)
-    print(information_table(found), table(found), sep="\n", end="")
+    print(information_table(found), fisher_table(found), table(found), sep="\n", end="")
