@@ -21,9 +21,12 @@ VARIANTS = list(variants())
 DEFAULTS = [pytest.param(each, id=each.name, marks=[pytest.mark.slow] if each.slow else []) for each in VARIANTS]
 
 
-def check(variant: Variant, configuration: Configuration, architecture: int) -> None:
+SPARE = 16  # bytes that a configuration may spill which serves only where the first does not fit
+
+
+def check(variant: Variant, configuration: Configuration, architecture: int, spilled: int = 0) -> None:
     found = compiled(variant, configuration, architecture)
-    assert found.spilled == 0, f"{found.spilled} bytes spilled, {found.registers} registers"
+    assert found.spilled <= spilled, f"{found.spilled} bytes spilled, {found.registers} registers"
     for word in variant.lacks:
         assert word not in found.sass
     if variant.tensor_core:
@@ -42,7 +45,7 @@ def test_default_configurations(variant: Variant, architecture: int) -> None:
 @pytest.mark.parametrize("variant", [pytest.param(each, id=each.name) for each in VARIANTS])
 def test_every_other_configuration(variant: Variant, architecture: int) -> None:
     for configuration in variant.fitting(architecture)[1:]:
-        check(variant, configuration, architecture)
+        check(variant, configuration, architecture, SPARE)
 
 
 def test_what_is_compiled_is_what_is_launched() -> None:
