@@ -36,11 +36,11 @@ def model_of(family: str, dtype: torch.dtype = torch.float32) -> Any:
 def last_states(model: Any, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(the output of the last block, the logits), rows (n, ...)."""
     kept: list[torch.Tensor] = []
-    base = model.decoder if hasattr(model, "decoder") else model
+    base = model.get_decoder() if model.config.is_encoder_decoder else model
     blocks = next(m for m in base.modules() if isinstance(m, torch.nn.ModuleList))
 
     def keep(_: Any, __: Any, output: Any) -> None:
-        kept.append(output[0] if isinstance(output, tuple) else output)
+        kept.append(output[0] if isinstance(output, (tuple, list)) else output)
 
     hook = blocks[-1].register_forward_hook(keep)
     more = {"decoder_input_ids": tokens} if model.config.is_encoder_decoder else {}
@@ -127,3 +127,59 @@ def test_a_norm_of_another_form_is_refused() -> None:
     norm.forward = lambda h: forward(h).clamp(-0.5, 0.5)
     with pytest.raises(NotImplementedError, match="LlamaRMSNorm, which is neither"):
         fisher.readout(model)
+
+
+SMALL = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+
+
+@pytest.mark.parametrize(
+    "name", ["OPT before", "OPT after", "OpenAIGPT", "Bart", "Olmo", "DistilBert", "Electra", "Gemma2"]
+)
+def test_other_families_are_right_or_refused(name: str) -> None:
+    import transformers as hf
+
+    torch.manual_seed(0)
+    opt = {
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "word_embed_proj_dim": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
+    opt |= {"ffn_dim": 48, "max_position_embeddings": 64}
+    bart = {"vocab_size": 64, "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4}
+    bart |= {"decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "max_position_embeddings": 64}
+    gemma = SMALL | {"num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0}
+    distil = {"vocab_size": 64, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48, "max_position_embeddings": 64}
+    model: Any = {
+        "OPT before": lambda: hf.OPTForCausalLM(hf.OPTConfig(**opt, do_layer_norm_before=True)),
+        "OPT after": lambda: hf.OPTForCausalLM(hf.OPTConfig(**opt, do_layer_norm_before=False)),
+        "OpenAIGPT": lambda: hf.OpenAIGPTLMHeadModel(
+            hf.OpenAIGPTConfig(vocab_size=64, n_positions=64, n_embd=32, n_layer=2, n_head=4)
+        ),
+        "Bart": lambda: hf.BartForConditionalGeneration(hf.BartConfig(**bart)),
+        "Olmo": lambda: hf.OlmoForCausalLM(hf.OlmoConfig(**SMALL, eos_token_id=1)),
+        "DistilBert": lambda: hf.DistilBertForMaskedLM(hf.DistilBertConfig(**distil)),
+        "Electra": lambda: hf.ElectraForMaskedLM(hf.ElectraConfig(**SMALL, embedding_size=32)),
+        "Gemma2": lambda: hf.Gemma2ForCausalLM(hf.Gemma2Config(**gemma)),
+    }[name]()
+    if name in ("Olmo", "DistilBert", "Electra", "Gemma2"):
+        with pytest.raises(NotImplementedError, match="model: expected"):
+            fisher.readout(model)
+        return
+    found = fisher.readout(model)
+    model.eval()
+    h, logits = last_states(model, torch.tensor([[5, 9, 11, 2, 40, 7]]))
+    x = h if found.norm is None else found.norm(h)
+    bias = 0 if found.bias is None else found.bias
+    assert (x @ found.weight.T + bias - logits).abs().max() < 1e-5 * logits.abs().max()
+
+
+def test_a_head_does_not_run_its_output_embedding() -> None:
+    model = model_of("bert")
+    found = fisher.readout(model)
+    calls: list[int] = []
+    hook = model.get_output_embeddings().register_forward_hook(lambda *_: calls.append(1))
+    fisher.logit_fisher_vp(torch.randn(3, 32), found.weight, torch.randn(3, 32), found.bias, norm=found.norm)
+    hook.remove()
+    assert not calls

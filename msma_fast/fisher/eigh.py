@@ -18,7 +18,6 @@ from msma_fast.fisher.logits import products, run
 from msma_fast.results import Array
 
 _GUARD = 4  # vectors beyond those wanted: the gap that decides convergence is behind them
-_ROUNDS = 40  # products with a block at most
 _ROWS, _STARTED = 256, 16  # rows of h together: in the iteration, and while it is started from their tokens
 _TOKENS, _STARTING = 512, 5  # the most probable tokens that the start knows, and its rounds
 _TOLERANCE = {torch.float32: 2.0**-12, torch.float64: 2.0**-36}  # of residuals, relative to the first eigenvalue
@@ -31,11 +30,12 @@ def logit_fisher_eigh(
 
     h, weight, bias, norm, dtypes and errors as in `logit_fisher_vp`; 1 <= rank <= d. Eigenvectors are orthonormal columns,
     the largest entry positive. Residuals |G u - lambda u| are at most 2^-12 of the first eigenvalue (2^-36 in float64): the
-    error of an eigenvalue is about that squared over its distance to the others. Raises RuntimeError where that is not
-    reached in 40 rounds.
+    error of an eigenvalue is about that squared over its distance to the others.
 
-    Cost: two products n V d a vector and round, a few rounds; where 4 (rank + 4) >= d, all d columns at once. Memory: about
-    n d (rank + 4) a round. When not to use it: for the eigenvectors of the mean, torch.linalg.eigh(logit_fisher_mean(...)).
+    Cost: two products n V d a vector, some 3 rank vectors; all d columns where 4 (rank + 4) >= d, or where the eigenvalues
+    are too much alike. Memory beside the result: 256 rows at a time, 512 d (rank + 4) numbers a round and some 50 x 512 x d
+    to begin with; with few rows that is more than n x V. When not to use it: for the eigenvectors of the mean,
+    torch.linalg.eigh(logit_fisher_mean(...)).
     """
     read = readout_of(h, weight, bias, norm, backend)
     rows = read.h.detach()
@@ -51,15 +51,27 @@ def logit_fisher_eigh(
 
 def _pairs(read: Checked, rows: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     n, d = rows.shape
+
+    def dense(some: Tensor) -> tuple[Tensor, Tensor]:
+        parts = [_dense(read, rows[part], rank) for part in some.split(_STARTED)]
+        values, vectors = (torch.cat(field) for field in zip(*parts, strict=True))
+        return values, vectors
+
     if 4 * (rank + _GUARD) >= d:
-        metric = within(products(read, rows, torch.eye(d, dtype=rows.dtype, device=rows.device).expand(n, d, d)), read)
-        values, vectors = torch.linalg.eigh((metric + metric.mT) / 2)
-        return values.flip(1)[:, :rank].clamp_min(0.0), vectors.flip(2)[:, :, :rank]
+        return dense(torch.arange(n, device=rows.device))
     with torch.no_grad():
         likely = run("top_tokens", read, read.normed(rows), min(_TOKENS, read.weight.shape[0]))
     parts = zip(*(each.split(_STARTED) for each in (rows, *likely)), strict=True)
     start = torch.cat([_start(read, part, shares, tokens, rank + _GUARD) for part, shares, tokens in parts])
-    return _krylov(lambda some, v: within(products(read, rows[some], v), read), start, rank)
+    return _krylov(lambda some, v: within(products(read, rows[some], v), read), dense, start, rank)
+
+
+def _dense(read: Checked, rows: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """By all d columns of the metric: (n, rank), (n, d, rank)."""
+    n, d = rows.shape
+    metric = within(products(read, rows, torch.eye(d, dtype=rows.dtype, device=rows.device).expand(n, d, d)), read)
+    values, vectors = torch.linalg.eigh((metric + metric.mT) / 2)
+    return values.flip(1)[:, :rank].clamp_min(0.0), vectors.flip(2)[:, :, :rank]
 
 
 def _start(read: Checked, rows: Tensor, shares: Tensor, tokens: Tensor, count: int) -> Tensor:
@@ -118,12 +130,18 @@ class Space:
         self.basis, self.images = self.basis[rows], self.images[rows]
 
 
-def _krylov(apply: Callable[[Tensor, Tensor], Tensor], start: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """(n, rank) and (n, d, rank); apply(some, v) is G v of the numbered rows. Rows and vectors that are settled rest."""
+def _krylov(
+    apply: Callable[[Tensor, Tensor], Tensor],
+    dense: Callable[[Tensor], tuple[Tensor, Tensor]],
+    start: Tensor,
+    rank: int,
+) -> tuple[Tensor, Tensor]:
+    """(n, rank) and (n, d, rank); apply(some, v) is G v of the numbered rows. Rows and vectors that are settled rest; rows
+    whose eigenvalues are too much alike to settle before half of all directions have been tried are left to dense(some)."""
     n, _, d = start.shape
     values, vectors = start.new_empty(n, rank), start.new_empty(n, rank, d)
     tolerance, some, space = _TOLERANCE[start.dtype], torch.arange(n, device=start.device), Space(start)
-    for _ in range(_ROUNDS):
+    while True:
         space.grow(apply(some, space.block))
         found = space.pairs(rank)
         values[some], vectors[some] = found.values.clamp_min(0.0), found.vectors
@@ -132,16 +150,15 @@ def _krylov(apply: Callable[[Tensor, Tensor], Tensor], start: Tensor, rank: int)
         left = open_.nonzero().squeeze(1)
         if not left.numel():
             return values, vectors.mT
-        if space.basis.shape[1] + rank > d:
+        some = some[left]
+        if 2 * (space.basis.shape[1] + rank) > d:
             break
         worst = size[left].topk(int(open_.max()), dim=1).indices
         space.keep(left)
         space.turn(found.residual[left].gather(1, worst[:, :, None].expand(-1, -1, d)))
-        some = some[left]
-    raise RuntimeError(
-        f"logit_fisher_eigh: expected residuals within {tolerance:.1e} of the first eigenvalue after {_ROUNDS} rounds, got "
-        f"{float(size.max()):.1e}; ask for another rank, or use float64"
-    )
+    values[some], columns = dense(some)
+    vectors[some] = columns.mT
+    return values, vectors.mT
 
 
 def _orthonormal(block: Tensor, basis: Tensor | None = None) -> Tensor:

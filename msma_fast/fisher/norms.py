@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -83,7 +84,7 @@ class Linearized:
     function: Callable[[Tensor], Tensor]
     h: Tensor
 
-    @property
+    @cached_property
     def x(self) -> Tensor:
         return self.function(self.h)
 

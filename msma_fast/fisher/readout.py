@@ -1,8 +1,9 @@
 """The read-out of a transformers model, logits = W norm(h) + b, found by looking at what the model does and checked on it.
 
-A few tokens are run through the model. W and b are its output embedding; the norm is the last module whose output the output
-embedding reads, up to a constant (T5 scales it), in the closed form that reproduces it. Where the two sit together in a head
-(BERT, RoBERTa: a dense layer, an activation and a LayerNorm) the map is the whole head before W, by differentiation.
+A few tokens are run through the model. W and b are its output embedding; the norm is a module that reads the last block's
+output and whose output W reads, up to a constant (T5 scales it), in the closed form that reproduces it. Where norm and W sit
+together in a head (BERT, RoBERTa: a dense layer, an activation and a LayerNorm) the map is the whole head before W, by
+differentiation. What is returned gives the model's logits from the last block's output, or there is an error.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from msma_fast.activations.blocks import find_stacks
 from msma_fast.fisher.norms import LayerNorm, RMSNorm
 
 _PROBE = 8  # tokens
+Seen = dict[nn.Module, tuple[Tensor, Tensor]]  # of modules that ran: what went in and came out, the last one last
 _TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}
 
 
@@ -47,7 +50,7 @@ def readout(model: Any) -> Readout:
     GPT-2, Llama-like models, T5's decoder, BERT's and RoBERTa's masked-LM heads, and whatever has the same form. The model is
     run on eight tokens, in evaluation mode, and left as it was; tensors are the model's own, not copies. Raises TypeError for
     a model without an output embedding, NotImplementedError where its logits are not W norm(h) + b (soft-capped or scaled
-    logits), or the norm is none that is known.
+    logits, a norm without a weight, a dense layer that is no part of a head), with h the output of its last block.
     """
     embedding = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     if not isinstance(embedding, nn.Linear):
@@ -55,16 +58,36 @@ def readout(model: Any) -> Readout:
             f"model: expected a transformers model with a language-model head, got {type(model).__name__} whose output "
             f"embedding is {type(embedding).__name__}"
         )
+    if getattr(model.config, "final_logit_softcapping", None):
+        raise NotImplementedError("model: expected logits W x + b of its output embedding, got soft-capped ones")
     with _evaluating(model), torch.no_grad():
         seen, logits = _probe(model, embedding)
         read = seen[embedding][0]
         weight, bias = embedding.weight.detach(), None if embedding.bias is None else embedding.bias.detach()
         _same("logits that are W x + b", logits, embedding(read))
-        norm = _norm(model, embedding, seen, read)
+        norm = _norm(model, embedding, seen, logits)
     return Readout(weight, bias, norm)
 
 
-def _norm(model: nn.Module, embedding: nn.Linear, seen: dict[nn.Module, tuple[Tensor, Tensor]], read: Tensor) -> Any:
+def _norm(model: Any, embedding: nn.Linear, seen: Seen, logits: Tensor) -> Any:
+    """What turns the output of the last block into what W reads: nothing, a norm, or a head; the one that gives the logits."""
+    last = find_stacks(model)[-1].blocks[-1]
+    if last not in seen:
+        raise NotImplementedError(f"model: expected a last block that gives a tensor, got {type(last).__name__}")
+    h, read = seen[last][1], seen[embedding][0]
+    for norm in _candidates(model, embedding, seen, h, read):
+        x = h if norm is None else norm(h.reshape(-1, h.shape[-1]).to(embedding.weight.dtype)).reshape(read.shape)
+        if _off(embedding(x.to(embedding.weight.dtype)), logits) <= _TOLERANCE[logits.dtype]:
+            return norm
+    raise NotImplementedError(
+        "model: expected logits W norm(h) + b of the last block's output h, a LayerNorm or an RMSNorm with a weight between, "
+        f"or a head that holds W; {type(model).__name__} computes something else"
+    )
+
+
+def _candidates(model: nn.Module, embedding: nn.Linear, seen: Seen, h: Tensor, read: Tensor) -> Iterator[Any]:
+    if h.numel() == read.numel():
+        yield None
     for module in reversed(seen):
         before, after = seen[module]
         scale = _ratio(after, read)
@@ -73,14 +96,14 @@ def _norm(model: nn.Module, embedding: nn.Linear, seen: dict[nn.Module, tuple[Te
             continue
         head = _common(model, module, embedding)
         if head is not model:
-            return Head(head, embedding)
-        return _closed_form(module, before, scale)
-    if any(torch.equal(after.reshape(-1), read.reshape(-1)) for _, after in seen.values()):
-        return None
-    raise NotImplementedError(
-        f"model: expected an output embedding that reads a block's or a norm's output, {type(model).__name__} computes "
-        "something else between"
-    )
+            if _equal(seen[head][0], h):
+                yield Head(head, embedding)
+        elif _equal(before, h):
+            yield _closed_form(module, before, scale)
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.numel() == b.numel() and torch.equal(a.reshape(-1), b.reshape(-1))
 
 
 def _closed_form(module: Any, before: Tensor, scale: float) -> LayerNorm | RMSNorm:
@@ -104,12 +127,12 @@ def _closed_form(module: Any, before: Tensor, scale: float) -> LayerNorm | RMSNo
     )
 
 
-def _probe(model: Any, embedding: nn.Linear) -> tuple[dict[nn.Module, tuple[Tensor, Tensor]], Tensor]:
+def _probe(model: Any, embedding: nn.Linear) -> tuple[Seen, Tensor]:
     """(module -> first tensor in and out, in the order in which they ended; logits)."""
-    seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+    seen: Seen = {}
 
     def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        after = output[0] if isinstance(output, tuple) and output else output
+        after = output[0] if isinstance(output, (tuple, list)) and output else output
         if inputs and isinstance(inputs[0], Tensor) and isinstance(after, Tensor):
             seen.pop(module, None)
             seen[module] = inputs[0], after
@@ -125,12 +148,23 @@ def _probe(model: Any, embedding: nn.Linear) -> tuple[dict[nn.Module, tuple[Tens
     return seen, logits
 
 
+class _Caught(Exception):
+    """What the output embedding was given; the embedding itself need not run."""
+
+
 def _read(embedding: nn.Module, run: Callable[[], Any]) -> Tensor:
-    """What the output embedding is given while something runs."""
+    """What the output embedding is given while something runs, up to there."""
     caught: list[Tensor] = []
-    hook = embedding.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+
+    def catch(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+        caught.append(inputs[0])
+        raise _Caught
+
+    hook = embedding.register_forward_pre_hook(catch)
     try:
         run()
+    except _Caught:
+        pass
     finally:
         hook.remove()
     return caught[0]
