@@ -10,6 +10,7 @@ from torch import Tensor
 from msma_fast.backends.torch import screen as screens
 from msma_fast.backends.torch.admissible import Admissible
 from msma_fast.backends.torch.kernel import Kernel, Rows
+from msma_fast.backends.triton_prepare import build
 
 NOBODY = -(2**31) // 2  # a column that no window reaches: who has no column of its own
 
@@ -37,7 +38,7 @@ def ready(kernel: Kernel, x: Rows, y: Rows, who: Admissible) -> Ready:
     """The screen of queries x (n, d) against points y (m, d)."""
     from msma_fast.triton_kernels.screen import Points, Side
 
-    screen = screens.build(kernel, x, y, 0)
+    screen = build(kernel, x, y)
     c, near, far, col = screens.point_margins(screen)
     left, right = screen.left, screen.right
     points = Side(padded_rows(right.b), padded(near, 0.0), padded(far, 0.0), y.values.shape[0])
@@ -76,7 +77,7 @@ def padded(values: Tensor, fill: float, unit: int | None = None) -> Tensor:
 
 
 def padded_rows(b: Tensor) -> Tensor:
-    """(n, d) -> (N, D) bfloat16."""
+    """(n, d) -> (N, D) bfloat16; rows that are so already stay as they are."""
     from msma_fast.triton_kernels.screen import COLUMNS, ROWS
 
     return torch.nn.functional.pad(b.to(torch.bfloat16), (0, -b.shape[1] % COLUMNS, 0, -b.shape[0] % ROWS))
