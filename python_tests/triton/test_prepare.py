@@ -1,4 +1,4 @@
-"""Rows prepared for the screen: the torch backend's rows to the bit, and bounds that hold of numbers computed from the definition."""
+"""Rows prepared for the screen: the torch backend's rows to the bit, and bounds that hold in rational arithmetic."""
 
 from __future__ import annotations
 
