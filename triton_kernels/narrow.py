@@ -170,13 +170,12 @@ def second_bound(
 def points(
     lists: tuple[Tensor, Tensor, Tensor], tau: Tensor, total: Tensor, m: int, start: int
 ) -> tuple[Tensor, Tensor]:
-    """(row, column) int64, rows counted from `start` on."""
+    """(row, column) int64, rows counted from `start` on; n is not 0, and the host waits for the number of points."""
     (n, limit), device = lists[0].shape, lists[0].device
     tile = launched(TILES, needs, device)
     end = total.cumsum(0)
-    row, column = (torch.empty(int(end[-1]) if n else 0, dtype=torch.int64, device=device) for _ in range(2))
-    if row.numel():
-        points_kernel[(triton.cdiv(n, tile["BLOCK_N"]),)](
-            *lists, tau, end, row, column, n, m, limit, start, **tile, **EXACT
-        )
+    row, column = (torch.empty(int(end[-1]), dtype=torch.int64, device=device) for _ in range(2))
+    points_kernel[(triton.cdiv(n, tile["BLOCK_N"]),)](
+        *lists, tau, end, row, column, n, m, limit, start, **tile, **EXACT
+    )
     return row, column
