@@ -18,8 +18,10 @@ from msma_fast.backends.torch.screen import Screen, Sums
 
 def build(kernel: Kernel, x: Rows, y: Rows) -> Screen:
     """The screen of x (n, d) against y (m, d); b of both sides is padded bfloat16. The two may be the same object."""
-    if kernel.kind == "mahalanobis":  # a product with the metric's root comes first
-        return screens.build(kernel, x, y, 0)
+    if kernel.kind == "mahalanobis":
+        raise RuntimeError(
+            "kernel: expected one of the rows themselves, got mahalanobis, whose root these kernels do not know"
+        )
     return (_inner_product if kernel.kind == "inner_product" else _squared)(kernel, x, y)
 
 

@@ -41,9 +41,10 @@ def ready(kernel: Kernel, x: Rows, y: Rows, who: Admissible) -> Ready:
     screen = build(kernel, x, y)
     c, near, far, col = screens.point_margins(screen)
     left, right = screen.left, screen.right
-    points = Side(padded_rows(right.b), padded(near, 0.0), padded(far, 0.0), y.values.shape[0])
-    b = points.b if left is right else padded_rows(left.b)
-    queries = Side(b, padded(left.r.to(torch.float32), 0.0), padded(left.m.to(torch.float32), 0.0), x.values.shape[0])
+    points = Side(right.b, padded(near, 0.0), padded(far, 0.0), y.values.shape[0])
+    queries = Side(
+        left.b, padded(left.r.to(torch.float32), 0.0), padded(left.m.to(torch.float32), 0.0), x.values.shape[0]
+    )
     return Ready(screen, queries, Points(points, padded(c, float("inf")), padded(col, 0.0)), rule_of(who))
 
 
@@ -77,7 +78,7 @@ def padded(values: Tensor, fill: float, unit: int | None = None) -> Tensor:
 
 
 def padded_rows(b: Tensor) -> Tensor:
-    """(n, d) -> (N, D) bfloat16; rows that are so already stay as they are."""
+    """(n, d) -> (N, D) bfloat16."""
     from msma_fast.triton_kernels.screen import COLUMNS, ROWS
 
     return torch.nn.functional.pad(b.to(torch.bfloat16), (0, -b.shape[1] % COLUMNS, 0, -b.shape[0] % ROWS))
