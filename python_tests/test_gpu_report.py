@@ -113,7 +113,8 @@ def test_bytes_that_torch_moves() -> None:
 
 def test_the_glue_of_a_search_is_counted() -> None:
     few, many, wide = (knn.glue(50_000, d, 15, found, 256) for d, found in ((64, 20), (64, 200), (576, 20)))
-    # Rows are read twice and written in bfloat16, a quarter of those counted here are the sample of the shift; words and bounds of a list that is full are read twice, bounds written.
+    # Rows are read twice and written in bfloat16, a quarter of those counted here are the sample of the shift; words and
+    # bounds of a list that is full are read twice, upper bounds written.
     assert 28 * 544 + 20 * 100 < few < many - 180 * 100
     assert 2 * 4 + 2 < (wide - few) / 512 < 2 * 4 + 2 + 10
 

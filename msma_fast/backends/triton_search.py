@@ -2,8 +2,8 @@
 
 (A) least upper bounds in bins, of a sample of the points: the k-th smallest gives a first tau; (B) words of 32 points one of
 which has its lower bound not above it, each with its least lower bound; (C) a better tau from those, which leaves little more
-than the neighbours, and the points left by it; (D) canonical keys of the points that remain, in order. Rows with too long a list go to the torch
-backend's finer screen. Metrics that are no products of rows, and few coordinates, are searched by their keys alone
+than the neighbours, and the points that it leaves; (D) canonical keys of those, in order. Rows with too long a list go to
+the torch backend's finer screen. Metrics that are no products of rows, and few coordinates, are searched by their keys alone
 (triton_direct.py).
 """
 
