@@ -56,9 +56,9 @@ def test_the_headline_search_can_reach_its_bars() -> None:
     alone, overlapped = largest.shares()
     assert 0.55 <= alone < overlapped <= 1
     assert overlapped >= 0.70
-    # These are the kernels' shares. With the memory of torch's operations around them the op's are half of that.
+    # These are the kernels' shares. The memory of what is around them takes a quarter to a third of the op's.
     glued, glued_overlapped = largest.shares(glue=True)
-    assert 0.24 <= glued < glued_overlapped < 0.36
+    assert 0.40 <= glued < glued_overlapped < 0.64
     # Every tile in the first pass, and ten times as many candidates, are not free.
     crowded = knn.op(90, 50_000, 576, 15, candidates=300.0)
     assert crowded.shares()[0] < alone - 0.1
@@ -113,9 +113,10 @@ def test_bytes_that_torch_moves() -> None:
 
 def test_the_glue_of_a_search_is_counted() -> None:
     few, many, wide = (knn.glue(50_000, d, 15, found, 256) for d, found in ((64, 20), (64, 200), (576, 20)))
-    # Rows are read and written in float64 several times, and lists as long as a row's.
-    assert 100 * 8 * 64 < few < many - 180 * 100
-    assert 8 * 20 < (wide - few) / 512 < 8 * 60
+    # Rows are read twice and written in bfloat16, a quarter of those counted here are the sample of the shift; words and
+    # bounds of a list that is full are read twice, upper bounds written.
+    assert 28 * 544 + 20 * 100 < few < many - 180 * 100
+    assert 2 * 4 + 2 < (wide - few) / 512 < 2 * 4 + 2 + 10
 
 
 def test_mutual_information_in_few_coordinates_is_bound_by_its_keys() -> None:

@@ -40,6 +40,7 @@ LAYERS = {
     "msma_fast.backends.triton_reductions": "backends.triton",
     "msma_fast.backends.triton_direct": "backends.triton",
     "msma_fast.backends.triton_radius_count": "backends.triton",
+    "msma_fast.backends.triton_prepare": "backends.triton",
     "msma_fast.backends.triton_screen": "backends.triton",
     "msma_fast.backends.triton_pairwise_distances": "backends.triton",
     "msma_fast.backends.triton_ksg": "backends.triton",

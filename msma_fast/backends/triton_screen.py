@@ -10,6 +10,7 @@ from torch import Tensor
 from msma_fast.backends.torch import screen as screens
 from msma_fast.backends.torch.admissible import Admissible
 from msma_fast.backends.torch.kernel import Kernel, Rows
+from msma_fast.backends.triton_prepare import build
 
 NOBODY = -(2**31) // 2  # a column that no window reaches: who has no column of its own
 
@@ -37,12 +38,13 @@ def ready(kernel: Kernel, x: Rows, y: Rows, who: Admissible) -> Ready:
     """The screen of queries x (n, d) against points y (m, d)."""
     from msma_fast.triton_kernels.screen import Points, Side
 
-    screen = screens.build(kernel, x, y, 0)
+    screen = build(kernel, x, y)
     c, near, far, col = screens.point_margins(screen)
     left, right = screen.left, screen.right
-    points = Side(padded_rows(right.b), padded(near, 0.0), padded(far, 0.0), y.values.shape[0])
-    b = points.b if left is right else padded_rows(left.b)
-    queries = Side(b, padded(left.r.to(torch.float32), 0.0), padded(left.m.to(torch.float32), 0.0), x.values.shape[0])
+    points = Side(right.b, padded(near, 0.0), padded(far, 0.0), y.values.shape[0])
+    queries = Side(
+        left.b, padded(left.r.to(torch.float32), 0.0), padded(left.m.to(torch.float32), 0.0), x.values.shape[0]
+    )
     return Ready(screen, queries, Points(points, padded(c, float("inf")), padded(col, 0.0)), rule_of(who))
 
 

@@ -2,8 +2,8 @@
 
 (A) least upper bounds in bins, of a sample of the points: the k-th smallest gives a first tau; (B) words of 32 points one of
 which has its lower bound not above it, each with its least lower bound; (C) a better tau from those, which leaves little more
-than the neighbours; (D) canonical keys of the points that remain, in order. Rows with too long a list go to the torch
-backend's finer screen. Metrics that are no products of rows, and few coordinates, are searched by their keys alone
+than the neighbours, and the points that it leaves; (D) canonical keys of those, in order. Rows with too long a list go to
+the torch backend's finer screen. Metrics that are no products of rows, and few coordinates, are searched by their keys alone
 (triton_direct.py).
 """
 
@@ -25,7 +25,9 @@ _SAMPLE = 16  # (A) looks at no less than every sixteenth tile of points
 _SAMPLED = 64  # and at this many points for each neighbour wanted
 _ENTRIES = 1 << 24  # of the lists of one block of queries: 192 MiB, a few times as much while they are looked through
 _FEW = 8  # coordinates in which a canonical key costs less than what bfloat16 cannot decide
-_ROUNDED = 1.0 + 2.0**-20  # more than float32 sums of three numbers lose
+ALLOWED = 2.0 * (
+    1.0 + 2.0**-20
+)  # largest margins from a lower bound to an upper one, with what float32 sums of three lose
 
 
 class Candidates(NamedTuple):
@@ -80,34 +82,23 @@ def candidates(search: Search, limit: int) -> Candidates:
 
 def _of_block(whole: Ready, start: int, end: int, k: int, limit: int) -> Candidates:
     from msma_fast.triton_kernels import knn as kernels
-    from msma_fast.triton_kernels.screen import WORD, set_bits
+    from msma_fast.triton_kernels import narrow
+    from msma_fast.triton_kernels.screen import WORD
 
     part = whole.block(start, end)
     margin = screens.row_margin(whole.screen, torch.arange(start, end, device=whole.x.b.device))
     m = part.y.side.size
     best, _ = kernels.bounds(part.x, part.y, part.rule, k, sample_step(m, k))
     top = padded(_raised(_kth(best[: end - start], k), margin), 0.0)
-    listed, low, count = (each[: end - start] for each in kernels.collect(part.x, part.y, part.rule, top, limit))
-    crowded = count > limit
-    filled = (torch.arange(limit, device=count.device) < count[:, None]) & ~crowded[:, None]
-    group = (listed & 0xFFFFFFFF).masked_fill(~filled, 0)
+    lists = tuple(each[: end - start] for each in kernels.collect(part.x, part.y, part.rule, top, limit))
+    crowded = lists[2] > limit
     # (C) The point of a word's least lower bound has its upper bound at most two of the word's largest margins above it.
     margins = part.y.side.near, part.y.side.far, part.y.col
-    near, far, col = (each.view(-1, WORD.value).amax(1)[group] for each in margins)
-    x_near, x_far = part.x.near[: end - start, None], part.x.far[: end - start, None]
-    upper = (low + 2.0 * _ROUNDED * (x_near * near + x_far * far + col)).masked_fill(
-        ~filled | low.isinf(), float("inf")
-    )
-    tau = _raised(_kth(upper, k), margin)
-    filled &= ~(low > tau[:, None])
-    row, slot = filled.nonzero(as_tuple=True)
-    word, group = listed[row, slot] >> 32, group[row, slot]
-    item, place = set_bits(word)
-    row, column = row[item], group[item] * WORD.value + place
-    real = column < m  # a margin that is NaN lists the padding too
-    row, column = row[real], column[real]
+    word = tuple(each.view(-1, WORD.value).amax(1) for each in margins)
+    tau, total = narrow.second_bound(lists, (part.x.near, part.x.far, margin), word, m, k, ALLOWED)
+    row, column = narrow.points(lists, tau, total, m, start)
     order = (row * m + column).argsort()
-    return Candidates(start + row[order], column[order], start + crowded.nonzero().squeeze(1))
+    return Candidates(row[order], column[order], start + crowded.nonzero().squeeze(1))
 
 
 def _kth(values: Tensor, k: int) -> Tensor:

@@ -9,8 +9,7 @@ MUTATIONS = [
     ("points that do not exist", 'padded(c, float("inf"))', "padded(c, 0.0)"),
     (
         "margins exchanged",
-        "Side(padded_rows(right.b), padded(near, 0.0), padded(far",
-        "Side(padded_rows(right.b), padded(far, 0.0), padded(near",
+        "Side(right.b, padded(near, 0.0), padded(far",
+        "Side(right.b, padded(far, 0.0), padded(near",
     ),
-    ("coordinates after the first padded ones", "-b.shape[1] % COLUMNS", "-b.shape[1] // 2"),
 ]

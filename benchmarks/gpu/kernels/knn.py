@@ -11,12 +11,14 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from msma_fast.triton_kernels import knn
+from msma_fast.triton_kernels import knn, narrow, prepare
 from msma_fast.triton_kernels.screen import ROWS as PADDING
 from msma_fast.triton_kernels.screen import WORD, split
 
 from benchmarks.gpu.bound import BANDWIDTH, Op, pass_of
 from benchmarks.gpu.kernels.keys import variants as variants_of_keys
+from benchmarks.gpu.kernels.narrow import moved as moved_by_narrowing
+from benchmarks.gpu.kernels.prepare import moved as moved_by_preparing
 from benchmarks.gpu.traffic import Traffic
 from benchmarks.gpu.variants import Tiling, Variant
 from msma_fast.backends import triton_search
@@ -84,19 +86,22 @@ def splits_of(n: int, k: int, rows: int) -> int:
 
 @cache
 def glue(n: int, d: int, k: int, candidates: int, bins: int) -> float:
-    """Bytes that torch's operations of a self-search of n rows move for one of them, the kernels left out: counted on SEEN
-    rows, with lists as long as those of n, of which `candidates` words with one point each are left by the second bound."""
+    """Bytes that torch's operations of a self-search of n rows move for one of them, and the kernels that prepare the screen
+    and narrow the lists; those with products left out. Counted on SEEN rows, with lists as long as those of n, of which
+    `candidates` points are left by the second bound."""
     generator = torch.Generator().manual_seed(0)
     x = Rows(torch.randn(SEEN, d, generator=generator))
-    size = (SEEN, triton_search.room(k))
-    listed, low = torch.randint(n // WORD.value, size, generator=generator) | 1 << 32, torch.full(size, 1e30)
-    low[:, :candidates] = -1e30
+    limit = min(triton_search.room(k), (n + -n % PADDING) // WORD.value)
+    full = torch.full((SEEN,), limit, dtype=torch.int32)
+    points = (
+        torch.arange(SEEN).repeat_interleave(candidates),
+        torch.randint(SEEN, (SEEN * candidates,), generator=generator),
+    )
     best, keys = torch.rand(SEEN, bins), torch.rand(SEEN * candidates, dtype=torch.float64)
     many = torch.zeros(n + -n % PADDING)
+    lengths = torch.rand(3, SEEN, dtype=torch.float64)
+    rounded = torch.zeros(SEEN + -SEEN % PADDING, d + -d % prepare.COLUMNS, dtype=torch.bfloat16)
     ready = triton_search.ready
-
-    def collect(x: Any, y: Any, rule: Any, top: Any, limit: int) -> Any:
-        return listed[:, :limit], low[:, :limit], torch.full((SEEN,), limit, dtype=torch.int32)
 
     def wide(*problem: Any) -> Any:
         found = ready(*problem)
@@ -107,16 +112,19 @@ def glue(n: int, d: int, k: int, candidates: int, bins: int) -> float:
 
     with (
         patch.object(triton_search, "ready", wide),
+        patch.object(prepare, "largest", lambda _: lengths[0]),
+        patch.object(prepare, "sums", lambda *_: (rounded, lengths)),
         patch.object(knn, "bounds", lambda *_: (best, None)),
-        patch.object(knn, "collect", collect),
+        patch.object(knn, "collect", lambda *_: (full, full, full)),
+        patch.object(narrow, "second_bound", lambda *_: (full, full)),
+        patch.object(narrow, "points", lambda *_: points),
         Traffic() as seen,
     ):
         own = Admissible(torch.arange(SEEN))
         keyed = Keys(lambda *_: keys, lambda *_: keys, frozenset(["sqeuclidean"]))
-        found = triton_search.nearest(Search(keyed, Kernel("sqeuclidean"), x, x, own, k))
-    if found.candidates.unique().tolist() != [candidates]:
-        raise RuntimeError(f"candidates: expected {candidates} of every row, got {found.candidates.unique().tolist()}")
-    return seen.bytes / SEEN
+        triton_search.nearest(Search(keyed, Kernel("sqeuclidean"), x, x, own, k))
+    prepared = moved_by_preparing(SEEN, d, x.values.element_size()) / SEEN
+    return seen.bytes / SEEN + prepared + moved_by_narrowing(limit, candidates)
 
 
 def ops(architecture: int) -> Iterator[Op]:

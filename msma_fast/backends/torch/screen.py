@@ -23,7 +23,7 @@ from torch import Tensor
 from msma_fast.backends.torch.kernel import Kernel, Rows
 
 # Level 0 holds |b| between these powers of two: products stay normal in float32 and their sums stay finite.
-_TOP, _TINY = 2.0**30, 2.0**-60
+TOP, TINY = 2.0**30, 2.0**-60
 _UP = 1.0 + 2.0**-40  # rounds a float64 norm up, for any d below 2^12 blocks of rounding
 _SAMPLE = 512  # rows of the sample whose coordinate-wise median is the shift
 
@@ -35,7 +35,7 @@ LEVELS = (torch.float32, torch.float64)
 class Side(NamedTuple):
     """One side of the screen; every norm is an upper bound except c and b2, which are plain values."""
 
-    b: Tensor  # (n, d) low-precision rows, float32 or float64
+    b: Tensor  # (n, d) low-precision rows, float32 or float64; bfloat16 and padded where kernels made them
     c: Tensor  # (n,) float64: |z - mu|^2, 0 for inner_product
     b2: Tensor  # (n,) float64: |b|^2
     x: Tensor  # (n,) float64: X
@@ -58,18 +58,31 @@ class Screen(NamedTuple):
     euclidean: bool  # the triangle bound holds
 
 
-def _lost_in_keys(d: int, scale_x: float, scale_y: float) -> float:
+class Sums(NamedTuple):
+    """What one side's rows come to, scaled: plain float64 sums in any order."""
+
+    b: Tensor  # as Side has it
+    residual: Tensor  # (n,) |z - mu - b|
+    x2: Tensor  # (n,) |z - mu|^2
+    b2: Tensor  # (n,) |b|^2
+
+
+def lost_in_keys(d: int, scale_x: float, scale_y: float) -> float:
     """What a canonical key loses where its terms are subnormal, in units of t; inf where t has no room for it."""
     return (d + 16) * (2.0**-1074 * scale_x) * scale_y
 
 
-def _median(z: Tensor) -> Tensor:
+def sample_step(n: int) -> int:
+    """Every how many-th of n rows the median looks at."""
+    return max(1, n // _SAMPLE)
+
+
+def median(z: Tensor) -> Tensor:
     """Coordinate-wise median of an evenly spread sample: one huge coordinate cannot move it."""
-    step = max(1, z.shape[0] // _SAMPLE)
-    return z[::step].median(0).values
+    return z[:: sample_step(z.shape[0])].median(0).values
 
 
-def _power_of_two_below(top: float, largest: float) -> float:
+def power_of_two_below(top: float, largest: float) -> float:
     """The power of two that brings `largest` to at most `top`."""
     if not 0.0 < largest < math.inf:
         return 1.0
@@ -82,15 +95,19 @@ def _side(z: Tensor, scale: float, level: int, slack: Tensor, squares: bool) -> 
     z = z * scale
     if level == 0:
         b = z.to(torch.bfloat16).to(torch.float32)
-        b = torch.where(b.abs() < _TINY, torch.zeros_like(b), b)
+        b = torch.where(b.abs() < TINY, torch.zeros_like(b), b)
         r = torch.linalg.vector_norm(z - b.to(torch.float64), dim=1)
     else:
         b = z
         r = torch.zeros(z.shape[0], dtype=torch.float64, device=z.device)
-    x2 = (z * z).sum(1)
-    x = x2.sqrt() * _UP
     wide = b.to(torch.float64)
-    b2 = (wide * wide).sum(1)
+    return side_of(Sums(b, r, (z * z).sum(1), (wide * wide).sum(1)), slack, squares)
+
+
+def side_of(sums: Sums, slack: Tensor, squares: bool) -> Side:
+    """The sums rounded up. squares: whether c is |z - mu|^2."""
+    b, r, x2, b2 = sums
+    x = x2.sqrt() * _UP
     # The shift and the picture are computed in float64 themselves: 2^-50 |z| covers their rounding.
     r = r * _UP + x * 2.0**-50
     return Side(b, x2 if squares else torch.zeros_like(x2), b2, x, r, torch.maximum(b2.sqrt() * _UP, x), slack)
@@ -100,13 +117,13 @@ def _picture(kernel: Kernel, x: Rows, y: Rows) -> tuple[Tensor, Tensor, float, f
     """(z of x, z of y, factor, relative loss of the picture with respect to |z|^2)."""
     d = x.values.shape[1]
     wide_x, wide_y = x.values.to(torch.float64), y.values.to(torch.float64)
-    rounding = (d + 16) * 2.0**-50
+    rounding = rounding_of(d)
     if kernel.kind == "cosine":
         if x.norms is None or y.norms is None:
             raise RuntimeError("cosine needs norms")
         return wide_x / x.norms[:, None], wide_y / y.norms[:, None], 2.0, rounding
     if kernel.kind == "mahalanobis":
-        middle = _median(wide_y)
+        middle = median(wide_y)
         root, loss = _root_of(kernel, d)
         return (wide_x - middle) @ root, (wide_y - middle) @ root, 1.0, loss
     return wide_x, wide_y, 1.0, rounding
@@ -128,7 +145,7 @@ def mahalanobis_picture(kernel: Kernel, x: Rows, y: Rows) -> tuple[tuple[Rows, T
     """((picture of x, what each row loses of a distance), the same of y), float64."""
     d = x.values.shape[1]
     root, loss = _root_of(kernel, d)
-    middle = _median(y.values.to(torch.float64))
+    middle = median(y.values.to(torch.float64))
 
     def picture(rows: Rows) -> tuple[Rows, Tensor]:
         shifted = rows.values.to(torch.float64) - middle
@@ -144,47 +161,68 @@ def screenable(kernel: Kernel) -> bool:
     return kernel.kind in ("sqeuclidean", "cosine", "inner_product", "mahalanobis")
 
 
+def constants(d: int, level: int) -> tuple[float, float, float]:
+    """(kappa, epsilon, flush) of a Screen."""
+    unit = 2.0**-21 if level == 0 else 2.0**-50
+    flush = 2.0**-100 if level == 0 else 2.0**-1000
+    return (d + 32) * unit, 8.0 * unit, (d + 32) * flush
+
+
+def lost_in_inner_products(d: int, largest: Tensor, middle: Tensor, scale: float) -> Tensor:
+    """(m,) what a point's residual takes on besides: the rounding of x.mu, of the canonical key and of the shift, relative to
+    |x| |y|. largest (m,): the largest |y|."""
+    size = math.sqrt(d) * (largest + middle.abs().amax())  # squares could underflow
+    return (d + 16) * 2.0**-50 * size * scale
+
+
+def rounding_of(d: int) -> float:
+    """What a picture of plain or normalised rows loses, relative to |z|^2."""
+    return (d + 16) * 2.0**-50
+
+
 def build(kernel: Kernel, x: Rows, y: Rows, level: int) -> Screen:
     """The screen of x (n, d) against y (m, d) at a level of LEVELS. The two may be the same object."""
     d = x.values.shape[1]
-    unit = 2.0**-21 if level == 0 else 2.0**-50
-    kappa, epsilon = (d + 32) * unit, 8.0 * unit
-    flush = (d + 32) * 2.0**-100 if level == 0 else (d + 32) * 2.0**-1000
+    kappa, epsilon, flush = constants(d, level)
     if kernel.kind == "inner_product":
         wide_x, wide_y = x.values.to(torch.float64), y.values.to(torch.float64)
-        middle = _median(wide_y)
+        middle = median(wide_y)
         shifted = wide_y - middle
-        scale_x = _power_of_two_below(_TOP, float(wide_x.abs().amax()))
-        scale_y = _power_of_two_below(_TOP, float(shifted.abs().amax()))
-        lost = 2.0 * _lost_in_keys(d, scale_x, scale_y)
+        scale_x = power_of_two_below(TOP, float(wide_x.abs().amax()))
+        scale_y = power_of_two_below(TOP, float(shifted.abs().amax()))
+        lost = 2.0 * lost_in_keys(d, scale_x, scale_y)
         left = _side(wide_x, scale_x, level, wide_x.new_full((x.values.shape[0],), lost), squares=False)
         right = _side(shifted, scale_y, level, wide_y.new_full((y.values.shape[0],), lost), squares=False)
-        # Rounding of x.mu, of the canonical key and of the shift, relative to |x| |y|.
-        size = math.sqrt(d) * (wide_y.abs().amax(1) + middle.abs().amax())  # squares could underflow
-        right = right._replace(r=right.r + (d + 16) * 2.0**-50 * size * scale_y)
+        right = right._replace(r=right.r + lost_in_inner_products(d, wide_y.abs().amax(1), middle, scale_y))
         offset = 2.0 * (wide_x @ middle)
         return Screen(left, right, kappa, epsilon, flush, 2.0, scale_x * scale_y, offset, euclidean=False)
     z_x, z_y, factor, loss = _picture(kernel, x, y)
-    middle = _median(z_y)
+    middle = median(z_y)
     z_y = z_y - middle
     z_x = z_y if x is y else z_x - middle
-    scale = _power_of_two_below(_TOP, max(float(z_x.abs().amax()), float(z_y.abs().amax())))
+    scale = power_of_two_below(TOP, max(float(z_x.abs().amax()), float(z_y.abs().amax())))
 
     def side(z: Tensor, rows: Rows) -> Side:
         if kernel.kind == "mahalanobis":
             wide = rows.values.to(torch.float64)
-            reach = wide - _median(y.values.to(torch.float64))
+            reach = wide - median(y.values.to(torch.float64))
         else:
             reach = z
         slack = loss * (1.0 if kernel.kind == "cosine" else (reach * reach).sum(1)) * scale * scale
-        slack = slack + z.new_full((z.shape[0],), _lost_in_keys(d, scale, scale))
-        if rows.norms is not None:  # squares that went subnormal: the norm is no longer the length of the row
-            slack[rows.norms < SMALL_NORM] = math.inf
+        slack = slack_of(rows, slack, lost_in_keys(d, scale, scale))
         return _side(z, scale, level, slack, squares=True)
 
     right = side(z_y, y)
     left = right if x is y else side(z_x, x)
     return Screen(left, right, kappa, epsilon, flush, factor, scale * scale, None, euclidean=True)
+
+
+def slack_of(rows: Rows, rounding: Tensor | float, lost: float) -> Tensor:
+    """(n,) what the picture and canonical keys lose, of what the picture's rounding does, (n,) or one number."""
+    slack = rounding + rows.values.new_full((rows.values.shape[0],), lost, dtype=torch.float64)
+    if rows.norms is not None:  # squares that went subnormal: the norm is no longer the length of the row
+        slack[rows.norms < SMALL_NORM] = math.inf
+    return slack
 
 
 def products(screen: Screen, rows: Tensor) -> Tensor:
@@ -196,7 +234,7 @@ def products(screen: Screen, rows: Tensor) -> Tensor:
 def point_margins(screen: Screen) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(c, near, far, col), each (m,) in the screen's precision: the pairwise part of the Cauchy-Schwarz margin of g is at most
     r_i near_j + m_i far_j + col_j. `row_margin` has the rest."""
-    right, dtype = screen.right, screen.right.b.dtype
+    right, dtype = screen.right, torch.promote_types(screen.right.b.dtype, torch.float32)
     # 2^-9 and epsilon: the rounding of these very operations in g's precision.
     up = 1.0 + 2.0**-9
     q = (right.r + screen.kappa * right.m) * up
