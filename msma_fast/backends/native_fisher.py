@@ -66,14 +66,16 @@ def logit_fisher_trace(h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor
     """(n,): the trace of each G(h_i)."""
     if not _served(h, weight):
         return logit_fisher.logit_fisher_trace(h, weight, bias)
-    return torch.from_numpy(compiled().logit_fisher_trace(_rows(h), *_head(weight, bias), torch.get_num_threads()))
+    found = compiled().logit_fisher_trace(_rows(h), *_head(weight, bias), torch.get_num_threads())
+    return torch.from_numpy(found).clamp_min_(0.0)  # rounding, where a common offset of the likely tokens cancels
 
 
 def logit_fisher_diag(h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """(n, d): the diagonal of each G(h_i)."""
     if not _served(h, weight):
         return logit_fisher.logit_fisher_diag(h, weight, bias)
-    return torch.from_numpy(compiled().logit_fisher_diag(_rows(h), *_head(weight, bias), torch.get_num_threads()))
+    found = compiled().logit_fisher_diag(_rows(h), *_head(weight, bias), torch.get_num_threads())
+    return torch.from_numpy(found).clamp_min_(0.0)
 
 
 def fisher_rao_distances(h: Tensor, weight: Tensor, bias: Tensor | None, other: Tensor | None) -> Tensor:

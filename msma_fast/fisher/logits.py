@@ -43,7 +43,7 @@ def logit_fisher_vp(
     the read-out applies to h first, `LayerNorm`, `RMSNorm`, torch.nn.LayerNorm or any differentiable map of rows, whose
     Jacobian is applied. Returns the dtype float64 where h or weight is float64, else float32.
 
-    Cost: three products n V d (native), four (torch); memory a few n x V / 100, never n x V. Not differentiable. Raises
+    Cost: three products n V d compiled, five by torch; memory a few n x V / 100, never n x V. Not differentiable. Raises
     ValueError / TypeError for NaN or inf, empty input, mismatched shapes or devices, V < 2, and logits that overflow. When not
     to use it: for the metric of an inner layer as the model itself maps it on; that is `pullback_vp`.
     """
@@ -75,7 +75,7 @@ def logit_fisher_mean(
     """The mean of G(h_i) over rows: (d, d), exactly symmetric.
 
     Arguments, dtypes and errors as in `logit_fisher_vp`; norm has to be a LayerNorm or an RMSNorm (NotImplementedError: any
-    other map would need a d x d matrix a row). Cost: two products n V d and one V d d; with a norm five or seven; no n x V.
+    other map would need a d x d matrix a row). Cost: two products n V d and one V d d, three and one by torch; with a norm three or five more; no n x V.
     """
     read = readout_of(h, weight, bias, norm, backend)
     rows = read.h.detach()
@@ -98,7 +98,7 @@ def logit_fisher_trace(
 ) -> Any:
     """The trace of G(h_i): the variance of the token's row of W J under p, (n,).
 
-    Arguments, dtypes and errors as in `logit_fisher_mean`. Cost: two products n V d; with a norm five or six.
+    Arguments, dtypes and errors as in `logit_fisher_mean`. Cost: two products n V d, three by torch; with a norm four or five more.
     """
     read = readout_of(h, weight, bias, norm, backend)
     rows = read.h.detach()
@@ -112,7 +112,7 @@ def logit_fisher_diag(
 ) -> Any:
     """The diagonal of G(h_i): (n, d), never negative.
 
-    Arguments, dtypes and errors as in `logit_fisher_mean`. Cost: three products n V d; with a norm six or seven.
+    Arguments, dtypes and errors as in `logit_fisher_mean`. Cost: three products n V d, four by torch; with a norm three or four more.
     """
     read = readout_of(h, weight, bias, norm, backend)
     rows = read.h.detach()

@@ -34,7 +34,8 @@ def fisher_rao_distances(
     norm and dtypes as in `logit_fisher_vp`. Close distributions are compared by differences of logits, so that a distance of
     1e-4 is as precise as one of 1. Differentiable once in h and other; the gradient at distance zero is zero.
 
-    Cost: n V d, m V d and n m V (half of it for other=None); memory n m and a few n x V / 100. Errors as in `logit_fisher_vp`.
+    Cost: n V d, m V d and n m V (half of it for other=None), and some five V d for each pair closer than 0.35; memory n m
+    and a few n x V / 100. Errors as in `logit_fisher_vp`.
     When not to use it: for one pair a row (`path_lengths`), or for the k nearest only (`knn`).
     """
     read = readout_of(h, weight, bias, norm, backend)
@@ -62,7 +63,7 @@ def knn(
     bias, norm as in `fisher_rao_distances`; groups, point_groups, window, k and the returned Neighbors as in `mf.knn`.
     Distances are compared as they were computed (float32 for float32 input): there is no certificate. Not differentiable.
 
-    Cost: as all distances; memory 64 MiB of them at a time.
+    Cost: as all distances, with the points' logits again for every 2^24 distances; memory some 400 MiB at a time.
     """
     read = readout_of(h, weight, bias, norm, backend)
     queries = read.h.detach()
@@ -118,7 +119,7 @@ def path_lengths(
     axis is the length of the token's path through depth.
 
     layers (L, n, d), or a sequence of L >= 2 arrays (n, d), such as [acts.layer(l) for l in ...]; weight, bias, norm as in
-    `fisher_rao_distances`: the same read-out on every layer, the logit lens. Cost: at most seven products n V d a step.
+    `fisher_rao_distances`: the same read-out on every layer, the logit lens. Cost: at most nine products n V d a step.
     Errors as in `logit_fisher_vp`.
     """
     states = list(layers)
