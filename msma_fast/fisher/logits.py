@@ -75,7 +75,8 @@ def logit_fisher_mean(
     """The mean of G(h_i) over rows: (d, d), exactly symmetric.
 
     Arguments, dtypes and errors as in `logit_fisher_vp`; norm has to be a LayerNorm or an RMSNorm (NotImplementedError: any
-    other map would need a d x d matrix a row). Cost: two products n V d and one V d d, three and one by torch; with a norm three or five more; no n x V.
+    other map would need a d x d matrix a row). Cost: two products n V d and one V d d, three and one by torch; with a norm
+    three or five more; no n x V.
     """
     read = readout_of(h, weight, bias, norm, backend)
     rows = read.h.detach()
@@ -98,7 +99,8 @@ def logit_fisher_trace(
 ) -> Any:
     """The trace of G(h_i): the variance of the token's row of W J under p, (n,).
 
-    Arguments, dtypes and errors as in `logit_fisher_mean`. Cost: two products n V d, three by torch; with a norm four or five more.
+    Arguments, dtypes and errors as in `logit_fisher_mean`. Cost: two products n V d, three by torch; with a norm four or five
+    more.
     """
     read = readout_of(h, weight, bias, norm, backend)
     rows = read.h.detach()
@@ -112,7 +114,8 @@ def logit_fisher_diag(
 ) -> Any:
     """The diagonal of G(h_i): (n, d), never negative.
 
-    Arguments, dtypes and errors as in `logit_fisher_mean`. Cost: three products n V d, four by torch; with a norm three or four more.
+    Arguments, dtypes and errors as in `logit_fisher_mean`. Cost: three products n V d, four by torch; with a norm three or
+    four more.
     """
     read = readout_of(h, weight, bias, norm, backend)
     rows = read.h.detach()
