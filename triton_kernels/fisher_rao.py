@@ -54,7 +54,7 @@ def affinity_kernel(
     right = y_ptr + tl.cast(column, tl.int64) * width + (j[None, :] * width + k[:, None])
     dot = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.float32)
     for _ in range(0, steps):
-        dot = tl.dot(tl.load(left), tl.load(right), dot, input_precision=PRECISION)
+        dot = tl.dot(tl.load(left), tl.load(right), dot, input_precision=PRECISION, out_dtype=tl.float32)
         left += BLOCK_T
         right += BLOCK_T
     keep = (row + i < n)[:, None] & (column + j < m)[None, :]

@@ -33,7 +33,8 @@ from .ksg import UNSPECIALISED, Cut, Pairs, first_row, height, labels_of, pairin
 from .resources import EXACT, Configuration, Need, launched
 from .screen import WORD, set_bits, split, words_of
 
-TILES = (Configuration({"BLOCK_N": 16, "BLOCK_M": 128}, 8),)
+TILES = (Configuration({"BLOCK_N": 16, "BLOCK_M": 128}, 8, registers=168),)
+LOW = (Configuration({"BLOCK": 1024}, 4, only=(80, 86, 89), registers=200), *LOW_TILES)
 BINS = tl.constexpr(4)  # of a program's row in few coordinates
 EMPTY = tl.constexpr(0x7FF00000)  # infinity
 
@@ -369,7 +370,7 @@ def columns_of(words: Tensor) -> tuple[Tensor, Tensor]:
 
 def _tile(stack: Stack) -> dict[str, Any]:
     if stack.few:
-        return launched(LOW_TILES, low_needs(*stack.few), stack.rows.device)
+        return launched(LOW, low_needs(*stack.few), stack.rows.device)
     return launched(TILES, tile_needs, stack.rows.device)
 
 

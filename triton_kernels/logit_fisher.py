@@ -67,7 +67,7 @@ def products(
     for start in range(0, d, BLOCK_D):
         x = part_of(x_ptr, row, start, n, d, ROWS, BLOCK_D)
         w = centered(weight_ptr, center_ptr, token, start, size, d, BLOCK, BLOCK_D)
-        dot = tl.dot(x, w.T, dot, input_precision=PRECISION)
+        dot = tl.dot(x, w.T, dot, input_precision=PRECISION, out_dtype=tl.float32)
     return dot
 
 
@@ -103,7 +103,7 @@ def add(
         at = i[:, None] * d + k[None, :]
         keep = (row + i < n)[:, None] & (k < d)[None, :]
         sums = tl.load(out_ptr + at, mask=keep, other=0.0)
-        tl.store(out_ptr + at, tl.dot(q, w, sums, input_precision=PRECISION), mask=keep)
+        tl.store(out_ptr + at, tl.dot(q, w, sums, input_precision=PRECISION, out_dtype=tl.float32), mask=keep)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -156,8 +156,12 @@ def quadratic_kernel(
         u = tl.zeros((ROWS, BLOCK), dtype=tl.float32)
         for start in range(0, d, BLOCK_D):
             w = centered(weight_ptr, center_ptr, token, start, size, d, BLOCK, BLOCK_D).T
-            dot = tl.dot(part_of(h_ptr, row, start, n, d, ROWS, BLOCK_D), w, dot, input_precision=PRECISION)
-            u = tl.dot(part_of(v_ptr, row, start, n, d, ROWS, BLOCK_D), w, u, input_precision=PRECISION)
+            dot = tl.dot(
+                part_of(h_ptr, row, start, n, d, ROWS, BLOCK_D), w, dot, input_precision=PRECISION, out_dtype=tl.float32
+            )
+            u = tl.dot(
+                part_of(v_ptr, row, start, n, d, ROWS, BLOCK_D), w, u, input_precision=PRECISION, out_dtype=tl.float32
+            )
         q = others(offered(dot, bias_ptr, token, size, BIAS, BLOCK), log_normalizer, top, token, BLOCK)
         u -= origin[:, None]
         q *= u
