@@ -153,7 +153,8 @@ def _krylov(
         some = some[left]
         if 2 * (space.basis.shape[1] + rank) > d:
             break
-        worst = size[left].topk(int(open_.max()), dim=1).indices
+        # As many as rows need on average: who needs more has another round, and who needs fewer loses little.
+        worst = size[left].topk(int(open_[left].float().mean().ceil()), dim=1).indices
         space.keep(left)
         space.turn(found.residual[left].gather(1, worst[:, :, None].expand(-1, -1, d)))
     values[some], columns = dense(some)
