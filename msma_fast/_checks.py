@@ -61,12 +61,12 @@ def paired(x: Any, y: Any, check_finite: bool) -> tuple[Tensor, Tensor]:
     return a, b
 
 
-def vector(name: str, value: Any, size: int, check_finite: bool = True) -> Tensor:
+def vector(name: str, value: Any, size: int) -> Tensor:
     """A float tensor (size,), finite."""
     tensor = float_tensor(name, value)
     if tuple(tensor.shape) != (size,):
         raise ValueError(f"{name}: expected shape ({size},), got {tuple(tensor.shape)}")
-    if check_finite and not registry.all_finite(tensor):
+    if not registry.all_finite(tensor):
         raise ValueError(f"{name}: expected finite values, got NaN or inf")
     return tensor
 

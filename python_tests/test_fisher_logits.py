@@ -238,3 +238,12 @@ def test_types_are_checked() -> None:
         fisher.logit_fisher_trace(np.ones((2, 3)), np.ones((4, 3), dtype=np.int64))
     with pytest.raises(TypeError, match="norm: expected a LayerNorm"):
         fisher.logit_fisher_trace(np.ones((2, 3)), np.ones((4, 3)), norm=3)
+
+
+@pytest.mark.parametrize("name", ["logit_fisher_quadratic", "fisher_rao_distances"])
+def test_opcheck(name: str, backend: str) -> None:
+    h, weight, bias, v = (torch.from_numpy(z) for z in problem(4, 30, 5))
+    last = v if name == "logit_fisher_quadratic" else h.flip(0).requires_grad_()
+    for each in (last, None) if name == "fisher_rao_distances" else (last,):
+        arguments = h.clone().requires_grad_(), weight, bias, each, backend
+        torch.library.opcheck(getattr(torch.ops.msma_fast, name).default, arguments)

@@ -59,12 +59,12 @@ class Checked(NamedTuple):
         return h if frame is None else frame.x
 
 
-def readout_of(h: Any, weight: Any, bias: Any, norm: Any, backend: Any, check_finite: bool = True) -> Checked:
+def readout_of(h: Any, weight: Any, bias: Any, norm: Any, backend: Any) -> Checked:
     check_name(backend)
     if norm is not None and not callable(norm):
         raise TypeError(f"norm: expected a LayerNorm, an RMSNorm or a map of rows, got {type(norm).__name__}")
-    rows = _checks.points("h", h, ndims=(2,), check_finite=check_finite)
-    matrix = _checks.points("weight", weight, ndims=(2,), check_finite=check_finite)
+    rows = _checks.points("h", h, ndims=(2,))
+    matrix = _checks.points("weight", weight, ndims=(2,))
     if norm is None and matrix.shape[1] != rows.shape[1]:
         raise ValueError(
             f"weight: expected shape (V, {rows.shape[1]}) for h of d = {rows.shape[1]}, got {tuple(matrix.shape)}"
@@ -74,7 +74,7 @@ def readout_of(h: Any, weight: Any, bias: Any, norm: Any, backend: Any, check_fi
     dtype = distance_dtype(rows, matrix)
     offset = None
     if bias is not None:
-        offset = _checks.vector("bias", bias, matrix.shape[0], check_finite)
+        offset = _checks.vector("bias", bias, matrix.shape[0])
     for name, tensor in (("weight", matrix), ("bias", offset)):
         if tensor is not None and tensor.device != rows.device:
             raise ValueError(f"{name}: expected device {rows.device} as h, got {tensor.device}")
