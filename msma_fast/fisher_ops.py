@@ -26,7 +26,8 @@ def _(h: Tensor, weight: Tensor, bias: Tensor | None, v: Tensor, backend: str) -
 
 
 def _keep_quadratic(ctx: Any, inputs: Any, output: Any) -> None:
-    h, weight, bias, v, ctx.backend = inputs
+    h, weight, bias, v, backend = inputs
+    ctx.backend = registry.asked(backend)
     ctx.save_for_backward(h, weight, bias, v)
 
 
@@ -54,7 +55,8 @@ def _(h: Tensor, weight: Tensor, bias: Tensor | None, other: Tensor | None, back
 
 
 def _keep_distances(ctx: Any, inputs: Any, output: Any) -> None:
-    h, weight, bias, other, ctx.backend = inputs
+    h, weight, bias, other, backend = inputs
+    ctx.backend = registry.asked(backend)
     ctx.save_for_backward(output, h, weight, bias, other)
 
 

@@ -12,10 +12,13 @@ import torch
 import msma_fast as mf
 from msma_fast.backends import registry
 
+WEIGHT = torch.rand(11, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 OPS: dict[str, Callable[..., torch.Tensor]] = {
     "closed form": lambda x, **how: mf.pairwise_distances(x, **how).sum(),
     "expression": lambda x, **how: mf.pairwise_distances(x, metric="cosine", **how).sum(),
     "knn": lambda x, **how: mf.knn(x, 2, **how).distances.sum(),
+    "fisher quadratic": lambda x, **how: mf.fisher.logit_fisher_quadratic(x, WEIGHT, x.detach(), **how).sum(),
+    "fisher distances": lambda x, **how: mf.fisher.fisher_rao_distances(x, WEIGHT, **how).sum(),
     "kernel sums": lambda x, **how: mf.gaussian_kernel_sums(x, bandwidth=1.0, **how),
 }
 
