@@ -7,6 +7,7 @@ computed alone.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -76,9 +77,7 @@ CASES = (
         f"logit_fisher_vp, {sized(4096)}",
         lambda: with_steps(data.rows(4096)),
         Contender(OURS, fisher.logit_fisher_vp, lambda found: found[ROWS]),
-        Contender(
-            peers.torch_products().name, peers.torch_products().run, lambda found: found[ROWS]
-        ),
+        replace(peers.torch_products(), answer=lambda found: found[ROWS]),
         lambda h, w, v: ArrayJudge(products(h, w, v), 2e-5),
         memory=True,
     ),
@@ -86,9 +85,7 @@ CASES = (
         f"fisher_rao_distances, {sized(2048)}",
         lambda: states(data.rows(2048)),
         Contender(OURS, fisher.fisher_rao_distances, lambda found: found[ROWS, ROWS]),
-        Contender(
-            peers.torch_fisher_rao().name, peers.torch_fisher_rao().run, lambda found: found[ROWS, ROWS]
-        ),
+        replace(peers.torch_fisher_rao(), answer=lambda found: found[ROWS, ROWS]),
         lambda h, w: ArrayJudge(distances(h, w), 2e-5),
         memory=True,
     ),

@@ -131,6 +131,22 @@ def labels(name: str, value: Any, shape: tuple[int, ...], device: torch.device) 
     return tensor.to(device=device, dtype=torch.int64).expand(shape).contiguous()
 
 
+def labels_of_sides(
+    groups: Any, point_groups: Any, queries: Tensor, points: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """Labels of queries (..., n, d) and of points (..., m, d), int64, both or neither; of a self-search (points None) the
+    queries' alone."""
+    if points is None and point_groups is not None:
+        raise ValueError("point_groups: expected None without points (groups labels both sides), got labels")
+    if points is not None and (groups is None) != (point_groups is None):
+        missing, given = ("groups", "point_groups") if groups is None else ("point_groups", "groups")
+        raise ValueError(f"{missing}: expected labels for both sides with separate points, got only {given}")
+    own = None if groups is None else labels("groups", groups, tuple(queries.shape[:-1]), queries.device)
+    if points is None or point_groups is None:
+        return own, None
+    return own, labels("point_groups", point_groups, tuple(points.shape[:-1]), queries.device)
+
+
 def metric(
     name: Any, p: Any, metric_tensor: Any, x: Tensor, sets: dict[str, Tensor]
 ) -> tuple[str, float, Tensor | None]:

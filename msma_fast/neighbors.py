@@ -57,16 +57,7 @@ def check_search(
         sets["points"] = y = _checks.points("points", points, check_finite=check_finite)
         _checks.pair("queries", x, "points", y)
     metric, p, tensor = _checks.metric(metric, p, metric_tensor, x, sets)
-    if y is None and point_groups is not None:
-        raise ValueError("point_groups: expected None without points (groups labels both sides), got labels")
-    if y is not None and (groups is None) != (point_groups is None):
-        missing, given = ("groups", "point_groups") if groups is None else ("point_groups", "groups")
-        raise ValueError(f"{missing}: expected labels for both sides with separate points, got only {given}")
-    own = None if groups is None else _checks.labels("groups", groups, tuple(x.shape[:-1]), x.device)
-    other = None
-    if y is not None and point_groups is not None:
-        other = _checks.labels("point_groups", point_groups, tuple(y.shape[:-1]), x.device)
-    own, other = _ranks(own, other)
+    own, other = _ranks(*_checks.labels_of_sides(groups, point_groups, x, y))
     return Search(x, y, metric, p, tensor, own, other, _checks.window(window, x.shape[-2], self_search=y is None))
 
 

@@ -74,7 +74,8 @@ def knn(
     m, own = y.shape[0], points is None
     k = _checks.neighbor_count("k", k, m, self_search=own)
     window = _checks.window(window, n, self_search=own)
-    left, right = _labels(groups, point_groups, n, m, own, queries.device)
+    left, right = _checks.labels_of_sides(groups, point_groups, x, None if own else y)
+    right = left if own else right
     index = torch.arange(m, device=x.device)
     whole = own and n * n <= _ENTRIES  # then half of the matrix is enough
     size = n if whole else max(1, _ENTRIES // m)
@@ -96,20 +97,6 @@ def knn(
 def _distances(read: Checked, x: Tensor, y: Tensor | None) -> Tensor:
     found: Tensor = registry.run("fisher_rao_distances", x.device, read.backend, x, read.weight, read.bias, y)
     return within(found, read)
-
-
-def _labels(
-    groups: Any, point_groups: Any, n: int, m: int, own: bool, device: torch.device
-) -> tuple[Tensor | None, Tensor | None]:
-    if own and point_groups is not None:
-        raise ValueError("point_groups: expected None without points (groups labels both sides), got labels")
-    if not own and (groups is None) != (point_groups is None):
-        missing = "groups" if groups is None else "point_groups"
-        raise ValueError(f"{missing}: expected labels for both sides with separate points, got None")
-    left = None if groups is None else _checks.labels("groups", groups, (n,), device)
-    if own:
-        return left, left
-    return left, None if point_groups is None else _checks.labels("point_groups", point_groups, (m,), device)
 
 
 def path_lengths(

@@ -26,6 +26,7 @@ from msma_fast.activations import Activations
 from msma_fast.diagnostics import neighbor_counts
 from msma_fast.fisher import LayerNorm, Readout, RMSNorm
 from msma_fast.msma.explorer import row_texts, wordy
+from msma_fast.msma.layer_information import ranked_by_text
 from msma_fast.msma.naming import layer_names
 from msma_fast.msma.spaces import rms_normalized
 from msma_fast.msma.stages import Stages
@@ -45,13 +46,11 @@ def sample_rows(text_ids: Tensor | None, n: int, count: int, seed: int) -> Tenso
     order = torch.randperm(n, generator=generator)
     if text_ids is None:
         return order[:count].sort().values
-    by_text = order[text_ids[order].argsort(stable=True)]
-    same = text_ids[by_text]
-    rank = torch.arange(n) - torch.searchsorted(same, same)  # of a row within its text, in random order
-    texts = same.unique()
+    by_text, rank = ranked_by_text(order, text_ids)
+    texts = text_ids.unique()
     each = max(1, count // texts.shape[0])
     taken = texts[torch.randperm(texts.shape[0], generator=generator)][:count]
-    return by_text[(rank < each) & torch.isin(same, taken)].sort().values
+    return by_text[(rank < each) & torch.isin(text_ids[by_text], taken)].sort().values
 
 
 def readout_digest(read: Readout) -> str:

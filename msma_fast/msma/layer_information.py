@@ -53,14 +53,18 @@ def split(text_ids: Tensor, token_ids: Tensor, n: int, seed: int) -> Split:
     mine = torch.isin(text_ids, half)
     candidates = mine.nonzero().squeeze(1)
     # The same number from every text: shuffle, then take rows by their rank within the text.
-    shuffled = candidates[torch.randperm(candidates.shape[0], generator=generator)]
-    by_text = shuffled[text_ids[shuffled].argsort(stable=True)]
-    same = text_ids[by_text]
-    rank = torch.arange(by_text.shape[0]) - torch.searchsorted(same, same)
+    by_text, rank = ranked_by_text(candidates[torch.randperm(candidates.shape[0], generator=generator)], text_ids)
     rows = _repeated(by_text[rank.argsort(stable=True)], token_ids)[:n]
     rows = _repeated(rows, token_ids).sort().values
     moved = 1 - token_ids[rows].unique().shape[0] / max(1, rows.shape[0])
     return Split(rows, (~mine).nonzero().squeeze(1), moved)
+
+
+def ranked_by_text(rows: Tensor, text_ids: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows (m,) text by text, in their order within each, and the rank (m,) of each within its text."""
+    by_text = rows[text_ids[rows].argsort(stable=True)]
+    same = text_ids[by_text]
+    return by_text, torch.arange(rows.shape[0]) - torch.searchsorted(same, same)
 
 
 def _repeated(rows: Tensor, token_ids: Tensor) -> Tensor:

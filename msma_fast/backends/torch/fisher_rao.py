@@ -9,10 +9,12 @@ h (n, d), other (m, d), weight (V, d), bias (V,) or None. Blocks of tokens; neve
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
-from msma_fast.backends.torch.vocabulary import Vocabulary, softmax, vocabulary, without
+from msma_fast.backends.torch.vocabulary import Block, Vocabulary, softmax, vocabulary, without
 
 _CLOSE = 1.0 - 2.0**-6  # above this B the differences decide; below it arccos loses no more than five bits
 _PAIRS = 1 << 12  # close pairs taken together
@@ -60,14 +62,19 @@ def _pairs(h: Tensor, other: Tensor, words: Vocabulary) -> Tensor:
 
 def _affinities(h: Tensor, other: Tensor | None, words: Vocabulary) -> Tensor:
     """B of all pairs, (n, m)."""
-    x = softmax(h, words).log_normalizer[:, None]
-    y = x if other is None else softmax(other, words).log_normalizer[:, None]
-    total = h.new_zeros(x.shape[0], y.shape[0])
-    for block in words.blocks(h.shape[0], 2):
-        left = ((block.logits(h) - x) / 2).exp_()
-        right = left if other is None else ((block.logits(other) - y) / 2).exp_()
+    total = h.new_zeros(h.shape[0], h.shape[0] if other is None else other.shape[0])
+    for _, left, right in _roots(h, other, words, 2):
         total.addmm_(left, right.T)
     return total
+
+
+def _roots(h: Tensor, other: Tensor | None, words: Vocabulary, arrays: int) -> Iterator[tuple[Block, Tensor, Tensor]]:
+    """(block, sqrt p (n, B), sqrt q (m, B)); with other None the two are one."""
+    x = softmax(h, words).log_normalizer[:, None]
+    y = x if other is None else softmax(other, words).log_normalizer[:, None]
+    for block in words.blocks(h.shape[0], arrays):
+        left = ((block.logits(h) - x) / 2).exp_()
+        yield block, left, left if other is None else ((block.logits(other) - y) / 2).exp_()
 
 
 def _close(h: Tensor, other: Tensor, words: Vocabulary) -> Tensor:
@@ -76,17 +83,20 @@ def _close(h: Tensor, other: Tensor, words: Vocabulary) -> Tensor:
         return h.new_zeros(0)
     of, step = softmax(other, words), h - other
     origin = (step * words.take(of.top)).sum(1, keepdim=True)
+
+    def shifts() -> Iterator[tuple[Tensor, Tensor]]:
+        """(log q, D less that of the most probable token), (P, B) each."""
+        for block in words.blocks(h.shape[0], 4):
+            log_q = block.logits(other) - of.log_normalizer[:, None]
+            yield log_q, without(step @ block.rows.T - origin, of.top, block.start)
+
     level = torch.zeros_like(h[:, :1])
-    for block in words.blocks(h.shape[0], 4):
-        q = block.logits(other) - of.log_normalizer[:, None]
-        shift = without(step @ block.rows.T - origin, of.top, block.start)
-        level += _raised(q, shift).sum(1, keepdim=True)
+    for log_q, shift in shifts():
+        level += _raised(log_q, shift).sum(1, keepdim=True)
     level.log1p_()
     key = torch.zeros_like(h[:, 0])
-    for block in words.blocks(h.shape[0], 4):
-        q = block.logits(other) - of.log_normalizer[:, None]
-        shift = without(step @ block.rows.T - origin, of.top, block.start)
-        key += _raised(q / 2, (shift - level) / 2).square_().sum(1)
+    for log_q, shift in shifts():
+        key += _raised(log_q / 2, (shift - level) / 2).square_().sum(1)
     return 4.0 * (key.sqrt() / 2).clamp(max=1.0).asin()
 
 
@@ -106,12 +116,8 @@ def fisher_rao_distances_backward(
     sine = (distances / 2).sin()
     c = torch.where(sine > 0, grad / sine, 0.0)
     own = c * (distances / 2).cos()
-    x = softmax(h, words).log_normalizer[:, None]
-    y = x if other is None else softmax(other, words).log_normalizer[:, None]
     to_h, to_other = torch.zeros_like(h), None if other is None else torch.zeros_like(other)
-    for block in words.blocks(h.shape[0], 4):
-        left = ((block.logits(h) - x) / 2).exp_()
-        right = left if other is None else ((block.logits(other) - y) / 2).exp_()
+    for block, left, right in _roots(h, other, words, 4):
         to_h.addmm_(left * (own.sum(1, keepdim=True) * left - c @ right), block.rows)
         if to_other is not None:
             to_other.addmm_(right * (own.sum(0)[:, None] * right - c.T @ left), block.rows)
