@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fisher_checks import check, off
 from fisher_oracles import metrics, probabilities
 
 from msma_fast import fisher
@@ -18,22 +19,6 @@ def problem(n: int, vocabulary: int, d: int, scale: float = 1.0, seed: int = 0, 
     rng = np.random.default_rng(seed)
     h, weight = scale * rng.standard_normal((n, d)), rng.standard_normal((vocabulary, d))
     return tuple(z.astype(dtype) for z in (h, weight, rng.standard_normal(vocabulary), rng.standard_normal((n, d))))
-
-
-def off(found: Any, wanted: np.ndarray) -> float:
-    assert np.shape(found) == wanted.shape
-    return float(np.abs(np.asarray(found, dtype=np.float64) - wanted).max() / max(np.abs(wanted).max(), 1e-30))
-
-
-def check(h: Any, weight: Any, bias: Any, v: Any, backend: str, tolerance: float) -> None:
-    g = metrics(h, weight, bias)
-    run: dict[str, Any] = {"bias": bias, "backend": backend}
-    diagonal = np.einsum("nii->ni", g)
-    assert off(fisher.logit_fisher_vp(h, weight, v, **run), np.einsum("nij,nj->ni", g, v)) <= tolerance
-    assert off(fisher.logit_fisher_quadratic(h, weight, v, **run), np.einsum("nij,ni,nj->n", g, v, v)) <= tolerance
-    assert off(fisher.logit_fisher_mean(h, weight, **run), g.mean(0)) <= tolerance
-    assert off(fisher.logit_fisher_trace(h, weight, **run), diagonal.sum(1)) <= tolerance
-    assert off(fisher.logit_fisher_diag(h, weight, **run), diagonal) <= tolerance
 
 
 @pytest.mark.parametrize(("n", "vocabulary", "d"), [(1, 2, 1), (5, 7, 3), (33, 257, 17), (70, 1100, 40), (3, 5000, 9)])

@@ -35,22 +35,23 @@ def _head(weight: Tensor, bias: Tensor | None) -> tuple[Any, str, Any]:
     return _rows(bits), _FORMATS[weight.dtype], None if bias is None else bias.detach().contiguous().numpy()
 
 
+def _run(op: str, h: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
+    found = getattr(compiled(), op)(_rows(h), *_head(weight, bias), *rest, torch.get_num_threads())
+    return torch.from_numpy(found)
+
+
 def logit_fisher_vp(h: Tensor, weight: Tensor, bias: Tensor | None, v: Tensor) -> Tensor:
     """(n, r, d): G(h_i) v_ir for v (n, r, d)."""
     if not _served(h, weight) or v.shape[1] == 0:
         return logit_fisher.logit_fisher_vp(h, weight, bias, v)
-    vectors = v.detach().contiguous().numpy()
-    found = compiled().logit_fisher_vp(_rows(h), *_head(weight, bias), vectors, torch.get_num_threads())
-    return torch.from_numpy(found)
+    return _run("logit_fisher_vp", h, weight, bias, v.detach().contiguous().numpy())
 
 
 def logit_fisher_quadratic(h: Tensor, weight: Tensor, bias: Tensor | None, v: Tensor) -> Tensor:
     """(n,): v_i^T G(h_i) v_i for v (n, d)."""
     if not _served(h, weight):
         return logit_fisher.logit_fisher_quadratic(h, weight, bias, v)
-    vectors = v.detach().contiguous().numpy()
-    found = compiled().logit_fisher_quadratic(_rows(h), *_head(weight, bias), vectors, torch.get_num_threads())
-    return torch.from_numpy(found)
+    return _run("logit_fisher_quadratic", h, weight, bias, v.detach().contiguous().numpy())
 
 
 def logit_fisher_mean(h: Tensor, weight: Tensor, bias: Tensor | None, shares: Tensor | None) -> Tensor:
@@ -58,33 +59,29 @@ def logit_fisher_mean(h: Tensor, weight: Tensor, bias: Tensor | None, shares: Te
     if not _served(h, weight):
         return logit_fisher.logit_fisher_mean(h, weight, bias, shares)
     each = None if shares is None else shares.detach().contiguous().numpy()
-    found = compiled().logit_fisher_mean(_rows(h), *_head(weight, bias), each, torch.get_num_threads())
-    return torch.from_numpy(found)
+    return _run("logit_fisher_mean", h, weight, bias, each)
 
 
 def logit_fisher_trace(h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """(n,): the trace of each G(h_i)."""
     if not _served(h, weight):
         return logit_fisher.logit_fisher_trace(h, weight, bias)
-    found = compiled().logit_fisher_trace(_rows(h), *_head(weight, bias), torch.get_num_threads())
-    return torch.from_numpy(found).clamp_min_(0.0)  # rounding, where a common offset of the likely tokens cancels
+    found = _run("logit_fisher_trace", h, weight, bias)
+    return found.clamp_min_(0.0)  # rounding, where a common offset of the likely tokens cancels
 
 
 def logit_fisher_diag(h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """(n, d): the diagonal of each G(h_i)."""
     if not _served(h, weight):
         return logit_fisher.logit_fisher_diag(h, weight, bias)
-    found = compiled().logit_fisher_diag(_rows(h), *_head(weight, bias), torch.get_num_threads())
-    return torch.from_numpy(found).clamp_min_(0.0)
+    return _run("logit_fisher_diag", h, weight, bias).clamp_min_(0.0)
 
 
 def fisher_rao_distances(h: Tensor, weight: Tensor, bias: Tensor | None, other: Tensor | None) -> Tensor:
     """(n, m): 2 arccos(sum_t sqrt(p_t q_t)) for other (m, d), or among the rows of h where None."""
     if not _served(h, weight) or (other is not None and other.shape[0] == 0):
         return fisher_rao.fisher_rao_distances(h, weight, bias, other)
-    rows = None if other is None else _rows(other)
-    found = compiled().fisher_rao_distances(_rows(h), *_head(weight, bias), rows, torch.get_num_threads())
-    return torch.from_numpy(found)
+    return _run("fisher_rao_distances", h, weight, bias, None if other is None else _rows(other))
 
 
 OPS = (

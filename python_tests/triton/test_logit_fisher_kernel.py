@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+import fisher_checks
 import numpy as np
 import pytest
 import torch
+from fisher_checks import off
 from fisher_oracles import metrics, probabilities
 from hardened_interpreter import hardened
 from msma_fast.triton_kernels import logit_fisher as kernels
@@ -38,20 +38,8 @@ def problem(n: int, vocabulary: int, d: int, scale: float = 1.0, seed: int = 0) 
     )
 
 
-def off(found: Any, wanted: np.ndarray) -> float:
-    assert np.shape(found) == wanted.shape
-    return float(np.abs(np.asarray(found, dtype=np.float64) - wanted).max() / max(np.abs(wanted).max(), 1e-30))
-
-
 def check(h: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, v: np.ndarray, tolerance: float) -> None:
-    g = metrics(h, weight, bias)
-    run: dict[str, Any] = {"bias": bias, "backend": "triton"}
-    diagonal = np.einsum("nii->ni", g)
-    assert off(fisher.logit_fisher_vp(h, weight, v, **run), np.einsum("nij,nj->ni", g, v)) <= tolerance
-    assert off(fisher.logit_fisher_quadratic(h, weight, v, **run), np.einsum("nij,ni,nj->n", g, v, v)) <= tolerance
-    assert off(fisher.logit_fisher_mean(h, weight, **run), g.mean(0)) <= tolerance
-    assert off(fisher.logit_fisher_trace(h, weight, **run), diagonal.sum(1)) <= tolerance
-    assert off(fisher.logit_fisher_diag(h, weight, **run), diagonal) <= tolerance
+    fisher_checks.check(h, weight, bias, v, "triton", tolerance)
 
 
 @pytest.mark.parametrize(("n", "vocabulary", "d"), [(1, 2, 1), (5, 7, 3), (18, 101, 17), (17, 65, 32)])
