@@ -61,9 +61,10 @@ $(OLDEST)/.installed: | $(VENV)/.packages
 	$(PIP) install --quiet --no-deps --target $(OLDEST) triton==$(OLDEST_TRITON)
 	touch $@
 
+# Without a cache: a file judged before its neighbours moved would stay as it was judged.
 check: setup
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --no-cache .
+	$(BIN)/ruff format --no-cache --check --quiet .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
 

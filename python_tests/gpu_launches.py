@@ -14,13 +14,13 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from msma_fast.triton_kernels import resources, screen
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 from triton.runtime.jit import JITFunction
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from msma_fast.backends import registry
+from msma_fast.triton_kernels import resources, screen
 
 
 class Copies:

@@ -10,12 +10,11 @@ pytest.importorskip("triton")
 if interpreted():
     pytest.skip("a process that interprets kernels does not compile them", allow_module_level=True)
 
+from benchmarks.gpu.compiled import ARCHITECTURES, compiled
+from benchmarks.gpu.variants import TENSOR_CORE, Variant, variants
 from msma_fast.triton_kernels import resources
 from msma_fast.triton_kernels.resources import Configuration, Need
 from msma_fast.triton_kernels.screen import COLUMNS
-
-from benchmarks.gpu.compiled import ARCHITECTURES, compiled
-from benchmarks.gpu.variants import TENSOR_CORE, Variant, variants
 
 VARIANTS = list(variants())
 DEFAULTS = [pytest.param(each, id=each.name, marks=[pytest.mark.slow] if each.slow else []) for each in VARIANTS]

@@ -16,6 +16,13 @@ pytest.importorskip("triton")
 if interpreted():
     pytest.skip("a process that interprets kernels does not compile them", allow_module_level=True)
 
+from triton.backends.compiler import GPUTarget
+from triton.runtime.driver import driver
+from triton.runtime.jit import JITFunction
+
+from benchmarks.gpu.variants import Variant, variants
+from msma_fast.backends import triton as backend
+from msma_fast.backends.triton_check import planted
 from msma_fast.triton_kernels import (
     centered_products,
     distance_counts,
@@ -27,13 +34,6 @@ from msma_fast.triton_kernels import (
     screen,
     stress,
 )
-from triton.backends.compiler import GPUTarget
-from triton.runtime.driver import driver
-from triton.runtime.jit import JITFunction
-
-from benchmarks.gpu.variants import Variant, variants
-from msma_fast.backends import triton as backend
-from msma_fast.backends.triton_check import planted
 
 
 class Driver:

@@ -19,12 +19,11 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
-from msma_fast.triton_kernels.resources import GPUS, Configuration
-
 from benchmarks.gpu import sass
 from benchmarks.gpu.compiled import Compiled, compiled
 from benchmarks.gpu.sass import Instruction, Loop
 from benchmarks.gpu.variants import Tiling, Variant
+from msma_fast.triton_kernels.resources import GPUS, Configuration
 
 SCHEDULERS = 4  # of a multiprocessor, one instruction of a warp each per cycle
 # bfloat16 products with float32 sums, dense: operations per cycle and multiprocessor. Datasheet peaks at boost clock:

@@ -18,12 +18,12 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-from msma_fast.triton_kernels import knn as kernels
-from msma_fast.triton_kernels.resources import GPUS, fitting
 
 import msma_fast as mf
 from benchmarks import data
 from benchmarks.gpu.kernels.knn import splits_of
+from msma_fast.triton_kernels import knn as kernels
+from msma_fast.triton_kernels.resources import GPUS, fitting
 
 QUERIES, K, LAYER = 256, 15, 15
 

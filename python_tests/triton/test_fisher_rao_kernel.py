@@ -9,12 +9,12 @@ import pytest
 import torch
 from fisher_oracles import fisher_rao, metrics, probabilities
 from hardened_interpreter import hardened
-from msma_fast.triton_kernels import fisher_rao as kernels
-from msma_fast.triton_kernels import logit_fisher
-from msma_fast.triton_kernels.resources import Configuration
 
 from msma_fast import fisher
 from msma_fast.backends.torch import fisher_rao as plain
+from msma_fast.triton_kernels import fisher_rao as kernels
+from msma_fast.triton_kernels import logit_fisher
+from msma_fast.triton_kernels.resources import Configuration
 
 pytestmark = pytest.mark.usefixtures("strict")
 

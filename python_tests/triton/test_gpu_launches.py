@@ -10,13 +10,13 @@ import torch
 import triton
 import triton.language as tl
 from gpu_launches import Copies, asking, launching, on
-from msma_fast.triton_kernels import resources, screen
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 import msma_fast as mf
 from msma_fast.backends import registry
 from msma_fast.backends import triton as backend
 from msma_fast.backends.registry import use_backend
+from msma_fast.triton_kernels import resources, screen
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.skipif(not backend.interpreted(), reason="about launches in the interpreter")

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from msma_fast.triton_kernels import keys as key_kernels
-from msma_fast.triton_kernels import knn as kernels
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
 import msma_fast as mf
 from msma_fast import ops
 from msma_fast.backends import triton as backend
+from msma_fast.triton_kernels import keys as key_kernels
+from msma_fast.triton_kernels import knn as kernels
 
 
 def recall(x: np.ndarray, k: int, y: np.ndarray | None = None, **options: Any) -> float:

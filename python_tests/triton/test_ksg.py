@@ -8,9 +8,6 @@ import numpy as np
 import pytest
 import torch
 from information_oracles import ksg_mi as oracle
-from msma_fast.triton_kernels import ksg, ksg_exact
-from msma_fast.triton_kernels.ksg import Cut
-from msma_fast.triton_kernels.resources import Configuration
 from torch import Tensor
 
 import msma_fast as mf
@@ -19,6 +16,9 @@ from msma_fast.backends import triton_ksg
 from msma_fast.backends.torch import ops
 from msma_fast.backends.torch.admissible import Admissible
 from msma_fast.backends.torch.kernel import Keys
+from msma_fast.triton_kernels import ksg, ksg_exact
+from msma_fast.triton_kernels.ksg import Cut
+from msma_fast.triton_kernels.resources import Configuration
 
 pytestmark = pytest.mark.usefixtures("strict")
 

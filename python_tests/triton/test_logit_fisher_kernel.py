@@ -9,13 +9,13 @@ import torch
 from fisher_checks import off
 from fisher_oracles import metrics, probabilities
 from hardened_interpreter import hardened
-from msma_fast.triton_kernels import logit_fisher as kernels
-from msma_fast.triton_kernels.resources import Configuration
 
 from msma_fast import fisher
 from msma_fast.backends import triton_fisher
 from msma_fast.backends.torch import logit_fisher as plain
 from msma_fast.backends.torch.vocabulary import Vocabulary
+from msma_fast.triton_kernels import logit_fisher as kernels
+from msma_fast.triton_kernels.resources import Configuration
 
 pytestmark = pytest.mark.usefixtures("strict")
 

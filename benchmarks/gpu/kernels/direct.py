@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from msma_fast.triton_kernels import direct
-from msma_fast.triton_kernels.resources import EXACT
-
 from benchmarks.gpu import bound, sass
 from benchmarks.gpu.bound import Op, Pass
 from benchmarks.gpu.compiled import compiled
 from benchmarks.gpu.variants import Variant
+from msma_fast.triton_kernels import direct
+from msma_fast.triton_kernels.resources import EXACT
 
 _FLOATS = ("x_ptr", "y_ptr", "norm_x_ptr", "norm_y_ptr", "top_ptr", "best_ptr", "keys_ptr")
 _INTEGERS = ("own_ptr", "label_i_ptr", "label_ptr", "partner_ptr", "inside_ptr", "columns_ptr", "count_ptr")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from msma_fast.triton_kernels import fisher_rao as kernels
-
 from benchmarks.gpu.variants import Tiling, Variant
+from msma_fast.triton_kernels import fisher_rao as kernels
 
 _TYPES = dict.fromkeys(("h_ptr", "center_ptr", "bias_ptr", "log_ptr", "out_ptr", "x_ptr", "y_ptr"), "*fp32")
 _TYPES |= dict.fromkeys(("n", "m", "size", "width", "begin", "tokens", "steps"), "i32")

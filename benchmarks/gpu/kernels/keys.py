@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from benchmarks.gpu.variants import Tiling, Variant
 from msma_fast.triton_kernels import keys
 from msma_fast.triton_kernels.resources import EXACT
-
-from benchmarks.gpu.variants import Tiling, Variant
 
 _KINDS = [
     ("sqeuclidean", 0),

@@ -11,9 +11,6 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from msma_fast.triton_kernels import knn, narrow, prepare
-from msma_fast.triton_kernels.screen import ROWS as PADDING
-from msma_fast.triton_kernels.screen import WORD, split
 
 from benchmarks.gpu.bound import BANDWIDTH, Op, pass_of
 from benchmarks.gpu.kernels.keys import variants as variants_of_keys
@@ -25,6 +22,9 @@ from msma_fast.backends import triton_search
 from msma_fast.backends.torch.admissible import Admissible
 from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
 from msma_fast.backends.torch.knn import Search
+from msma_fast.triton_kernels import knn, narrow, prepare
+from msma_fast.triton_kernels.screen import ROWS as PADDING
+from msma_fast.triton_kernels.screen import WORD, split
 
 COUNTED = Path(__file__).parents[1] / "candidates.json"  # written by python -m benchmarks.gpu.candidates
 FLOATS = ("near_i_ptr", "far_i_ptr", "top_ptr", "c_ptr", "near_ptr", "far_ptr", "col_ptr", "best_ptr", "low_ptr")

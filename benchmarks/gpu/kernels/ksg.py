@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from msma_fast.triton_kernels import ksg
-
 from benchmarks.gpu.variants import Variant
+from msma_fast.triton_kernels import ksg
 
 _SIZES = ("n", "size", "window", "share", "begin", "limit")
 _INTEGERS = ("width_ptr", "pair_ptr", "label_ptr", "partner_ptr", "columns_ptr", "count_ptr")

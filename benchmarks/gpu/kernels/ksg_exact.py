@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from msma_fast.triton_kernels import direct, ksg_exact
-from msma_fast.triton_kernels.resources import EXACT
-
 from benchmarks.gpu import bound, sass
 from benchmarks.gpu.bound import Op, Pass
 from benchmarks.gpu.compiled import compiled
 from benchmarks.gpu.kernels import direct as counts
 from benchmarks.gpu.variants import Variant
+from msma_fast.triton_kernels import direct, ksg_exact
+from msma_fast.triton_kernels.resources import EXACT
 
 _SIZES = ("n", "size", "window", "share", "begin", "limit")
 _INTEGERS = ("width_ptr", "pair_ptr", "label_ptr", "partner_ptr", "best_ptr", "count_ptr")

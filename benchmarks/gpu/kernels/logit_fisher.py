@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from msma_fast.triton_kernels import logit_fisher as kernels
-
 from benchmarks.gpu.variants import Tiling, Variant
+from msma_fast.triton_kernels import logit_fisher as kernels
 
 _FLOATS = ["h", "center", "bias", "log", "v", "beside", "s0", "scalar", "column", "out"]
 _FLOATS += ["best", "total", "origin", "mean", "square"]

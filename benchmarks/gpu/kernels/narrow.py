@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from msma_fast.triton_kernels import narrow
-from msma_fast.triton_kernels.resources import EXACT
 
 from benchmarks.gpu.variants import Variant
 from msma_fast.backends.triton_search import ALLOWED
+from msma_fast.triton_kernels import narrow
+from msma_fast.triton_kernels.resources import EXACT
 
 _TYPES = dict.fromkeys(("listed_ptr", "end_ptr", "row_ptr", "column_ptr"), "*i64")
 _TYPES |= dict.fromkeys(("low_ptr", "near_i_ptr", "far_i_ptr", "near_ptr", "far_ptr", "col_ptr", "tau_ptr"), "*fp32")

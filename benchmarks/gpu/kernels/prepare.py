@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from msma_fast.triton_kernels import prepare
-from msma_fast.triton_kernels.resources import EXACT
-
 from benchmarks.gpu.variants import Variant
 from msma_fast.backends.torch.screen import TINY
+from msma_fast.triton_kernels import prepare
+from msma_fast.triton_kernels.resources import EXACT
 
 _TYPES = dict.fromkeys(("norm_x_ptr", "middle_ptr", "scale_ptr", "out_ptr", "sums_ptr"), "*fp64") | {"b_ptr": "*bf16"}
 _TYPES |= dict.fromkeys(("n", "d", "width"), "i32")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from msma_fast.triton_kernels import radius_count
-
 from benchmarks.gpu.variants import Tiling, Variant
+from msma_fast.triton_kernels import radius_count
 
 _FLOATS = ("near_i_ptr", "far_i_ptr", "low_ptr", "high_ptr", "c_ptr", "near_ptr", "far_ptr", "col_ptr")
 _INTEGERS = ("own_ptr", "label_i_ptr", "label_ptr", "inside_ptr", "count_ptr")
