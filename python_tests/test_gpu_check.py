@@ -24,6 +24,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> list[cases.Case]:
     monkeypatch.setattr(cases, "PAIRED", (100, 5))
     monkeypatch.setattr(cases, "CHECKED", 100)
     monkeypatch.setattr(cases, "PERMUTATIONS", 3)
+    monkeypatch.setattr(cases, "READ_OUT", (20, 6, 50))
     return list(cases.cases(torch.device("cpu"), {"torch": check.torch_knn}))
 
 
@@ -65,6 +66,7 @@ def test_every_op_with_kernels_is_asked(small: list[cases.Case], monkeypatch: py
 KERNELS = {
     "knn", "radius_count", "pairwise_distances", "pairwise_distances_backward", "ksg", "ksg_matrix", "ksg_permutations",
     "gaussian_kernel_sums", "gaussian_kernel_sums_backward", "distance_correlation", "cka", "distance_counts", "stress",
+    "logit_fisher_mean", "logit_fisher_vp", "logit_fisher_trace", "fisher_rao_distances",
 }  # fmt: skip
 
 
@@ -81,7 +83,7 @@ def test_what_is_not_answered_is_named_and_not_timed(small: list[cases.Case]) ->
 def test_faiss_makes_its_resources_once(monkeypatch: pytest.MonkeyPatch) -> None:
     class Faiss(types.ModuleType):
         StandardGpuResources = object
-        knn_gpu = staticmethod(lambda resources, *_: resources)
+        knn_gpu = staticmethod(lambda resources, *_: (None, resources))
 
     faiss = Faiss("faiss")
     for name in ("faiss", "faiss.contrib", "faiss.contrib.torch_utils"):
@@ -105,6 +107,7 @@ def test_a_race_times_everybody_and_names_who_failed(small: list[cases.Case], mo
     case = small[0]._replace(peers={"torch": check.torch_knn, "broken": broken})
     found = check.raced(case)
     assert set(found["seconds"]) == {"msma_fast", "torch"}
+    assert found["share_right"] == {"msma_fast": 1, "torch": 1}
     assert found["failed"] == {"broken": "RuntimeError: no such device"}
     assert found["peer_over_ours"]["msma_fast"] == 1
 

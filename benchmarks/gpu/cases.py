@@ -11,12 +11,14 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 import msma_fast as mf
+from msma_fast import fisher
 
 K = 15
 SIZES = ((8192, 576), (50_000, 576), (20_000, 64), (20_000, 8))  # of searches
 PAIRED = 4096, 64  # of everything else
 CHECKED = 512  # rows of a search whose answer is compared
 LAYERS, PERMUTATIONS = 6, 50
+READ_OUT = 1024, 576, 49_152  # states, coordinates, tokens
 RECALL = 0.9  # of precision="fast"
 KEYED = ("cosine", "inner_product", "manhattan", "chebyshev", "minkowski")  # metrics beside euclidean
 
@@ -24,13 +26,15 @@ Run = Callable[..., Any]
 
 
 class Case(NamedTuple):
-    """ours and peers take the same inputs on the GPU; right(answer) compares it with the CPU's."""
+    """ours and peers take the same inputs on the GPU; right(answer) compares it with the CPU's; share(answer), of a search:
+    how many of the CPU's neighbours are in it."""
 
     name: str
     inputs: tuple[Any, ...]
     ours: Run
     peers: dict[str, Run]
     right: Callable[[Any], bool]
+    share: Callable[[Any], float] | None = None
 
 
 def cases(device: torch.device, rivals: dict[str, Run]) -> Iterator[Case]:
@@ -52,6 +56,11 @@ def cases(device: torch.device, rivals: dict[str, Run]) -> Iterator[Case]:
         *_sums(x, y),
     ):
         yield _case(f"{name} {n} x {d}", ours, inputs, device, peers, tolerance)
+    n, d, vocabulary = READ_OUT
+    h, v = torch.randn(2, n, d, generator=generator)
+    weight = torch.randn(vocabulary, d, generator=generator) * (4 / math.sqrt(d))
+    for name, ours, inputs, peers, tolerance in _fisher(h, weight, v):
+        yield _case(f"{name} {n} x {d}, {vocabulary} tokens", ours, inputs, device, peers, tolerance)
 
 
 def _searches(x: Tensor, device: torch.device, rivals: dict[str, Run]) -> Iterator[Case]:
@@ -66,12 +75,18 @@ def _searches(x: Tensor, device: torch.device, rivals: dict[str, Run]) -> Iterat
     def same(found: Any) -> bool:
         return torch.equal(found.indices[some].cpu()[:, : K - 1], nearest.indices[:, 1:])
 
-    def near(found: Any) -> bool:
-        mine, wanted = found.indices[some].cpu()[:, : K - 1], nearest.indices[:, 1:]
-        return float((mine[:, :, None] == wanted[:, None, :]).any(2).double().mean()) >= RECALL
+    def share(found: Any) -> float:
+        mine = (found if isinstance(found, Tensor) else found.indices)[some].cpu()
+        return float((mine[:, :, None] == nearest.indices[:, None, 1:]).any(1).double().mean())
 
-    yield Case(f"knn {n} x {d}", there, lambda x: mf.knn(x, K), rivals, same)
-    yield Case(f"knn fast {n} x {d}", there, lambda x: mf.knn(x, K, precision="fast", check_finite=False), rivals, near)
+    def near(found: Any) -> bool:
+        return share(found) >= RECALL
+
+    def fast(x: Tensor) -> Any:
+        return mf.knn(x, K, precision="fast", check_finite=False)
+
+    yield Case(f"knn {n} x {d}", there, lambda x: mf.knn(x, K), rivals, same, share)
+    yield Case(f"knn fast {n} x {d}", there, fast, rivals, near, share)
     yield Case(
         f"radius_count {n} x {d}", there, lambda x: mf.radius_count(x, reach), {},
         lambda found: torch.equal(found[some].cpu(), counted),
@@ -152,6 +167,30 @@ def _sums(x: Tensor, y: Tensor) -> Iterator[Asked]:
     yield "stress backward", _gradients(mf.stress), (x, y), {"torch": _gradients(torch_stress)}, 1e-4
     yield "distance_correlation", mf.distance_correlation, (x, y), {"torch": _torch_distance_correlation}, 1e-9
     yield "cka rbf", lambda x, y: mf.cka(x, y, "rbf"), (x, y), {}, 1e-9
+
+
+def _fisher(h: Tensor, weight: Tensor, v: Tensor) -> Iterator[Asked]:
+    def torch_mean(h: Tensor, weight: Tensor) -> Tensor:
+        p = (h @ weight.T).softmax(1)
+        m = p @ weight
+        return (weight.T @ (p.sum(0)[:, None] * weight) - m.T @ m) / len(h)
+
+    def torch_vp(h: Tensor, weight: Tensor, v: Tensor) -> Tensor:
+        p, u = (h @ weight.T).softmax(1), v @ weight.T
+        return (p * (u - (p * u).sum(1, keepdim=True))) @ weight
+
+    def torch_trace(h: Tensor, weight: Tensor) -> Tensor:
+        p = (h @ weight.T).softmax(1)
+        return p @ weight.square().sum(1) - (p @ weight).square().sum(1)
+
+    def torch_rao(h: Tensor, weight: Tensor) -> Tensor:
+        root = (h @ weight.T).softmax(1).sqrt()
+        return 2 * (root @ root.T).clamp(max=1).arccos()
+
+    yield "logit_fisher_mean", fisher.logit_fisher_mean, (h, weight), {"torch": torch_mean}, 1e-4
+    yield "logit_fisher_vp", fisher.logit_fisher_vp, (h, weight, v), {"torch": torch_vp}, 1e-4
+    yield "logit_fisher_trace", fisher.logit_fisher_trace, (h, weight), {"torch": torch_trace}, 1e-4
+    yield "fisher_rao_distances", fisher.fisher_rao_distances, (h, weight), {"torch": torch_rao}, 1e-4
 
 
 def _torch_distance_correlation(x: Tensor, y: Tensor) -> Tensor:

@@ -33,6 +33,9 @@ TESTS = Path("python_tests/triton")
 ROUNDS = 9
 
 
+# Peers of knn give indices (n, K + 1): each row's neighbours, itself among them.
+
+
 def torch_knn(x: Tensor) -> Tensor:
     """Blocks of torch.cdist and topk."""
     rows = max(1, (1 << 28) // x.shape[0])
@@ -51,19 +54,19 @@ def faiss_knn(x: Tensor) -> Any:
     import faiss
     import faiss.contrib.torch_utils  # tensors as arguments
 
-    return faiss.knn_gpu(faiss_resources(), x, x, K + 1)
+    return faiss.knn_gpu(faiss_resources(), x, x, K + 1)[1]
 
 
 def cuvs_knn(x: Tensor) -> Any:
     from cuvs.neighbors import brute_force
 
-    return brute_force.search(brute_force.build(x, metric="sqeuclidean"), x, K + 1)
+    return torch.as_tensor(brute_force.search(brute_force.build(x, metric="sqeuclidean"), x, K + 1)[1], device=x.device)
 
 
 def flashlib_knn(x: Tensor) -> Any:
     from flashlib import flash_knn
 
-    return flash_knn(x, x, K + 1)
+    return flash_knn(x, x, K + 1)[1]
 
 
 PEERS = {
@@ -112,7 +115,10 @@ def raced(case: Case) -> dict[str, Any]:
         for name in contenders
         if "msma_fast" in contenders
     }
-    return {"seconds": medians, "peer_over_ours": ratios, "failed": failed}
+    report = {"seconds": medians, "peer_over_ours": ratios, "failed": failed}
+    if case.share is not None:
+        report["share_right"] = {name: case.share(run(*case.inputs)) for name, run in contenders.items()}
+    return report
 
 
 def answered(case: Case) -> dict[str, Any]:
@@ -130,6 +136,8 @@ def tested(folder: Path) -> dict[str, Any]:
     log.parent.mkdir(exist_ok=True)
     log.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-q", f"--junit-xml={log}", str(folder)]
+    if importlib.util.find_spec("xdist"):  # most of the time is spent compiling
+        command += ["-n", str(min(os.cpu_count() or 1, 14))]
     status = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "0"}).returncode
     cases = list(ElementTree.parse(log).iter("testcase")) if log.exists() else []
     failed = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
@@ -167,8 +175,7 @@ def main() -> int:
             wrong |= not record["right"]
             report["cases"].append(record)
             print(record, flush=True)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(
         f"tests: {tests['passed']} passed, {len(tests['failed'])} failed; planted problems: {report['planted']}; {RESULTS}"
     )
