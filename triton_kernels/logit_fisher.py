@@ -36,7 +36,7 @@ from .resources import FUSED, Configuration, Need, launched
 SIZES = ("n", "size", "width", "arrays", "each")
 PRECISION = tl.constexpr("tf32x3")
 PROGRAMS = 512  # of a launch, where memory allows as many
-FEW = 1 << 22  # numbers that all shares together may always keep
+FEW = 1 << 24  # numbers that all shares together may always keep: 64 MiB, so that few rows too fill a GPU
 PART = 21  # beyond that: a share of n x V
 
 

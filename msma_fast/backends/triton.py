@@ -60,9 +60,7 @@ def _fault(op: str, index: int) -> str:
     """What a GPU does wrongly in an op; empty where nothing is. Asked once a process, when the op is first asked for."""
     from msma_fast.backends import triton_check
 
-    device = torch.device("cuda", index)
-    with torch.cuda.device(index), torch.no_grad(), torch.autocast("cuda", enabled=False):
-        found = triton_check.fault(operations(), op, device)
+    found = triton_check.fault(operations(), op, torch.device("cuda", index))
     return found and f"{torch.cuda.get_device_name(index)}: {found}"
 
 

@@ -7,6 +7,7 @@ An op whose kernels do not compile, do not launch or answer wrongly is left to t
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import torch
@@ -30,10 +31,22 @@ class Problem(NamedTuple):
 
 
 def fault(ops: Ops, op: str, device: torch.device) -> str:
-    """What `ops[op]` does wrongly on the device; empty where nothing is, and for an op without planted problems."""
+    """What `ops[op]` does wrongly on the device; empty where nothing is, and for an op without planted problems.
+
+    In a thread of its own. A custom op is often who asks first, and below it autograd records nothing, which the torch
+    backend's backward needs; nor are the caller's autocast, inference mode and default device what is checked.
+    """
+    with ThreadPoolExecutor(1) as alone:
+        return alone.submit(_fault, ops, op, device).result()
+
+
+@torch.no_grad()
+def _fault(ops: Ops, op: str, device: torch.device) -> str:
     from msma_fast.backends.torch.ops import TORCH_KEYS
     from msma_fast.backends.torch.ops import ops as bind
 
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # of this thread
     try:
         plain = bind(TORCH_KEYS)[op]
         for arguments, near in planted().get(op, []):

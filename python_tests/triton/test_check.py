@@ -47,6 +47,14 @@ def test_wrong_answers_and_errors_are_told(op: str) -> None:
     assert fault(RIGHT | {op: raises}, op, CPU) == f"{op} failed in a planted problem: RuntimeError: no kernel image"
 
 
+@pytest.mark.usefixtures("strict")
+def test_a_custom_op_may_be_the_first_to_ask() -> None:
+    """Below one, autograd records nothing."""
+    with torch._C._AutoDispatchBelowAutograd(), torch.inference_mode():
+        for op in ("pairwise_distances_backward", "gaussian_kernel_sums_backward"):
+            assert fault(backend.operations(), op, CPU) == ""
+
+
 @pytest.fixture
 def other_defaults() -> Iterator[None]:
     """A caller's default dtype and device, of which the planted problems must take neither."""

@@ -21,7 +21,10 @@ _BLOCK = 1 << 21
 
 
 def thresholds(bounds: Tensor, closed: bool, metric: str) -> Tensor:
-    """(E,) the smallest key with distance >= bound; of the last bound, > where closed. inf where there is none."""
+    """(E,) the smallest key with distance >= bound; of the last bound, > where closed. inf where there is none.
+
+    On the CPU: on a GPU thousands of launches would be all that takes time."""
+    device, bounds = bounds.device, bounds.cpu()
     strict = torch.zeros_like(bounds, dtype=torch.bool)
     strict[-1] = closed
     high = torch.full_like(bounds, torch.inf).view(torch.int64)
@@ -32,7 +35,7 @@ def thresholds(bounds: Tensor, closed: bool, metric: str) -> Tensor:
         reached = torch.where(strict, distance > bounds, distance >= bounds)
         high = torch.where(reached, middle, high)
         low = torch.where(reached, low, middle + 1)
-    return number_at(high)
+    return number_at(high).to(device)
 
 
 def count_keys(

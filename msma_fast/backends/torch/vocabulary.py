@@ -62,11 +62,17 @@ class Softmax(NamedTuple):
 
 
 def vocabulary(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Vocabulary:
+    return Vocabulary(weight, None if bias is None else bias.to(dtype), _mean_row(weight, dtype))
+
+
+def _mean_row(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """(d,) of dtype; on a CPU by blocks, where the sum would convert all of W first."""
+    if weight.is_cuda:
+        return weight.mean(0, dtype=dtype)
     total = torch.zeros(weight.shape[1], dtype=dtype, device=weight.device)
-    size = max(_LEAST, weight.shape[0] // _SHARE)
-    for block in weight.split(size):
+    for block in weight.split(max(_LEAST, weight.shape[0] // _SHARE)):
         total += block.to(dtype).sum(0) / weight.shape[0]
-    return Vocabulary(weight, None if bias is None else bias.to(dtype), total)
+    return total
 
 
 def softmax(h: Tensor, words: Vocabulary) -> Softmax:
