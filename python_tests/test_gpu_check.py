@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 import types
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +132,28 @@ def test_failed_tests_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert [name.split("::")[1] for name in found["failed"]] == ["test_wrong", "test_error"]
     (tmp_path / "test_one.py").write_text("def broken(:\n", encoding="utf-8")
     assert check.tested(tmp_path)["exit_status"] == 2  # nothing could be collected
+
+
+def test_the_report_is_written(small: list[cases.Case], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """All of main, on the CPU with one op that is wrong; a report is there after every case."""
+    monkeypatch.setattr(check, "RESULTS", tmp_path / "build" / "gpu-check.json")
+    monkeypatch.setattr(check, "DEVICE", torch.device("cpu"))
+    monkeypatch.setattr(check, "tested", lambda folder: {"passed": 3, "failed": [], "exit_status": 0})
+    monkeypatch.setattr(check, "planted", lambda: {})
+    monkeypatch.setattr(check, "seconds", lambda run, inputs: 1.0)
+    monkeypatch.setattr(check.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(check.torch.cuda, "get_device_name", lambda device: "a GPU")
+    monkeypatch.setattr(check.torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(check.mf, "use_backend", lambda name: nullcontext())
+    for wrong_case in (False, True):
+        asked = [small[0], small[-1]._replace(right=lambda _, right=not wrong_case: right)]
+        monkeypatch.setattr(check, "cases", lambda device, rivals, asked=asked: iter(asked))
+        assert check.main() == wrong_case
+        report = json.loads(check.RESULTS.read_text(encoding="utf-8"))
+        assert (report["gpu"], report["capability"], report["tests"]["passed"]) == ("a GPU", "sm_90", 3)
+        assert [case["case"] for case in report["cases"]] == [case.name for case in asked]
+        assert [case["right"] for case in report["cases"]] == [True, not wrong_case]
+        assert report["cases"][0]["peer_over_ours"]["torch"] == 1.0
 
 
 def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,6 +31,7 @@ from msma_fast.backends.triton_check import fault, planted
 RESULTS = Path("build/gpu-check.json")
 TESTS = Path("python_tests/triton")
 ROUNDS = 9
+DEVICE = torch.device("cuda")
 
 
 # Peers of knn give indices (n, K + 1): each row's neighbours, itself among them.
@@ -133,7 +134,6 @@ def answered(case: Case) -> dict[str, Any]:
 def tested(folder: Path) -> dict[str, Any]:
     """The folder's tests in a process that compiles kernels: how many there were, and the names of those that failed."""
     log = RESULTS.with_name("gpu-tests.xml")
-    log.parent.mkdir(exist_ok=True)
     log.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-q", f"--junit-xml={log}", str(folder)]
     if importlib.util.find_spec("xdist"):  # most of the time is spent compiling
@@ -154,7 +154,8 @@ def main() -> int:
     if not torch.cuda.is_available():
         print("gpu-check: expected a CUDA GPU that this torch can use, found none")
         return 2
-    device = torch.device("cuda")
+    device = DEVICE
+    RESULTS.parent.mkdir(exist_ok=True)
     tests = tested(TESTS)
     faults = "; ".join(filter(None, (fault(backend.operations(), op, device) for op in planted())))
     rivals, missing = peers()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -37,7 +39,13 @@ def fault(ops: Ops, op: str, device: torch.device) -> str:
     backend's backward needs; nor are the caller's autocast, inference mode and default device what is checked.
     """
     with ThreadPoolExecutor(1) as alone:
-        return alone.submit(_fault, ops, op, device).result()
+        return alone.submit(_on, device, partial(_fault, ops, op, device)).result()
+
+
+def _on(device: torch.device, ask: Callable[[], str]) -> str:
+    """The current GPU is a thread's own."""
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        return ask()
 
 
 @torch.no_grad()
@@ -45,8 +53,6 @@ def _fault(ops: Ops, op: str, device: torch.device) -> str:
     from msma_fast.backends.torch.ops import TORCH_KEYS
     from msma_fast.backends.torch.ops import ops as bind
 
-    if device.type == "cuda":
-        torch.cuda.set_device(device)  # of this thread
     try:
         plain = bind(TORCH_KEYS)[op]
         for arguments, near in planted().get(op, []):

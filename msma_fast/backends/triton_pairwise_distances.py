@@ -3,7 +3,8 @@
 x (n, d) or (b, n, d), y (m, d) or (b, m, d) or None -> (n, m) or (b, n, m)
 
 Forward. float32 rows of (sq)euclidean, manhattan and chebyshev: direct float32 differences, within 1e-6 relative (euclidean)
-on GPUs of any float64 rate. Everything else is the canonical float64 key and its distance, rounded once: products of float32
+on GPUs of any float64 rate; (sq)euclidean in _MANY coordinates: the torch backend's float64 products, where the GPU has units
+for them. Everything else is the canonical float64 key and its distance, rounded once: products of float32
 rows leave no relative accuracy where they cancel, whatever their terms, and the other backends return the rounded key too.
 An arc sine, and a float64 power, are taken in place; minkowski of a fractional p in float64 is the torch backend's.
 
@@ -30,6 +31,8 @@ from msma_fast.backends.torch.pairwise_distances import pairwise_distances as al
 from msma_fast.backends.torch.prepare import kernel_of
 
 _BLOCK = 1 << 22  # pairs of one block of the backward
+_MANY = 64  # coordinates from which on float64 products win, on an H100
+_FAST_PRODUCTS = (80, 90, 100)  # compute capabilities with float64 at half the rate of float32
 _DIRECT = frozenset(["sqeuclidean", "manhattan", "chebyshev"])
 _FORMS = dict.fromkeys(("euclidean", "mahalanobis", "jensen_shannon"), "root")
 _FORMS |= {"hellinger": "hellinger", "fisher_rao": "half root"}
@@ -58,7 +61,11 @@ def pairwise_distances(
 def _write(keys: Keys, x: Tensor, y: Tensor | None, out: Tensor, metric: str, p: float, tensor: Tensor | None) -> None:
     problem = problem_of(keys, x, y, metric, p, tensor, ("x", "y"))
     check_overflow(problem, Admissible(), metric)
-    if problem.kernel.kind == "power" and out.dtype == torch.float64:
+    from msma_fast.triton_kernels.resources import capability_of
+
+    single = out.dtype == torch.float32
+    products = single and problem.kernel.kind == "sqeuclidean" and x.shape[1] >= _MANY
+    if (problem.kernel.kind == "power" and not single) or (products and capability_of(x.device) in _FAST_PRODUCTS):
         out.copy_(all_pairs(*problem, metric, p, out.dtype))
     else:
         fill(problem.kernel, problem.x, None if y is None else problem.y, plain_metric(metric, p), out)

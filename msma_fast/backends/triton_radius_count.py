@@ -1,9 +1,12 @@
 """Counts of canonical keys within thresholds: by the screen where the metric is a product of rows, else from keys directly.
 
-The screen decides nearly all pairs, canonical keys the listed ones. Rows with too long a list are counted directly.
+The screen decides nearly all pairs, canonical keys the listed ones. Rows with too long a list get a longer one, and where that
+does not do either, are counted directly.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,7 +18,8 @@ from msma_fast.backends.torch.kernel import Kernel, Rows
 from msma_fast.backends.triton_screen import of_rows, ready
 
 LIMIT = 128  # entries of a row's list, of 32 columns each, for one radius
-_LONGEST = 1024  # for all radii
+_LONG = 1024  # for all radii
+_LONGEST = 4096  # of the rows for which that is too short
 _ENTRIES = 1 << 24  # of the lists of one block of queries
 
 
@@ -32,15 +36,16 @@ def within(kernel: Kernel, x: Rows, y: Rows, threshold: Tensor, admissible: Admi
     return count(kernel, x, y, tops, admissible).reshape(threshold.shape)
 
 
-def _screened(kernel: Kernel, x: Rows, y: Rows, tops: Tensor, who: Admissible) -> Tensor:
+def _screened(kernel: Kernel, x: Rows, y: Rows, tops: Tensor, who: Admissible, longest: int = 0) -> Tensor:
+    """longest: entries of a row's list; 0: few, and again with more for whom they are too few."""
     from msma_fast.backends.triton import pair_keys
     from msma_fast.triton_kernels import radius_count as kernels
     from msma_fast.triton_kernels.screen import ROWS, WORD
 
     (n, radii), sides = tops.shape, ready(kernel, x, y, who)
-    limit = min(LIMIT * radii, _LONGEST)
     low, high = (_padded(value) for value in edges(sides.screen, tops))
     words = sides.y.side.b.shape[0] // WORD.value
+    limit = min(longest or min(LIMIT * radii, _LONG), words * radii)
     total, crowded = torch.zeros_like(tops, dtype=torch.int64), []
     size = max(1, _ENTRIES // limit // ROWS) * ROWS
     for start in range(0, n, size):
@@ -59,7 +64,8 @@ def _screened(kernel: Kernel, x: Rows, y: Rows, tops: Tensor, who: Admissible) -
         total += torch.bincount((near * radii + which)[hit], minlength=n * radii).reshape(n, radii)
     rest = torch.cat(crowded)
     if rest.numel():
-        total[rest] = triton_direct.counts(kernel, x.take(rest), y, tops[rest], of_rows(who, rest))
+        again = triton_direct.counts if longest else partial(_screened, longest=_LONGEST)
+        total[rest] = again(kernel, x.take(rest), y, tops[rest], of_rows(who, rest))
     return total
 
 

@@ -127,7 +127,7 @@ def test_linear_cka_stays_a_matrix_product(d: int, monkeypatch: pytest.MonkeyPat
     assert mf.cka(x, y, backend="triton") == pytest.approx(oracles.linear_cka(x - x.mean(0), y), rel=1e-9)
     layers = [z.astype(np.float32) for z in (x, y)]
     ours, theirs = (mf.cka_matrix(layers, backend=name) for name in ("triton", "torch"))
-    np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)  # of float32 products, by another library on a GPU
 
 
 @pytest.mark.usefixtures("small")

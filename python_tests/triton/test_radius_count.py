@@ -132,12 +132,15 @@ def test_rows_whose_list_overflows(monkeypatch: pytest.MonkeyPatch, direct_rows:
     keys = oracles.canonical_keys(x[:1], x, "euclidean")[0]
     problem.wanted[0] = (keys[2:] <= 1.0).sum()
     monkeypatch.setattr(triton_radius_count, "LIMIT", 6)  # seven words hold the points
-    problem.check()
-    assert len(direct_rows) == 1
-    assert 1 <= direct_rows[0] < 201
+    for longest, direct in ((6, 1), (7, 0)):
+        monkeypatch.setattr(triton_radius_count, "_LONGEST", longest)
+        problem.check()
+        assert len(direct_rows) == direct
+        assert all(1 <= rows < 201 for rows in direct_rows)
+        direct_rows.clear()
     monkeypatch.setattr(triton_radius_count, "LIMIT", 7)
     problem.check()
-    assert len(direct_rows) == 1
+    assert not direct_rows
 
 
 def test_blocks_of_queries(monkeypatch: pytest.MonkeyPatch) -> None:

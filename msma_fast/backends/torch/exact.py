@@ -33,6 +33,8 @@ def _power_of_two(exponent: Tensor) -> Tensor:
 
 def sqrt(v: Tensor) -> Tensor:
     """The correctly rounded float64 square root of v >= 0; inf, NaN and 0 pass through."""
+    if v.is_cuda:  # CUDA's own is
+        return torch.sqrt(v)
     mantissa, exponent = torch.frexp(v)  # v = mantissa 2^exponent, mantissa in [0.5, 1)
     shift = 2 - exponent % 2
     scaled = mantissa * (2 * shift).to(torch.float64)  # 2^shift for shift 1 and 2: in [1, 4)

@@ -12,36 +12,39 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-_BLOCK = 1 << 21
+from msma_fast.backends.torch.squares import Squares, direct, rows_of
 
 
-def _squares(x: Tensor, y: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
-    """(rows, (B, m) squared distances by direct differences), inf on the diagonal of a self problem."""
+def _blocks(x: Tensor, y: Tensor | None, squares: Squares) -> Iterator[tuple[Tensor, Tensor]]:
+    """(rows, (B, m) squared distances), inf on the diagonal of a self problem."""
     others = x if y is None else y
-    for rows in torch.arange(x.shape[0], device=x.device).split(max(1, _BLOCK // others.shape[0])):
-        square = torch.cdist(x[rows], others, compute_mode="donot_use_mm_for_euclid_dist").square_()
+    of = squares(x, others)
+    for rows in rows_of(x.shape[0], others.shape[0], x.device):
+        square = of(rows)
         if y is None:
             square[torch.arange(rows.shape[0], device=x.device), rows] = torch.inf
         yield rows, square
 
 
-def gaussian_sums(x: Tensor, y: Tensor | None, scales: Tensor) -> Tensor:
+def gaussian_sums(x: Tensor, y: Tensor | None, scales: Tensor, squares: Squares = direct) -> Tensor:
     """(B,) float64; x (n, d), y (m, d) or None."""
     x, y = x.to(torch.float64), None if y is None else y.to(torch.float64)
     sums = torch.zeros_like(scales)
-    for _, square in _squares(x, y):
+    for _, square in _blocks(x, y, squares):
         sums += torch.stack([torch.exp(-scale * square).sum() for scale in scales])
     return sums
 
 
-def gaussian_gradients(x: Tensor, y: Tensor | None, scales: Tensor, weights: Tensor) -> tuple[Tensor, Tensor | None]:
+def gaussian_gradients(
+    x: Tensor, y: Tensor | None, scales: Tensor, weights: Tensor, squares: Squares = direct
+) -> tuple[Tensor, Tensor | None]:
     """Gradients (n, d), (m, d) or None, float64, of the sums weighted by weights (B,)."""
     x, y = x.to(torch.float64), None if y is None else y.to(torch.float64)
     middle = x.mean(0)
     shifted = x - middle
     columns = shifted if y is None else y - middle
     to_x, to_y = torch.empty_like(x), None if y is None else torch.zeros_like(y)
-    for rows, square in _squares(x, y):
+    for rows, square in _blocks(x, y, squares):
         pull = torch.zeros_like(square)
         for scale, weight in zip(scales, weights, strict=True):
             pull += -2 * weight * scale * torch.exp(-scale * square)

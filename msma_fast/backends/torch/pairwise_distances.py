@@ -15,8 +15,8 @@ from msma_fast.backends.torch import screen as screens
 from msma_fast.backends.torch.exact import sqrt
 from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
 from msma_fast.backends.torch.prepare import distances_of
+from msma_fast.backends.torch.squares import rows_of
 
-_BLOCK = 1 << 21
 # The relative error of a squared distance, an eighth of what is promised for the distance.
 _TOLERANCE = 2.5e-7
 
@@ -32,7 +32,7 @@ def pairwise_distances(
     # A root within an ulp of float64 is beyond float32's reach; the correctly rounded one costs thirty passes.
     root = torch.sqrt if dtype == torch.float32 else sqrt
     half = x is y and kernel.kind != "kl"
-    for block in torch.arange(n, device=out.device).split(max(1, _BLOCK // m)):
+    for block in rows_of(n, m, out.device):
         first, last = int(block[0]), int(block[-1]) + 1
         left = first if half else 0  # of a symmetric matrix only the columns from the block on
         right = Rows(y.values[left:], None if y.norms is None else y.norms[left:])

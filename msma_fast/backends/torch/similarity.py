@@ -17,7 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_BLOCK = 1 << 21
+from msma_fast.backends.torch.squares import Blocks, Squares, direct, rows_of
+
 _SAMPLE = 64  # rows whose pairs give the shift
 
 
@@ -31,33 +32,39 @@ class Form(NamedTuple):
     form: str
     scale: float = 1.0
 
-    def block(self, rows: Tensor) -> Tensor:
-        """Rows (B,) of the matrix: (B, n)."""
+    def blocks(self, squares: Squares = direct) -> Blocks:
+        """rows (B,) -> (B, n) of the matrix."""
         if self.form == "product":
-            return self.x[rows] @ self.x.T
-        distances = torch.cdist(self.x[rows], self.x, compute_mode="donot_use_mm_for_euclid_dist")
+            return lambda rows: self.x[rows] @ self.x.T
+        of = squares(self.x, self.x)
         if self.form == "distance":
-            return distances
-        return torch.where(distances > 0, torch.exp(-self.scale * distances * distances), 1.0)
+            return lambda rows: of(rows).sqrt_()
+
+        def values(rows: Tensor) -> Tensor:
+            square = of(rows)
+            return torch.where(square > 0, torch.exp(-self.scale * square), 1.0)
+
+        return values
 
     def shift(self) -> float:
         """About the mean of the matrix, from a sample of rows."""
         sample = self.x[:: max(1, self.x.shape[0] // _SAMPLE)][:_SAMPLE]
-        return float(self._replace(x=sample).block(torch.arange(sample.shape[0], device=sample.device)).mean())
+        return float(self._replace(x=sample).blocks()(torch.arange(sample.shape[0], device=sample.device)).mean())
 
 
 # mean((HAH) (HBH)), mean((HAH)^2), mean((HBH)^2), each () float64.
 Products = Callable[[Form, Form], tuple[Tensor, Tensor, Tensor]]
 
 
-def centered_products(a: Form, b: Form) -> tuple[Tensor, Tensor, Tensor]:
+def centered_products(a: Form, b: Form, squares: Squares = direct) -> tuple[Tensor, Tensor, Tensor]:
     """mean((HAH) (HBH)), mean((HAH)^2), mean((HBH)^2) by blocks of rows, less shifts so that the sums cancel little."""
     n, device = a.x.shape[0], a.x.device
     shift_a, shift_b = a.shift(), b.shift()
     sums = torch.zeros(3, dtype=torch.float64, device=device)
     rows_a, rows_b = a.x.new_empty(n), a.x.new_empty(n)
-    for rows in torch.arange(n, device=device).split(max(1, _BLOCK // n)):
-        block_a, block_b = a.block(rows) - shift_a, b.block(rows) - shift_b
+    of_a, of_b = a.blocks(squares), b.blocks(squares)
+    for rows in rows_of(n, n, device):
+        block_a, block_b = of_a(rows) - shift_a, of_b(rows) - shift_b
         rows_a[rows], rows_b[rows] = block_a.sum(1), block_b.sum(1)
         sums += torch.stack([(block_a * block_b).sum(), (block_a * block_a).sum(), (block_b * block_b).sum()])
     return centered_means(sums, rows_a, rows_b)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_BLOCK = 1 << 21
+from msma_fast.backends.torch.squares import Squares, direct, rows_of
 
 
 def _pull(off: Tensor, distance: Tensor, shifted: Tensor, rows: Tensor) -> Tensor:
@@ -18,7 +18,9 @@ def _pull(off: Tensor, distance: Tensor, shifted: Tensor, rows: Tensor) -> Tenso
     return weight.sum(1, keepdim=True) * shifted[rows] - weight @ shifted
 
 
-def stress(x: Tensor, y: Tensor, needs: tuple[bool, bool]) -> tuple[Tensor, Tensor | None, Tensor | None]:
+def stress(
+    x: Tensor, y: Tensor, needs: tuple[bool, bool], squares: Squares = direct
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """(value (), gradient of x or None, gradient of y or None), float64."""
     x, y = x.to(torch.float64), y.to(torch.float64)
     shifted_x, shifted_y = x - x.mean(0), y - y.mean(0)
@@ -26,8 +28,9 @@ def stress(x: Tensor, y: Tensor, needs: tuple[bool, bool]) -> tuple[Tensor, Tens
     value = torch.zeros((), dtype=torch.float64, device=x.device)
     to_x = torch.empty_like(x) if needs[0] else None
     to_y = torch.empty_like(y) if needs[1] else None
-    for rows in torch.arange(n, device=x.device).split(max(1, _BLOCK // n)):
-        a, b = (torch.cdist(z[rows], z, compute_mode="donot_use_mm_for_euclid_dist") for z in (x, y))
+    of_x, of_y = squares(x, x), squares(y, y)
+    for rows in rows_of(n, n, x.device):
+        a, b = of_x(rows).sqrt_(), of_y(rows).sqrt_()
         off = a - b
         value += (off * off).sum()
         if to_x is not None:
