@@ -1,21 +1,14 @@
-"""The sums of the Fisher metric of a read-out over its vocabulary, with no (n, V) array.
+"""Sums of a softmax read-out over its vocabulary that leave a few numbers a row, with no (n, V) array.
 
 l_it = h_i.(w_t - c) + b_t, c the mean row of W: up to a number that all tokens of a row share
-log_normalizer_i = log sum_t exp(l_it)          top_i: the most probable token
-q_it = exp(l_it - log_normalizer_i), 0 for top_i                     S0 = sum_t q     S1 = sum_t q (w - c)
+normalizer_kernel: log_normalizer_i = log sum_t exp(l_it), and top_i, the most probable token
+quadratic_kernel:  sum_t q u and sum_t q u^2, with q_it = exp(l_it - log_normalizer_i), 0 for top_i, and
+                   u_it = (w_t - c).v_i - origin_i
+What becomes of the sums: msma_fast/backends/torch/logit_fisher.py. Sums of d numbers a row are matrix products there: a tile
+of them fits no registers, and adding to it in memory took five times as long on an H100.
 
-| form     | beside S0 and S1                                                         |
-|----------|--------------------------------------------------------------------------|
-| product  | sum_t q u and sum_t q u (w - c), u_t = (w_t - c).v - origin, for r vectors |
-| diagonal | sum_t q (w - c)^2, coordinate by coordinate                              |
-| trace    | sum_t q |w - c|^2                                                        |
-| mean     | sum_i s_i q_it of each block of rows, (blocks, V)                        |
-
-quadratic_kernel: sum_t q u and sum_t q u^2 alone. What becomes of the sums: msma_fast/backends/torch/logit_fisher.py.
-
-h (n, d) float32, weight (V, d) float16, bfloat16 or float32. A program owns ROWS rows of h and a share of the blocks of
-tokens. Logits, q and u stay in its registers and shared memory; sums of d numbers a row do not fit there, so it keeps them in
-memory of its own and adds a block of tokens at a time. torch adds the shares in their order: the same bits every time.
+h and v (n, d) float32, weight (V, d) float16, bfloat16 or float32. A program owns ROWS rows of h and a share of the blocks of
+tokens. torch adds the shares in their order: the same bits every time.
 
 Products are three TF32 products each (tf32x3): an operand is the sum of two TF32 numbers to 2^-22, and Triton rounds to
 nearest where it adds a step of BLOCK_D coordinates to what came before.
@@ -33,11 +26,9 @@ from torch import Tensor
 
 from .resources import FUSED, Configuration, Need, launched
 
-SIZES = ("n", "size", "width", "arrays", "each")
+SIZES = ("n", "size", "width", "each")
 PRECISION = tl.constexpr("tf32x3")
-PROGRAMS = 512  # of a launch, where memory allows as many
-FEW = 1 << 24  # numbers that all shares together may always keep: 64 MiB, so that few rows too fill a GPU
-PART = 21  # beyond that: a share of n x V
+PROGRAMS = 512  # of a launch, about
 
 
 @triton.jit
@@ -85,25 +76,6 @@ def others(logits, log_normalizer, top, token, BLOCK: tl.constexpr):
     """q: probabilities, 0 for the most probable token."""
     t = token + tl.arange(0, BLOCK)
     return tl.where(t[None, :] == top[:, None], 0.0, tl.exp(logits - log_normalizer[:, None]))
-
-
-@triton.jit
-def add(
-    q, out_ptr, weight_ptr, center_ptr, row, token, n, size, d, squared, SQUARES: tl.constexpr,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr, WIDE: tl.constexpr,
-):  # fmt: skip
-    """out (n, d) of this program: sum_t q_t (w_t - c), or of squares, for its rows."""
-    i = tl.arange(0, ROWS)
-    out_ptr += tl.cast(row, tl.int64) * d
-    for start in range(0, d, WIDE):
-        k = start + tl.arange(0, WIDE)
-        w = centered(weight_ptr, center_ptr, token, start, size, d, BLOCK, WIDE)
-        if SQUARES:
-            w *= tl.where(squared, w, 1.0)
-        at = i[:, None] * d + k[None, :]
-        keep = (row + i < n)[:, None] & (k < d)[None, :]
-        sums = tl.load(out_ptr + at, mask=keep, other=0.0)
-        tl.store(out_ptr + at, tl.dot(q, w, sums, input_precision=PRECISION, out_dtype=tl.float32), mask=keep)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -172,62 +144,6 @@ def quadratic_kernel(
     tl.store(square_ptr + at, square, mask=i < n)
 
 
-@triton.jit(do_not_specialize=SIZES)
-def sums_kernel(
-    h_ptr, weight_ptr, center_ptr, bias_ptr, log_ptr, top_ptr, v_ptr, beside_ptr, s0_ptr, scalar_ptr, column_ptr, out_ptr,
-    n, size, width, arrays, each,
-    FORM: tl.constexpr, BIAS: tl.constexpr, VECTOR: tl.constexpr,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr, BLOCK_D: tl.constexpr, WIDE: tl.constexpr,
-):  # fmt: skip
-    """s0 (shares, n); out (shares, arrays, n, d), zero before: array 0 is S1; and by form
-
-    product   v (r, n, d), beside (r, n) origins: array 1 + k and scalar (shares, 1 + r, n), zero before, of vector k
-    diagonal  array 1 has the squares
-    trace     beside (V,) |w - c|^2; scalar (shares, n)
-    mean      beside (n,) shares of the rows; column (blocks of rows, V)
-
-    What a program adds to is its own; the barrier is for threads that add to what others wrote."""
-    block, share = tl.program_id(0), tl.cast(tl.program_id(1), tl.int64)
-    row = block * ROWS
-    d = width * VECTOR
-    i, t = row + tl.arange(0, ROWS), tl.arange(0, BLOCK)
-    log_normalizer = tl.load(log_ptr + i, mask=i < n, other=float("inf"))
-    top = tl.load(top_ptr + i, mask=i < n, other=-1)
-    s0 = tl.zeros((ROWS,), dtype=tl.float32)
-    scalar = tl.zeros((ROWS,), dtype=tl.float32)
-    first = tl.program_id(1) * each
-    for tile in range(first, tl.minimum(first + each, tl.cdiv(size, BLOCK))):
-        token = tile * BLOCK
-        dot = products(h_ptr, weight_ptr, center_ptr, row, token, n, size, d, ROWS, BLOCK, BLOCK_D)
-        q = others(offered(dot, bias_ptr, token, size, BIAS, BLOCK), log_normalizer, top, token, BLOCK)
-        s0 += tl.sum(q, axis=1)
-        if FORM == "trace":
-            norms = tl.load(beside_ptr + token + t, mask=token + t < size, other=0.0)
-            scalar += tl.sum(q * norms[None, :], axis=1)
-        elif FORM == "mean":
-            weighted = q * tl.load(beside_ptr + i, mask=i < n, other=0.0)[:, None]
-            column = column_ptr + tl.cast(block, tl.int64) * size + token + t
-            tl.store(column, tl.sum(weighted, axis=0), mask=token + t < size)
-        for array in range(arrays):
-            own = (share * arrays + array) * n
-            a = q
-            if FORM == "product":  # noqa: SIM102  the outer condition is a constant, the inner one is not
-                if array > 0:
-                    at = tl.cast(array - 1, tl.int64) * n
-                    a = products(v_ptr + at * d, weight_ptr, center_ptr, row, token, n, size, d, ROWS, BLOCK, BLOCK_D)
-                    a = q * (a - tl.load(beside_ptr + at + i, mask=i < n, other=0.0)[:, None])
-                    mean = tl.load(scalar_ptr + own + i, mask=i < n, other=0.0) + tl.sum(a, axis=1)
-                    tl.store(scalar_ptr + own + i, mean, mask=i < n)
-            out = out_ptr + own * d
-            add(
-                a, out, weight_ptr, center_ptr, row, token, n, size, d, array > 0, FORM == "diagonal", ROWS, BLOCK, WIDE
-            )
-        tl.debug_barrier()
-    tl.store(s0_ptr + share * n + i, s0, mask=i < n)
-    if FORM == "trace":
-        tl.store(scalar_ptr + share * n + i, scalar, mask=i < n)
-
-
 # Where operands of a product lie in shared memory, steps may be deep; elsewhere they are registers. The last configuration of
 # each list is for rows of any length, whose addresses take more registers.
 _SHARED, _REGISTERS = (90, 100), (80, 86, 89, 120)
@@ -239,11 +155,6 @@ QUADRATIC = (
     Configuration({"ROWS": 64, "BLOCK": 64, "BLOCK_D": 32}, 8, 2, only=_SHARED),
     Configuration({"ROWS": 64, "BLOCK": 64, "BLOCK_D": 16}, 8, 2, only=_REGISTERS),
     Configuration({"ROWS": 64, "BLOCK": 32, "BLOCK_D": 16}, 8, 2),
-)
-SUMS = (
-    Configuration({"ROWS": 64, "BLOCK": 64, "BLOCK_D": 16, "WIDE": 32}, 8, 2, only=_SHARED),
-    Configuration({"ROWS": 64, "BLOCK": 64, "BLOCK_D": 16, "WIDE": 16}, 8, 2, only=_REGISTERS),
-    Configuration({"ROWS": 64, "BLOCK": 32, "BLOCK_D": 16, "WIDE": 16}, 8, 2),
 )
 
 
@@ -266,12 +177,6 @@ def normalizer_needs(tile: Configuration) -> Need:
 def quadratic_needs(tile: Configuration) -> Need:
     """As normalizer_needs, and u."""
     return bound(tile.blocks["ROWS"], tile.blocks["BLOCK"], tile.blocks["BLOCK_D"], 3, tile.stages)
-
-
-def sums_needs(tile: Configuration) -> Need:
-    """q, u and its sum of a step; the same tile as an operand, in two parts."""
-    rows, block, depth = tile.blocks["ROWS"], tile.blocks["BLOCK"], max(tile.blocks["BLOCK_D"], tile.blocks["WIDE"])
-    return bound(rows, block, depth, 5, tile.stages)
 
 
 class Readout(NamedTuple):
@@ -309,32 +214,17 @@ class Rows(NamedTuple):
     top: Tensor
 
 
-class Sums(NamedTuple):
-    """s0 (n,); scalar as the form has it; column (V,), the blocks of rows added; arrays (arrays, n, d); the shares added."""
-
-    s0: Tensor
-    scalar: Tensor
-    column: Tensor
-    arrays: Tensor
-
-
-def shares(read: Readout, rows: int, block: int, kept: int, room: int) -> tuple[int, int]:
-    """(shares, blocks of tokens of one) of a launch with `rows` blocks of rows, where a share keeps `kept` numbers."""
+def shares(read: Readout, rows: int, block: int) -> tuple[int, int]:
+    """(shares, blocks of tokens of one) of a launch with `rows` blocks of rows."""
     tiles = triton.cdiv(read.tokens, block)
-    wanted = max(1, min(tiles, triton.cdiv(PROGRAMS, rows), room // kept))
-    each = triton.cdiv(tiles, wanted)
+    each = triton.cdiv(tiles, max(1, min(tiles, triton.cdiv(PROGRAMS, rows))))
     return triton.cdiv(tiles, each), each
-
-
-def room_of(n: int, read: Readout) -> int:
-    """Numbers that the shares of n rows may keep together."""
-    return max(FEW, n * read.tokens // PART)
 
 
 def rows_of(read: Readout, h: Tensor) -> Rows:
     tile = launched(configurations(NORMALIZER, read.vector()), normalizer_needs, h.device)
     n, rows = h.shape[0], triton.cdiv(h.shape[0], tile["ROWS"])
-    programs, each = shares(read, rows, tile["BLOCK"], 3 * n, room_of(n, read))
+    programs, each = shares(read, rows, tile["BLOCK"])
     best, total = h.new_empty(2, programs, n)
     top = torch.empty(programs, n, dtype=torch.int32, device=h.device)
     normalizer_kernel[(rows, programs)](
@@ -350,27 +240,10 @@ def quadratic(read: Readout, of: Rows, v: Tensor, origin: Tensor) -> tuple[Tenso
     """(sum q u, sum q u^2), (n,) each; v (n, d) contiguous, origin (n,)."""
     tile = launched(configurations(QUADRATIC, read.vector()), quadratic_needs, v.device)
     n, rows = v.shape[0], triton.cdiv(v.shape[0], tile["ROWS"])
-    programs, each = shares(read, rows, tile["BLOCK"], 2 * n, room_of(n, read))
+    programs, each = shares(read, rows, tile["BLOCK"])
     mean, square = v.new_empty(2, programs, n)
     quadratic_kernel[(rows, programs)](
         of.h, read.weight, read.center, read.biased(), of.log_normalizer, of.top, v, origin, mean, square,
         n, read.tokens, read.width(), each, **read.flags(), **tile, **FUSED,
     )  # fmt: skip
     return mean.sum(0), square.sum(0)
-
-
-def sums(form: str, read: Readout, of: Rows, v: Tensor | None = None, beside: Tensor | None = None) -> Sums:
-    """v (r, n, d) contiguous of form product; beside as the kernel has it."""
-    tile = launched(configurations(SUMS, read.vector()), sums_needs, of.h.device)
-    (n, d), rows = of.h.shape, triton.cdiv(of.h.shape[0], tile["ROWS"])
-    arrays = {"product": 1 if v is None else 1 + v.shape[0], "diagonal": 2}.get(form, 1)
-    column = of.h.new_empty(rows if form == "mean" else 0, read.tokens)
-    programs, each = shares(read, rows, tile["BLOCK"], arrays * n * d, room_of(n, read) - column.numel())
-    s0, scalar = of.h.new_empty(programs, n), of.h.new_zeros(programs, arrays, n)
-    out = of.h.new_zeros(programs, arrays, n, d)
-    sums_kernel[(rows, programs)](
-        of.h, read.weight, read.center, read.biased(), of.log_normalizer, of.top, s0 if v is None else v,
-        s0 if beside is None else beside, s0, scalar, column, out, n, read.tokens, read.width(), arrays, each,
-        FORM=form, **read.flags(), **tile, **FUSED,
-    )  # fmt: skip
-    return Sums(s0.sum(0), scalar.sum(0), column.sum(0), out.sum(0))

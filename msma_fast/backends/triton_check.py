@@ -113,11 +113,8 @@ def planted() -> dict[str, list[Problem]]:
     plant("cka", "entries", a, b, "rbf")
 
     h, weight, bias = far[:30, 1:33] / 6, far[:, 1:33].to(torch.bfloat16), low[:, 1]
-    plant("logit_fisher_vp", "nearly", h, weight, bias, far[60:90, None, 1:33])
     plant("logit_fisher_quadratic", "nearly", h, weight, bias, far[60:90, 1:33])
-    plant("logit_fisher_mean", "nearly", h[:, :7], far[:, :7], None, None)
-    for op in ("logit_fisher_trace", "logit_fisher_diag"):
-        plant(op, "nearly", h[:, :7], far[:, :7], None)
+    plant("logit_fisher_quadratic", "nearly", h[:, :7], far[:, :7], None, far[60:90, :7])
     plant("fisher_rao_distances", "nearly", h, weight, None, None)
     return problems
 

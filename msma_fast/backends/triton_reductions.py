@@ -18,7 +18,8 @@ from msma_fast.backends.torch.ops import Reductions
 from msma_fast.backends.torch.similarity import Form
 from msma_fast.backends.torch.squares import by_products
 
-_MANY = 64  # coordinates from which on products win, on an H100
+_MANY = 256  # coordinates from which on products win, on an H100
+_MANY_OF_STRESS = 64
 
 
 def count_keys(
@@ -69,7 +70,7 @@ def stress(x: Tensor, y: Tensor, needs: tuple[bool, bool]) -> tuple[Tensor, Tens
     """(value (), gradient of x or None, gradient of y or None), float64."""
     from msma_fast.triton_kernels import stress as kernels
 
-    if min(x.shape[1], y.shape[1]) >= _MANY:
+    if min(x.shape[1], y.shape[1]) >= _MANY_OF_STRESS:
         return plain_stress.stress(x.detach(), y.detach(), needs, by_products)
     wide = (z.detach().to(torch.float64).contiguous() for z in (x, y))
     return kernels.stress(*wide, *needs)

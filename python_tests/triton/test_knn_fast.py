@@ -95,3 +95,22 @@ def test_no_value_decides_from_the_public_function_on(monkeypatch: pytest.Monkey
             mf.knn(x, 15, groups=torch.zeros(40_000, dtype=torch.int64), **options)
         with mf.use_backend("torch"), pytest.raises(DataDependentOutputException):  # whose scan reads no memory itself
             mf.knn(x, 15, **options | {"check_finite": True})
+
+
+@pytest.mark.skipif(backend.interpreted(), reason="about a GPU")
+@pytest.mark.parametrize("metric", ["euclidean", "inner_product"])
+def test_a_cuda_graph_captures_it(metric: str) -> None:
+    options: dict[str, Any] = {"metric": metric, "precision": "fast", "check_finite": False, "window": 2}
+    one, two = (torch.randn(2000, 40, generator=torch.Generator().manual_seed(seed)).cuda() for seed in (0, 1))
+    wanted = [mf.knn(x, 15, **options).indices for x in (one, two)]  # compiles and checks first
+    x, graph = one.clone(), torch.cuda.CUDAGraph()
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        mf.knn(x, 15, **options)
+    torch.cuda.current_stream().wait_stream(stream)
+    with torch.cuda.graph(graph):
+        found = mf.knn(x, 15, **options).indices
+    for rows, indices in zip((one, two), wanted, strict=True):
+        x.copy_(rows)
+        graph.replay()
+        assert torch.equal(found, indices)

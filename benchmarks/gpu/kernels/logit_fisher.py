@@ -1,4 +1,4 @@
-"""The sums of the Fisher metric of a read-out: every form, weights of every dtype, d a multiple of 16 or not."""
+"""The sums of the Fisher metric of a read-out: weights of every dtype, d a multiple of 16 or not."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from benchmarks.gpu.variants import Tiling, Variant
 from msma_fast.triton_kernels import logit_fisher as kernels
 
-_FLOATS = ["h", "center", "bias", "log", "v", "beside", "s0", "scalar", "column", "out"]
-_FLOATS += ["best", "total", "origin", "mean", "square"]
+_FLOATS = ["h", "center", "bias", "log", "v", "best", "total", "origin", "mean", "square"]
 _TYPES = {f"{name}_ptr": "*fp32" for name in _FLOATS} | {"top_ptr": "*i32"} | dict.fromkeys(kernels.SIZES, "i32")
 _TILING = Tiling(("ROWS", "BLOCK"))
 
@@ -29,10 +28,3 @@ def variants() -> Iterator[Variant]:
             kernels.configurations(kernels.QUADRATIC, vector), kernels.quadratic_needs, tensor_core=True,
             tiling=_TILING, slow=slow,
         )  # fmt: skip
-        tiles = kernels.configurations(kernels.SUMS, vector)
-        for form in ("product", "diagonal", "trace", "mean"):
-            rare = slow or form in ("trace", "mean") or vector == 1
-            yield Variant(
-                "logit_fisher", f"{form} {label}", kernels.sums_kernel, types, flags | {"FORM": form},
-                tiles, kernels.sums_needs, tensor_core=True, slow=rare,
-            )  # fmt: skip

@@ -3,8 +3,8 @@
 bounds (E,) float64 ascending -> counts (E + 1,) int64: place b holds the pairs with bounds[b - 1] <= distance < bounds[b],
 the ends open; with `closed` the last bound belongs to the place below it. Self problems count i < j.
 
-A distance is the float64 value of a canonical key and monotone in it, so each bound becomes a key once (`thresholds`), by
-bisection over the float64 numbers, and pairs are sorted by their keys: no root is taken, and all metrics and backends agree.
+A distance is the float64 value of a canonical key and monotone in it, so each bound becomes a key once (`thresholds`), and
+pairs are sorted by their keys: no root is taken, and all metrics and backends agree.
 NaN falls into the last place.
 """
 
@@ -13,9 +13,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from msma_fast.backends.torch.exact import between, number_at
+from msma_fast.backends.torch.exact import number_at, place_of
 from msma_fast.backends.torch.kernel import Kernel, Keys, Rows
-from msma_fast.backends.torch.prepare import distances_of
+from msma_fast.backends.torch.radius_count import INFINITE, key_threshold
 
 _BLOCK = 1 << 21
 
@@ -23,19 +23,12 @@ _BLOCK = 1 << 21
 def thresholds(bounds: Tensor, closed: bool, metric: str) -> Tensor:
     """(E,) the smallest key with distance >= bound; of the last bound, > where closed. inf where there is none.
 
-    On the CPU: on a GPU thousands of launches would be all that takes time."""
+    On the CPU: on a GPU hundreds of launches would be all that takes time."""
     device, bounds = bounds.device, bounds.cpu()
-    strict = torch.zeros_like(bounds, dtype=torch.bool)
-    strict[-1] = closed
-    high = torch.full_like(bounds, torch.inf).view(torch.int64)
-    low = -high
-    while bool((low < high).any()):
-        middle = between(low, high)
-        distance = distances_of(number_at(middle), metric, 2.0)
-        reached = torch.where(strict, distance > bounds, distance >= bounds)
-        high = torch.where(reached, middle, high)
-        low = torch.where(reached, low, middle + 1)
-    return number_at(high).to(device)
+    inside = key_threshold(bounds, metric, 2.0, closed=False).clone()
+    if closed:
+        inside[-1:] = key_threshold(bounds[-1:], metric, 2.0, closed=True)
+    return number_at((place_of(inside) + 1).clamp_max(INFINITE)).to(device)
 
 
 def count_keys(

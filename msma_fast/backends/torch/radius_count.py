@@ -40,7 +40,7 @@ def inside(
     return distance <= radius if closed else distance < radius
 
 
-_INFINITE = 0x7FF0000000000000  # the bits of float64 infinity
+INFINITE = 0x7FF0000000000000  # the bits of float64 infinity
 _NEAR = 32  # float64 numbers to either side of the guessed threshold: its rounding errors and those of root or power
 # Radii that stand for many equal ones: torch takes powers of whole vectors by another function than of single numbers,
 # and returned distances are nearly all of the first kind.
@@ -59,16 +59,16 @@ def key_threshold(
     def hit(place: Tensor, rows: Tensor) -> Tensor:
         return (place > none) & inside(number_at(place), rows, metric, p, closed, root)
 
-    none = -_INFINITE - 1 if metric == "inner_product" else -1  # only inner_product has keys below zero
+    none = -INFINITE - 1 if metric == "inner_product" else -1  # only inner_product has keys below zero
     guess = place_of(key_of_distance(_edge(radius, closed), metric, p))
-    low, high = (guess - _NEAR).clamp_min(none), (guess + _NEAR).clamp_max(_INFINITE + 1)
+    low, high = (guess - _NEAR).clamp_min(none), (guess + _NEAR).clamp_max(INFINITE + 1)
     found = ((low == none) | hit(low, radius)) & ~hit(high, radius)
     place = _bisected(low, high, lambda middle: hit(middle, radius), 2 * _NEAR)
     rows = (~found).nonzero().squeeze(1)
     if rows.numel():
         lost = radius[rows]
         low = torch.full_like(lost, none, dtype=torch.int64)
-        high = torch.full_like(low, _INFINITE + 1)
+        high = torch.full_like(low, INFINITE + 1)
         place[rows] = _bisected(low, high, lambda middle: hit(middle, lost), 2**64)
     return torch.where(place == none, -math.inf, number_at(place))
 

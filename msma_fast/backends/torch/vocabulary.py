@@ -16,7 +16,9 @@ from torch import Tensor
 _SHARE = 100  # a block of tokens is this part of the vocabulary: a few arrays of (n, block) stay below 5 % of n x V
 _LEAST, _MOST = 64, 4096  # tokens of a block
 _FEW = 1 << 20  # entries of an (n, block) array that are always allowed: a product with few rows needs many tokens
-_ENTRIES = 1 << 24  # of an (n, block) array; more rows than that are taken in parts
+_ENTRIES = (
+    1 << 24
+)  # of an (n, block) array; more rows than that are taken in parts. On a GPU blocks have as many: 64 MiB
 
 
 class Block(NamedTuple):
@@ -41,6 +43,8 @@ class Vocabulary(NamedTuple):
     def blocks(self, n: int, arrays: int = 1) -> Iterator[Block]:
         """For rows h (n, d), of each of which a block makes `arrays` rows of B numbers."""
         size = max(_LEAST, self.weight.shape[0] // (_SHARE * arrays), min(_MOST, _FEW // (n * arrays)))
+        if self.weight.is_cuda:
+            size = max(size, _ENTRIES // (n * arrays))
         for start in range(0, self.weight.shape[0], size):
             rows = self.weight[start : start + size].to(self.center.dtype) - self.center
             yield Block(start, rows, None if self.bias is None else self.bias[start : start + size])
