@@ -85,11 +85,12 @@ def strict() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _kernels_on_the_gpu(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Where kernels are not interpreted, their tests launch them on the GPU."""
+    """Where kernels are not interpreted, their tests launch them on the GPU, checked before a test breaks anything."""
     if INTERPRETED or TRITON_TESTS not in request.path.parents:
         yield
         return
-    from gpu_launches import on
+    from gpu_launches import checked, on
 
+    checked(torch.device("cuda"))
     with on(torch.device("cuda")):
         yield

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 from unittest.mock import patch
 
@@ -20,6 +21,8 @@ from triton.runtime.jit import JITFunction
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from msma_fast.backends import registry
+from msma_fast.backends.triton import serves
+from msma_fast.backends.triton_check import planted
 from msma_fast.triton_kernels import resources, screen
 
 
@@ -86,6 +89,13 @@ def capability_on(device: torch.device) -> Callable[[torch.device], int]:
     """resources.capability_of that takes CPU tensors for tensors of the device."""
     capability_of = resources.capability_of
     return lambda where: capability_of(device if where.type == "cpu" else where)
+
+
+@cache
+def checked(device: torch.device) -> None:
+    """Every op's planted problems, once a process."""
+    for op in planted():
+        serves(op, device)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import sys
 import time
 import types
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,9 +146,13 @@ def test_the_report_is_written(small: list[cases.Case], monkeypatch: pytest.Monk
     monkeypatch.setattr(check.torch.cuda, "get_device_name", lambda device: "a GPU")
     monkeypatch.setattr(check.torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setattr(check.mf, "use_backend", lambda name: nullcontext())
+
+    def answer(right: bool, _: Any) -> bool:
+        return right
+
     for wrong_case in (False, True):
-        asked = [small[0], small[-1]._replace(right=lambda _, right=not wrong_case: right)]
-        monkeypatch.setattr(check, "cases", lambda device, rivals, asked=asked: iter(asked))
+        asked = [small[0], small[-1]._replace(right=partial(answer, not wrong_case))]
+        monkeypatch.setattr(check, "cases", partial(lambda asked, device, rivals: iter(asked), asked))
         assert check.main() == wrong_case
         report = json.loads(check.RESULTS.read_text(encoding="utf-8"))
         assert (report["gpu"], report["capability"], report["tests"]["passed"]) == ("a GPU", "sm_90", 3)

@@ -52,12 +52,12 @@ def test_sums_over_them() -> None:
         torch.testing.assert_close(mine, wanted, rtol=1e-11, atol=1e-9)
     scales, weights = torch.tensor([0.01, 0.003], dtype=torch.float64), torch.tensor([1.0, -2.0], dtype=torch.float64)
     for points in (None, y[:, :70].contiguous()):
-        sums = (gaussian_kernel_sums.gaussian_sums(x, points, scales, *way) for way in ((), (by_products,)))
+        sums = [gaussian_kernel_sums.gaussian_sums(x, points, scales, *way) for way in ((), (by_products,))]
         torch.testing.assert_close(*sums, rtol=1e-12, atol=0)
-        mine, wanted = (
-            gaussian_kernel_sums.gaussian_gradients(x, points, scales, weights, *way) for way in ((by_products,), ())
-        )
-        torch.testing.assert_close(mine[0], wanted[0], rtol=1e-10, atol=1e-13)
+        to_x = [
+            gaussian_kernel_sums.gaussian_gradients(x, points, scales, weights, *w)[0] for w in ((), (by_products,))
+        ]
+        torch.testing.assert_close(*to_x, rtol=1e-10, atol=1e-13)
     for form in ("distance", "gaussian"):
         a, b = (similarity.Form(z, form, 0.01) for z in (x, y))
         for one, two in zip(

@@ -31,7 +31,7 @@ from msma_fast.backends.torch.pairwise_distances import pairwise_distances as al
 from msma_fast.backends.torch.prepare import kernel_of
 
 _BLOCK = 1 << 22  # pairs of one block of the backward
-_MANY = 256  # coordinates from which on float64 products win, on an H100
+_MANY = 384  # coordinates from which on float64 products win, on an H100
 _FAST_PRODUCTS = (80, 90, 100)  # compute capabilities with float64 at half the rate of float32
 _DIRECT = frozenset(["sqeuclidean", "manhattan", "chebyshev"])
 _FORMS = dict.fromkeys(("euclidean", "mahalanobis", "jensen_shannon"), "root")

@@ -18,7 +18,7 @@ from msma_fast.backends.torch.ops import Reductions
 from msma_fast.backends.torch.similarity import Form
 from msma_fast.backends.torch.squares import by_products
 
-_MANY = 256  # coordinates from which on products win, on an H100
+_MANY = 384  # coordinates from which on products win, on an H100
 _MANY_OF_STRESS = 64
 
 

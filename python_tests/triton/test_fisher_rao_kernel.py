@@ -11,7 +11,6 @@ from fisher_oracles import fisher_rao, metrics, probabilities
 from hardened_interpreter import hardened
 
 from msma_fast import fisher
-from msma_fast.backends import registry
 from msma_fast.backends.torch import fisher_rao as plain
 from msma_fast.triton_kernels import fisher_rao as kernels
 from msma_fast.triton_kernels import logit_fisher
@@ -126,7 +125,6 @@ def test_the_roots_of_a_part_of_the_vocabulary(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_double_rows_are_the_torch_backends(monkeypatch: pytest.MonkeyPatch) -> None:
-    registry.choose("fisher_rao_distances", torch.device("cpu"), "triton")  # a GPU is checked with the kernel in place
     monkeypatch.delattr(kernels, "affinities")
     h, weight, bias = problem(6, 40, 5)
     found = fisher.fisher_rao_distances(h.astype(np.float64), weight, bias=bias, backend="triton")

@@ -96,7 +96,7 @@ def test_the_engine_on_these_keys(metric: str) -> None:
     counts = [mf.radius_count(x, radius, closed=True, backend=name, **options) for name in ("triton", "torch")]
     assert np.array_equal(*counts)
     both = [mf.pairwise_distances(x, backend=name, **options) for name in ("triton", "torch")]
-    np.testing.assert_allclose(*both, rtol=power)
+    np.testing.assert_allclose(both[0], both[1], rtol=power)
 
 
 def test_who_serves() -> None:

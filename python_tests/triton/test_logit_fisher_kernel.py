@@ -11,7 +11,6 @@ from fisher_oracles import metrics, probabilities
 from hardened_interpreter import hardened
 
 from msma_fast import fisher
-from msma_fast.backends import registry
 from msma_fast.triton_kernels import logit_fisher as kernels
 from msma_fast.triton_kernels.resources import Configuration
 
@@ -121,9 +120,6 @@ def test_float32_is_as_good_as_the_plain_formula() -> None:
 
 
 def test_double_rows_and_strided_weights_are_the_torch_backends(monkeypatch: pytest.MonkeyPatch) -> None:
-    registry.choose(
-        "logit_fisher_quadratic", torch.device("cpu"), "triton"
-    )  # a GPU is checked with the kernel in place
     monkeypatch.delattr(kernels, "rows_of")
     h, weight, bias, v = problem(6, 40, 5)
     for x, w in ((h.astype(np.float64), weight), (h, np.asfortranarray(weight))):
