@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fisher_checks import off
 from fisher_oracles import fisher_rao, metrics, probabilities
-from scipy.special import logsumexp
+from scipy.special import log_softmax, logsumexp
 
 import msma_fast as mf
 from msma_fast import fisher
+from msma_fast.backends.torch import fisher_rao as plain
 
 
 def problem(
@@ -60,6 +62,36 @@ def test_close_distributions_keep_their_digits(step: float, backend: str) -> Non
     steps = fisher.path_lengths([h32, moved], weight, bias, backend=backend)
     assert steps.shape == (1, 30)
     assert np.abs(steps[0][some] / wanted[some] - 1).max() < 2e-5 + 3 * step
+
+
+@pytest.mark.parametrize("entries", [500, 10_000])
+@pytest.mark.parametrize("cross", [False, True])
+def test_many_close_pairs(entries: int, cross: bool, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Distances of 1e-7 to 0.3 among rows that are all close: float64 decides all but the closest."""
+    rng = np.random.default_rng(2)
+    h, weight, bias = problem(60, 200, 12, 0.3)
+    h = h[0] + np.geomspace(1e-7, 0.05, 60)[:, None] * rng.standard_normal((60, 12))
+    h[7] = h[8] = h[50]
+    h, weight, bias = (z.astype(np.float32) for z in (h, weight, bias))
+    other = h[::2] if cross else None
+    one_by_one: list[int] = []
+    close = plain._close
+
+    def counted(x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        one_by_one.append(len(x))
+        return close(x, *rest)
+
+    monkeypatch.setattr(plain, "_close", counted)
+    monkeypatch.setattr(plain, "_ENTRIES", entries)
+    monkeypatch.setattr(plain, "_PAIRS", 64)
+    found = fisher.fisher_rao_distances(h, weight, other, bias, backend=backend)
+    log_p = log_softmax(h.astype(np.float64) @ weight.T.astype(np.float64) + bias, axis=1)
+    delta = (log_p[:, None] - log_p[None, :: 2 if cross else 1]) / 2
+    half = np.sqrt((np.exp(log_p[None, :: 2 if cross else 1]) * np.expm1(delta) ** 2).sum(2)) / 2
+    wanted = 4 * np.arcsin(half)
+    np.testing.assert_allclose(found, wanted, rtol=3e-5, atol=1e-12)
+    assert (found[7, :] == found[8, :]).all()
+    assert 0 < sum(one_by_one) < found.size / 3
 
 
 def test_duplicates_are_at_distance_zero(backend: str) -> None:
@@ -180,3 +212,25 @@ def test_errors(call: Any, message: str) -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match=message):
         call(rng.standard_normal((5, 3)), rng.standard_normal((7, 3)))
+
+
+@pytest.mark.parametrize("step", [0.1, 1e-2, 1e-4, 1e-6])
+@pytest.mark.parametrize("cross", [False, True])
+def test_float32_gradients_keep_their_digits(step: float, cross: bool, backend: str) -> None:
+    """Between close distributions too, where differences of square roots would leave 5 % at 1e-5."""
+    h, weight, bias = problem(6, 300, 8, 0.5)
+    h[3:] = h[:3] + step * np.random.default_rng(4).standard_normal((3, 8))
+    h = h.astype(np.float32)
+    grads = []
+    for dtype in (torch.float32, torch.float64):
+        x = torch.from_numpy(h).to(dtype).requires_grad_()
+        y = torch.from_numpy(h[2:] if cross else h).to(dtype).requires_grad_()
+        head = (
+            torch.from_numpy(weight.astype(np.float32)).to(dtype),
+            torch.from_numpy(bias.astype(np.float32)).to(dtype),
+        )
+        found = fisher.fisher_rao_distances(x, head[0], y if cross else None, head[1], backend=backend)
+        pairs = found[[0, 1, 2], [1, 2, 3]].sum() if cross else found[[0, 1, 2], [3, 4, 5]].sum()
+        grads.append(torch.autograd.grad(pairs, (x, y) if cross else (x,)))
+    for mine, wanted in zip(*grads, strict=True):
+        assert off(mine.double().numpy(), wanted.numpy()) < 2e-5

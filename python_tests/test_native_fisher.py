@@ -382,4 +382,4 @@ def test_the_boundary_says_what_it_wants() -> None:
     with pytest.raises(ValueError, match=r"shares: expected .*\(3,\)"):
         module.logit_fisher_mean(h, weight, "float32", None, np.zeros(2, np.float32), 1)
     with pytest.raises(ValueError, match=r"other: expected .*\(n, 4\)"):
-        module.fisher_rao_distances(h, weight, "float32", None, np.zeros((2, 3), np.float32), 1)
+        module.fisher_rao_distances(h, weight, "float32", None, np.zeros((2, 3), np.float32), 9, 1)

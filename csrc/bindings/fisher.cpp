@@ -129,7 +129,7 @@ Floats diag_of(const py::array& h, const py::array& weight, const std::string& f
 }
 
 Floats distances_of(const py::array& h, const py::array& weight, const std::string& format, const OptionalArray& bias,
-                    const OptionalArray& other, int threads) {
+                    const OptionalArray& other, int64_t most_close, int threads) {
     check_threads(threads);
     const TokenHead head = head_of(weight, format, bias);
     const HiddenRows rows = hidden_of("h", h, head);
@@ -138,7 +138,7 @@ Floats distances_of(const py::array& h, const py::array& weight, const std::stri
     Floats out({rows.count, columns ? columns->count : rows.count});
     float* const to = out.mutable_data();
     const py::gil_scoped_release unlocked;
-    fisher_rao_distances(rows, head, columns ? &*columns : nullptr, threads, to);
+    fisher_rao_distances(rows, head, columns ? &*columns : nullptr, most_close, threads, to);
     return out;
 }
 
@@ -158,8 +158,10 @@ void bind_fisher(py::module_& m) {
           "The traces of G(h_i), (n,) float32.");
     m.def("logit_fisher_diag", &diag_of, array("h"), array("weight"), "format"_a, optional("bias"), "threads"_a,
           "The diagonals of G(h_i), (n, d) float32.");
-    m.def("fisher_rao_distances", &distances_of, array("h"), array("weight"), "format"_a, optional("bias"),
-          optional("other"), "threads"_a, "2 arccos(sum_t sqrt(p_t q_t)), (n, m) float32; other (m, d) or None.");
+    m.def(
+        "fisher_rao_distances", &distances_of, array("h"), array("weight"), "format"_a, optional("bias"),
+        optional("other"), "most_close"_a, "threads"_a,
+        "2 arccos(sum_t sqrt(p_t q_t)), (n, m) float32; other (m, d) or None; below zero where more pairs are close.");
 }
 
 }  // namespace msma

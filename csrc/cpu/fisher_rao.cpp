@@ -38,7 +38,8 @@ struct Side {
 
 class Distances {
   public:
-    Distances(const HiddenRows& h, const TokenHead& head, const HiddenRows* other, int threads, float* out)
+    Distances(const HiddenRows& h, const TokenHead& head, const HiddenRows* other, int64_t most_close, int threads,
+              float* out)
         : head_(head),
           body_(best_fisher_body()),
           L_(body_.lanes),
@@ -46,6 +47,7 @@ class Distances {
           right_(other ? Side{*other, left_.groups, ceil_div(other->count, L_)} : left_),
           self_(other == nullptr),
           groups_(right_.first_group + right_.groups),
+          most_close_(most_close),
           threads_(worthy_threads(h.count + (other ? other->count : 0), head, threads)),
           out_(out),
           blocks_(head.tokens, head.dimension, body_.tile),
@@ -172,25 +174,28 @@ class Distances {
     const float* row(const Side& side, int64_t i) const { return side.rows.values + i * side.rows.stride; }
 
     void renew_close() const {
-        Pairs pairs;
-        std::optional<FisherChunk> chunk;
-        const int64_t step = chunk_rows(std::max(rows(), columns()), 0.03, 2, L_);
+        Pairs close;
         for (int64_t i = 0; i < rows(); ++i) {
             for (int64_t j = first_column(i); j < columns(); ++j) {
                 if (out_[i * columns() + j] > kUnset) continue;
                 if (std::equal(row(left_, i), row(left_, i) + head_.dimension, row(right_, j))) {
                     out_[i * columns() + j] = 0.0f;
-                    continue;
+                } else if (static_cast<int64_t>(close.size()) <= most_close_) {
+                    close.emplace_back(i, j);
                 }
-                pairs.emplace_back(i, j);
-                if (static_cast<int64_t>(pairs.size()) == step) renew(pairs, chunk);
             }
         }
-        if (!pairs.empty()) renew(pairs, chunk);
+        if (static_cast<int64_t>(close.size()) > most_close_) return;
+        std::optional<FisherChunk> chunk;
+        const auto step = static_cast<size_t>(chunk_rows(std::max(rows(), columns()), 0.03, 2, L_));
+        for (size_t first = 0; first < close.size(); first += step) {
+            const auto begin = close.begin() + static_cast<std::ptrdiff_t>(first);
+            renew({begin, begin + static_cast<std::ptrdiff_t>(std::min(step, close.size() - first))}, chunk);
+        }
     }
 
     // The first call has the most pairs.
-    void renew(Pairs& pairs, std::optional<FisherChunk>& chunk) const {
+    void renew(const Pairs& pairs, std::optional<FisherChunk>& chunk) const {
         const auto count = static_cast<int64_t>(pairs.size()), d = head_.dimension;
         const Buffer<float> bases(count * d), differences(count * d);
         for (int64_t k = 0; k < count; ++k) {
@@ -220,7 +225,6 @@ class Distances {
             const double half = std::min(0.5 * std::sqrt(std::abs(key - chord) > kLost ? chord : key), 1.0);
             place = static_cast<float>(4.0 * std::asin(half));
         }
-        pairs.clear();
     }
 
     std::vector<double> grown_sums(const FisherChunk& chunk, int64_t rows, const float* shift, bool half) const {
@@ -261,6 +265,7 @@ class Distances {
     const Side left_, right_;
     const bool self_;
     const int64_t groups_;
+    const int64_t most_close_;
     const int threads_;
     float* const out_;
     const TokenBlocks blocks_;
@@ -270,9 +275,9 @@ class Distances {
 
 }  // namespace
 
-void fisher_rao_distances(const HiddenRows& h, const TokenHead& head, const HiddenRows* other, int threads,
-                          float* out) {
-    Distances(h, head, other, threads, out).run();
+void fisher_rao_distances(const HiddenRows& h, const TokenHead& head, const HiddenRows* other, int64_t most_close,
+                          int threads, float* out) {
+    Distances(h, head, other, most_close, threads, out).run();
 }
 
 }  // namespace msma

@@ -77,8 +77,8 @@ struct Problem {
         keep(n, [&](float* out) { logit_fisher_quadratic(x, head, v.data(), threads, out); });
         keep(d * d, [&](float* out) { logit_fisher_mean(x, head, nullptr, threads, out); });
         keep(d * d, [&](float* out) { logit_fisher_mean(x, head, shares.data(), threads, out); });
-        keep(n * n, [&](float* out) { fisher_rao_distances(x, head, nullptr, threads, out); });
-        keep(n * 3, [&](float* out) { fisher_rao_distances(x, head, &y, threads, out); });
+        keep(n * n, [&](float* out) { fisher_rao_distances(x, head, nullptr, n * n, threads, out); });
+        keep(n * 3, [&](float* out) { fisher_rao_distances(x, head, &y, n * 3, threads, out); });
         return all;
     }
 

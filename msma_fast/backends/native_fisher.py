@@ -14,6 +14,7 @@ from torch import Tensor
 
 from msma_fast.backends.native import compiled
 from msma_fast.backends.torch import fisher_rao, logit_fisher
+from msma_fast.backends.torch.vocabulary import vocabulary
 
 _FORMATS = {torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float32: "float32"}
 
@@ -81,7 +82,15 @@ def fisher_rao_distances(h: Tensor, weight: Tensor, bias: Tensor | None, other: 
     """(n, m): 2 arccos(sum_t sqrt(p_t q_t)) for other (m, d), or among the rows of h where None."""
     if not _served(h, weight) or (other is not None and other.shape[0] == 0):
         return fisher_rao.fisher_rao_distances(h, weight, bias, other)
-    return _run("fisher_rao_distances", h, weight, bias, None if other is None else _rows(other))
+    y, other_rows = (h, None) if other is None else (other, _rows(other))
+    found = _run("fisher_rao_distances", h, weight, bias, other_rows, fisher_rao.few(h.shape[0], *y.shape))
+    left = found < 0  # close pairs, which were too many
+    if bool(left.any()):
+        i, j = (left if other is not None else left.triu(1)).nonzero(as_tuple=True)
+        fisher_rao.renew(found, i, j, h, y, vocabulary(weight, bias, h.dtype))
+        if other is None:
+            found[j, i] = found[i, j]
+    return found
 
 
 OPS = (

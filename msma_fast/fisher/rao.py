@@ -17,6 +17,7 @@ from msma_fast.fisher._arguments import Checked, readout_of, within
 from msma_fast.results import Array, Neighbors
 
 _ENTRIES = 1 << 24  # of a block of distances
+_SORTED = 1 << 20  # distances put in order at a time
 
 
 def fisher_rao_distances(
@@ -34,8 +35,9 @@ def fisher_rao_distances(
     norm and dtypes as in `logit_fisher_vp`. Close distributions are compared by differences of logits, so that a distance of
     1e-4 is as precise as one of 1. Differentiable once in h and other; the gradient at distance zero is zero.
 
-    Cost: n V d, m V d and n m V (half of it for other=None), and some five V d for each pair closer than 0.35; memory n m
-    and a few n x V / 100. Errors as in `logit_fisher_vp`.
+    Cost: n V d, m V d and n m V (half of it for other=None), and some five V d for each pair closer than 0.35; of more than
+    n + m such pairs of float32 rows most are decided by the same products in float64, with blocks of 128 MiB. Memory n m and
+    a few n x V / 100. Errors as in `logit_fisher_vp`.
     When not to use it: for one pair a row (`path_lengths`), or for the k nearest only (`knn`).
     """
     read = readout_of(h, weight, bias, norm, backend)
@@ -63,7 +65,7 @@ def knn(
     bias, norm as in `fisher_rao_distances`; groups, point_groups, window, k and the returned Neighbors as in `mf.knn`.
     Distances are compared as they were computed (float32 for float32 input): there is no certificate. Not differentiable.
 
-    Cost: as all distances, with the points' logits again for every 2^24 distances; memory some 400 MiB at a time.
+    Cost: as all distances, with the points' logits again for every 2^24 distances; memory some 100 MiB at a time.
     """
     read = readout_of(h, weight, bias, norm, backend)
     queries = read.h.detach()
@@ -80,15 +82,16 @@ def knn(
     whole = own and n * n <= _ENTRIES  # then half of the matrix is enough
     size = n if whole else max(1, _ENTRIES // m)
     parts = []
-    for rows in torch.arange(n, device=x.device).split(size):
-        block = _distances(read, x[rows], None if whole else y)
-        barred = torch.zeros_like(block, dtype=torch.bool)
-        if own:
-            barred |= (rows[:, None] - index).abs() <= window
-        if left is not None and right is not None:
-            barred |= left[rows, None] == right
-        distances, order = block.masked_fill_(barred, float("inf")).sort(dim=1, stable=True)
-        parts.append((distances[:, :k].contiguous(), order[:, :k].contiguous()))
+    for block in torch.arange(n, device=x.device).split(size):
+        found = _distances(read, x[block], None if whole else y)
+        for rows, part in zip(block.split(max(1, _SORTED // m)), found.split(max(1, _SORTED // m)), strict=True):
+            barred = torch.zeros_like(part, dtype=torch.bool)
+            if own:
+                barred |= (rows[:, None] - index).abs() <= window
+            if left is not None and right is not None:
+                barred |= left[rows, None] == right
+            distances, order = part.masked_fill(barred, float("inf")).sort(dim=1, stable=True)
+            parts.append((distances[:, :k].contiguous(), order[:, :k].contiguous()))
     distances, indices = (torch.cat(field) for field in zip(*parts, strict=True))
     valid = distances.isfinite()
     return Neighbors(*map(read.wrap, (distances, indices.masked_fill(~valid, -1), valid)))

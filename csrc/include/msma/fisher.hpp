@@ -44,7 +44,10 @@ void logit_fisher_diag(const HiddenRows& h, const TokenHead& head, int threads, 
 // out (n,): the traces of G(h_i), sum_t p_t |w_t - m|^2.
 void logit_fisher_trace(const HiddenRows& h, const TokenHead& head, int threads, float* out);
 
-// out (n, m): 2 arccos(sum_t sqrt(p_t q_t)); other null: of h's own pairs, symmetric with a zero diagonal.
-void fisher_rao_distances(const HiddenRows& h, const TokenHead& head, const HiddenRows* other, int threads, float* out);
+// out (n, m): 2 arccos(sum_t sqrt(p_t q_t)); other null: of h's own pairs, symmetric with a zero diagonal. Where more
+// than most_close pairs of different rows are so close that differences of logits have to decide, these are left below
+// zero.
+void fisher_rao_distances(const HiddenRows& h, const TokenHead& head, const HiddenRows* other, int64_t most_close,
+                          int threads, float* out);
 
 }  // namespace msma
