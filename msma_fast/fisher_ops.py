@@ -25,6 +25,20 @@ def _(h: Tensor, weight: Tensor, bias: Tensor | None, v: Tensor, backend: str) -
     return h.new_empty(h.shape[0])
 
 
+@torch.library.custom_op("msma_fast::logit_fisher_quadratic_backward", mutates_args=())
+def logit_fisher_quadratic_backward(
+    grad: Tensor, h: Tensor, weight: Tensor, bias: Tensor | None, v: Tensor, backend: str
+) -> tuple[Tensor, Tensor]:
+    """Gradients of h and v."""
+    to_h, to_v = registry.run("logit_fisher_quadratic_backward", h.device, backend, grad, h, weight, bias, v)
+    return to_h, to_v
+
+
+@logit_fisher_quadratic_backward.register_fake
+def _(grad: Tensor, h: Tensor, weight: Tensor, bias: Tensor | None, v: Tensor, backend: str) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(h), torch.empty_like(v)
+
+
 def _keep_quadratic(ctx: Any, inputs: Any, output: Any) -> None:
     h, weight, bias, v, backend = inputs
     ctx.backend = registry.asked(backend)
@@ -33,9 +47,7 @@ def _keep_quadratic(ctx: Any, inputs: Any, output: Any) -> None:
 
 def _quadratic_backward(ctx: Any, grad: Tensor) -> Any:
     h, weight, bias, v = ctx.saved_tensors
-    to_h, to_v = registry.run(
-        "logit_fisher_quadratic_backward", h.device, ctx.backend, grad.contiguous(), h, weight, bias, v
-    )
+    to_h, to_v = logit_fisher_quadratic_backward(grad.contiguous(), h, weight, bias, v, ctx.backend)
     return to_h, None, None, to_v, None
 
 
@@ -54,6 +66,24 @@ def _(h: Tensor, weight: Tensor, bias: Tensor | None, other: Tensor | None, back
     return h.new_empty(h.shape[0], h.shape[0] if other is None else other.shape[0])
 
 
+@torch.library.custom_op("msma_fast::fisher_rao_distances_backward", mutates_args=())
+def fisher_rao_distances_backward(
+    grad: Tensor, distances: Tensor, h: Tensor, weight: Tensor, bias: Tensor | None, other: Tensor | None, backend: str
+) -> tuple[Tensor, Tensor]:
+    """Gradients of h and other (empty where other is None)."""
+    to_h, to_other = registry.run(
+        "fisher_rao_distances_backward", h.device, backend, grad, distances, h, weight, bias, other
+    )
+    return to_h, h.new_empty(0) if to_other is None else to_other
+
+
+@fisher_rao_distances_backward.register_fake
+def _(
+    grad: Tensor, distances: Tensor, h: Tensor, weight: Tensor, bias: Tensor | None, other: Tensor | None, backend: str
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(h), h.new_empty(0) if other is None else torch.empty_like(other)
+
+
 def _keep_distances(ctx: Any, inputs: Any, output: Any) -> None:
     h, weight, bias, other, backend = inputs
     ctx.backend = registry.asked(backend)
@@ -62,10 +92,8 @@ def _keep_distances(ctx: Any, inputs: Any, output: Any) -> None:
 
 def _distances_backward(ctx: Any, grad: Tensor) -> Any:
     distances, h, weight, bias, other = ctx.saved_tensors
-    to_h, to_other = registry.run(
-        "fisher_rao_distances_backward", h.device, ctx.backend, grad.contiguous(), distances, h, weight, bias, other
-    )
-    return to_h, None, None, to_other, None
+    to_h, to_other = fisher_rao_distances_backward(grad.contiguous(), distances, h, weight, bias, other, ctx.backend)
+    return to_h, None, None, None if other is None else to_other, None
 
 
 fisher_rao_distances.register_autograd(_distances_backward, setup_context=_keep_distances)

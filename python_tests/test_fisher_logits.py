@@ -232,3 +232,15 @@ def test_opcheck(name: str, backend: str) -> None:
     for each in (last, None) if name == "fisher_rao_distances" else (last,):
         arguments = h.clone().requires_grad_(), weight, bias, each, backend
         torch.library.opcheck(getattr(torch.ops.msma_fast, name).default, arguments)
+
+
+@pytest.mark.parametrize("offset", [30.0, 1000.0])
+def test_a_common_offset_of_the_likely_tokens_costs_no_digits(offset: float, backend: str) -> None:
+    """Tokens that have all the probability lie together, far from the others: plain squares lose offset^2 / spread^2."""
+    rng = np.random.default_rng(3)
+    h, weight, v = (0.3 * rng.standard_normal((9, 10))), rng.standard_normal((400, 10)), rng.standard_normal((9, 10))
+    weight[50:80] += offset * np.linspace(-1, 1, 10)
+    h -= np.outer(h @ np.linspace(-1, 1, 10), np.linspace(-1, 1, 10)) / (np.linspace(-1, 1, 10) ** 2).sum()
+    bias = np.zeros(400)
+    bias[50:80] = 30.0
+    check(*(z.astype(np.float32) for z in (h, weight, bias, v)), backend, 2e-7 * (20 + offset))

@@ -17,6 +17,9 @@ constexpr int64_t kMostRows = 192;
 // Fewer rows than this spend their time on reading W, so small problems may take more memory.
 constexpr int64_t kLeastRows = 64;
 
+constexpr int64_t kSampled = 64;  // rows of W that say how far rows usually are from the centre
+constexpr double kFar = 16.0;     // squares of that many times the usual cost float32 two bits of a length
+
 int64_t round_up(int64_t value, int64_t step) { return ceil_div(value, step) * step; }
 
 template <typename Element>
@@ -222,6 +225,33 @@ std::vector<Top> FisherChunk::take_tops(int64_t rows) {
         tops[static_cast<size_t>(r)] = {blocks_[best].begin + top, p, rest};
     }
     return tops;
+}
+
+bool FisherChunk::move_centre(const std::vector<Top>& tops) {
+    const auto d = static_cast<size_t>(head_.dimension);
+    std::vector<float> row(d);
+    const auto squares = [&] {
+        double sum = 0.0;
+        for (const float value : row) sum += static_cast<double>(value) * static_cast<double>(value);
+        return sum;
+    };
+    const int64_t count = std::min<int64_t>(head_.tokens, kSampled);
+    std::vector<double> usual;
+    for (int64_t s = 0; s < count; ++s) {
+        token_row(head_, s * head_.tokens / count, centre_.data(), row.data());
+        usual.push_back(squares());
+    }
+    const auto median = usual.begin() + count / 2;
+    std::nth_element(usual.begin(), median, usual.end());
+    std::vector<double> sums(d);
+    for (const Top& top : tops) {
+        token_row(head_, top.token, centre_.data(), row.data());
+        for (size_t k = 0; k < d; ++k) sums[k] += static_cast<double>(row[k]);
+    }
+    for (size_t k = 0; k < d; ++k) row[k] = static_cast<float>(sums[k] / static_cast<double>(tops.size()));
+    if (!(squares() > kFar * *median && std::isfinite(squares()))) return false;
+    for (size_t k = 0; k < d; ++k) centre_[k] += row[k];
+    return true;
 }
 
 void FisherChunk::products(const PanelOf& x_of, bool squares, float* out) const {

@@ -1,5 +1,6 @@
 // The diagonal of G(h), and its sum. With the most probable token `a` apart (as in fisher_mean.cpp), coordinate j has
 //   sum_{t != a} p_t w_tj^2 + p_a (1 - p_a) w_aj^2 - 2 p_a w_aj r_j - r_j^2,   r = sum_{t != a} p_t w_t
+#include <algorithm>
 #include <vector>
 
 #include "fisher_chunk.hpp"
@@ -19,7 +20,11 @@ void for_chunks(const HiddenRows& h, const TokenHead& head, int threads, const U
     for (int64_t c = 0; c < ceil_div(n, step); ++c) {
         const Range rows = nth(c, step, n);
         chunk.softmax(h, nullptr, rows);
-        const std::vector<Top> tops = chunk.take_tops(rows.size());
+        std::vector<Top> tops = chunk.take_tops(rows.size());
+        if (chunk.move_centre(tops)) {
+            chunk.softmax(h, nullptr, rows);
+            tops = chunk.take_tops(rows.size());
+        }
         chunk.products([&](int64_t b, float*) { return chunk.e(b); }, false, rests.get());
         use(rows, chunk, tops, rests.get());
     }
@@ -42,6 +47,23 @@ void for_top_terms(const TokenHead& head, const FisherChunk& chunk, const std::v
     }
 }
 
+// (V,): |w_t - centre|^2
+std::vector<float> norms_of(const TokenHead& head, const std::vector<float>& centre, int threads) {
+    const int64_t V = head.tokens, d = head.dimension;
+    std::vector<float> norms(static_cast<size_t>(V));
+    parallel_for(ceil_div(V, 256), worth_starting(V, d, threads), [&](int64_t task, int) {
+        std::vector<float> row(static_cast<size_t>(d));
+        const Range tokens = nth(task, 256, V);
+        for (int64_t t = tokens.begin; t < tokens.end; ++t) {
+            token_row(head, t, centre.data(), row.data());
+            double sum = 0.0;
+            for (const float value : row) sum += static_cast<double>(value) * static_cast<double>(value);
+            norms[static_cast<size_t>(t)] = static_cast<float>(sum);
+        }
+    });
+    return norms;
+}
+
 }  // namespace
 
 void logit_fisher_diag(const HiddenRows& h, const TokenHead& head, int threads, float* out) {
@@ -59,22 +81,14 @@ void logit_fisher_diag(const HiddenRows& h, const TokenHead& head, int threads, 
 }
 
 void logit_fisher_trace(const HiddenRows& h, const TokenHead& head, int threads, float* out) {
-    const int64_t V = head.tokens, d = head.dimension;
-    const std::vector<float> centre = centre_of(head);
-    std::vector<float> norms(static_cast<size_t>(V));  // |w_t|^2
-    parallel_for(ceil_div(V, 256), worth_starting(V, d, threads), [&](int64_t task, int) {
-        std::vector<float> row(static_cast<size_t>(d));
-        const Range tokens = nth(task, 256, V);
-        for (int64_t t = tokens.begin; t < tokens.end; ++t) {
-            token_row(head, t, centre.data(), row.data());
-            double sum = 0.0;
-            for (const float value : row) sum += static_cast<double>(value) * static_cast<double>(value);
-            norms[static_cast<size_t>(t)] = static_cast<float>(sum);
-        }
-    });
+    std::vector<float> norms, centre;
     for_chunks(
         h, head, threads, [&](Range rows, const FisherChunk& chunk, const std::vector<Top>& tops, const float* rests) {
             const int64_t count = chunk.blocks().count(), stride = chunk.stride();
+            if (!std::equal(centre.begin(), centre.end(), chunk.centre()) || centre.empty()) {
+                centre.assign(chunk.centre(), chunk.centre() + head.dimension);
+                norms = norms_of(head, centre, threads);
+            }
             const Buffer<float> sums(count * stride);
             parallel_for(count, chunk.threads(), [&](int64_t b, int) {
                 chunk.body().row_sums(chunk.e(b), norms.data() + chunk.blocks()[b].begin, chunk.blocks().size,

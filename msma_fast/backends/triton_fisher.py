@@ -14,7 +14,7 @@ from torch import Tensor
 
 from msma_fast.backends.torch import fisher_rao
 from msma_fast.backends.torch import logit_fisher as plain
-from msma_fast.backends.torch.vocabulary import Vocabulary, vocabulary
+from msma_fast.backends.torch.vocabulary import Vocabulary, moved_to, vocabulary
 
 if TYPE_CHECKING:
     from msma_fast.triton_kernels.logit_fisher import Readout
@@ -39,6 +39,10 @@ def logit_fisher_quadratic(h: Tensor, weight: Tensor, bias: Tensor | None, v: Te
     words = vocabulary(weight, bias, h.dtype)
     read = _readout(words)
     of = kernels.rows_of(read, h.contiguous())
+    moved = moved_to(of.top.long(), words)
+    if moved is not None:
+        words, read = moved, _readout(moved)
+        of = kernels.rows_of(read, of.h)
     mean, square = kernels.quadratic(read, of, v.contiguous(), (v * words.take(of.top.long())).sum(1))
     return (square - mean * mean).clamp_min_(0.0)
 

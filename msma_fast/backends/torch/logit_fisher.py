@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from msma_fast.backends.torch.vocabulary import Vocabulary, others, softmax, vocabulary
+from msma_fast.backends.torch.vocabulary import Vocabulary, likely, others, vocabulary
 
 
 def logit_fisher_vp(h: Tensor, weight: Tensor, bias: Tensor | None, v: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ def logit_fisher_vp(h: Tensor, weight: Tensor, bias: Tensor | None, v: Tensor) -
 
 
 def _products(h: Tensor, v: Tensor, words: Vocabulary) -> Tensor:
-    of, vectors = softmax(h, words), v.shape[1]
+    (of, words), vectors = likely(h, words), v.shape[1]
     r = words.take(of.top)
     origin = (v * r[:, None]).sum(2, keepdim=True)
     s0, s1, mean, along = torch.zeros_like(h[:, 0]), torch.zeros_like(h), torch.zeros_like(origin), torch.zeros_like(v)
@@ -49,7 +49,7 @@ def logit_fisher_quadratic(h: Tensor, weight: Tensor, bias: Tensor | None, v: Te
 
 
 def _variance(h: Tensor, v: Tensor, words: Vocabulary) -> Tensor:
-    of = softmax(h, words)
+    of, words = likely(h, words)
     origin = (v * words.take(of.top)).sum(1, keepdim=True)
     mean, square = torch.zeros_like(h[:, 0]), torch.zeros_like(h[:, 0])
     for block, q in others(h, words, of):
@@ -73,7 +73,7 @@ def logit_fisher_quadratic_backward(
 
 def _cumulants(h: Tensor, v: Tensor, words: Vocabulary) -> tuple[Tensor, Tensor]:
     """(n, d) each: the gradient of v^T G v by h, and G v."""
-    of = softmax(h, words)
+    of, words = likely(h, words)
     r = words.take(of.top)
     origin = (v * r).sum(1, keepdim=True)
     s0, mean, square = (torch.zeros_like(h[:, :1]) for _ in range(3))
@@ -103,7 +103,7 @@ def logit_fisher_mean(h: Tensor, weight: Tensor, bias: Tensor | None, shares: Te
 
 
 def _mean(h: Tensor, shares: Tensor, words: Vocabulary) -> Tensor:
-    of = softmax(h, words)
+    of, words = likely(h, words)
     s0, s1 = torch.zeros_like(h[:, 0]), torch.zeros_like(h)
     total = h.new_zeros(h.shape[1], h.shape[1])
     for block, q in others(h, words, of):
@@ -130,7 +130,7 @@ def logit_fisher_trace(h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor
 
 
 def _trace(h: Tensor, words: Vocabulary) -> Tensor:
-    of = softmax(h, words)
+    of, words = likely(h, words)
     r, s0, s1, square = words.take(of.top), torch.zeros_like(h[:, 0]), torch.zeros_like(h), torch.zeros_like(h[:, 0])
     for block, q in others(h, words, of):
         s0 += q.sum(1)
@@ -153,7 +153,7 @@ def logit_fisher_diag(h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _diag(h: Tensor, words: Vocabulary) -> Tensor:
-    of = softmax(h, words)
+    of, words = likely(h, words)
     s0, s1, square = torch.zeros_like(h[:, 0]), torch.zeros_like(h), torch.zeros_like(h)
     for block, q in others(h, words, of):
         s0 += q.sum(1)

@@ -15,6 +15,8 @@ from torch import Tensor
 
 _SHARE = 100  # a block of tokens is this part of the vocabulary: a few arrays of (n, block) stay below 5 % of n x V
 _LEAST, _MOST = 64, 4096  # tokens of a block
+_SAMPLED = 64  # rows of W that say how far rows usually are from their centre
+_FAR = 16.0  # squares of that many times the usual cost float32 two bits of a length
 _FEW = 1 << 20  # entries of an (n, block) array that are always allowed: a product with few rows needs many tokens
 _ENTRIES = (
     1 << 24
@@ -91,6 +93,23 @@ def softmax(h: Tensor, words: Vocabulary) -> Softmax:
         total = total * (best - raised).exp() + (logits - raised[:, None]).exp_().sum(1)
         best = raised
     return Softmax(best + total.log(), top)
+
+
+def likely(h: Tensor, words: Vocabulary) -> tuple[Softmax, Vocabulary]:
+    """(softmax, words centred for sums about the likely tokens)."""
+    of = softmax(h, words)
+    moved = moved_to(of.top, words)
+    return (of, words) if moved is None else (softmax(h, moved), moved)
+
+
+def moved_to(top: Tensor, words: Vocabulary) -> Vocabulary | None:
+    """words centred by the mean row of the tokens (n,), where that is far beyond where rows usually lie: squares about the
+    centre would lose what tells the likely tokens apart. None where it is not, which the host waits for."""
+    move = words.take(top).mean(0)
+    tokens = words.weight.shape[0]
+    usual = words.take(torch.arange(0, tokens, max(1, tokens // _SAMPLED), device=top.device)).square().sum(1).median()
+    far = move.square().sum()
+    return words._replace(center=words.center + move) if bool((far > _FAR * usual) & far.isfinite()) else None
 
 
 def others(h: Tensor, words: Vocabulary, of: Softmax, arrays: int = 1) -> Iterator[tuple[Block, Tensor]]:
