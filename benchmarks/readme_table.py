@@ -55,14 +55,18 @@ def information_table(results: dict[str, Any]) -> str:
 
 
 def fisher_table(results: dict[str, Any]) -> str:
-    """A row for each case: time and memory, the peer's, how many times ours, and the largest error of the peer."""
+    """A row for each case and peer: time and memory, the peer's, how many times ours, and the largest error of the peer."""
     head = ["case", OURS, "plain torch", "ratio", "its error"]
     rows = [head, ["---"] + ["---:"] * (len(head) - 1)]
     for case in (case for case in results["cases"] if case["op"] == "fisher"):
-        ours, peer = case["contenders"]
+        ours, *peers = case["contenders"]
         name, _, rest = title(case).partition(", ")
-        ratio = f"{peer['ratio']['median']:.3g}x"
-        rows.append([f"`{name}`, {rest}", _weighed(ours), _weighed(peer), ratio, fault_text(peer.get("fault"))])
+        for number, peer in enumerate(peers):
+            ratio, error = f"{peer['ratio']['median']:.3g}x", fault_text(peer.get("fault"))
+            mine = (
+                (f"`{name}`, {rest}", _weighed(ours)) if number == 0 else (f"the same, beside the {peer['name']}", "")
+            )
+            rows.append([*mine, _weighed(peer), ratio, error])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 

@@ -243,5 +243,5 @@ def test_a_common_offset_of_the_likely_tokens_costs_no_digits(offset: float, bac
     h -= np.outer(h @ np.linspace(-1, 1, 10), np.linspace(-1, 1, 10)) / (np.linspace(-1, 1, 10) ** 2).sum()
     bias = np.zeros(400)
     bias[50:80] = 30.0
-    h, weight, bias, v = (z.astype(np.float32) for z in (h, weight, bias, v))
-    check(h, weight, bias, v, backend, 2e-7 * (20 + offset))
+    single = [z.astype(np.float32) for z in (h, weight, bias, v)]
+    check(single[0], single[1], single[2], single[3], backend, 2e-7 * (20 + offset))

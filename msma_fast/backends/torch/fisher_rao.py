@@ -39,7 +39,8 @@ def distances_of(affinity: Tensor, h: Tensor, other: Tensor | None, words: Vocab
     if other is None:
         close = close.triu(1)
     distances = 2.0 * affinity.clamp(0.0, 1.0).acos()
-    renew(distances, *close.nonzero(as_tuple=True), h, y, words)
+    i, j = close.nonzero(as_tuple=True)
+    renew(distances, i, j, h, y, words)
     if other is None:
         distances = distances.triu(1)
         distances = distances + distances.T
