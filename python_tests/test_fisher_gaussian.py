@@ -313,3 +313,14 @@ BAD: list[tuple[tuple[Any, Any, Any, Any], type[Exception], str]] = [
 def test_errors(ends: tuple[Any, Any, Any, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         gaussian_fisher_rao(*ends)
+
+
+def test_one_matrix_is_not_read_as_variances(rng: np.random.Generator) -> None:
+    """Means (d, d) and a matrix (d, d): variances have as many axes as the mean, and a covariance is taken for none."""
+    means, matrix = rng.standard_normal((2, 3, 3)), np.array([[2.0, 0.3, 0.1], [0.3, 1.0, 0.2], [0.1, 0.2, 1.5]])
+    with pytest.raises(ValueError, match=r"cov1: expected variances .* one matrix for all means is cov1\[None\]"):
+        gaussian_fisher_rao(means[0], matrix, means[1], matrix[None])
+    found = gaussian_fisher_rao(means[0], matrix[None], means[1], matrix[None])
+    assert found.lower.shape == (3,)
+    same = np.full((3, 3), 2.0)  # symmetric, and no covariance
+    assert gaussian_fisher_rao(means[0], same, means[1], same).distance.shape == (3,)

@@ -12,6 +12,7 @@ import tiny_models
 import torch
 from fisher_oracles import fisher_rao, metrics, probabilities
 from planted import planted
+from scipy.special import logsumexp
 
 import msma_fast as mf
 from msma_fast import fisher
@@ -240,9 +241,16 @@ def small(read: Readout, texts: int = 8) -> dict[str, Any]:
     return fisher_geometry(acts, read, Stages(None, None), torch.arange(16), torch.arange(16), 4, lambda: None)
 
 
-def test_a_norm_without_a_closed_form_and_too_few_tokens_are_said() -> None:
+def test_a_norm_without_a_closed_form_has_steps_alone_and_too_few_tokens_are_said() -> None:
     weight = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
-    assert "has a Tanh there" in small(Readout(weight, None, torch.nn.Tanh()))["skipped"]
+    found = small(Readout(weight, None, torch.nn.Tanh()))
+    assert found["trace"] == {name: [None, None] for name in ("lower", "median", "upper")}
+    assert found["effective_rank"] == found["top_tenth"] == [None, None]
+    states = np.tanh(np.random.default_rng(0).standard_normal((2, 16, 4)).astype(np.float32).astype(np.float64))
+    logits = states @ weight.double().numpy().T
+    p, q = np.exp(logits - logsumexp(logits, axis=2, keepdims=True))
+    assert found["steps"][1] == pytest.approx(np.median(2 * np.arccos(np.sqrt(p * q).sum(1))), rel=1e-5)
+    assert [one["layer"] for one in found["overlap"]] == [1]
     assert "a token has 0 of other texts, k = 4" in small(Readout(weight, None, None), texts=1)["skipped"]
     with pytest.raises(ValueError, match=r"readout: expected a weight \(V, 4\) for layer 'layer.0', got \(9, 5\)"):
         small(Readout(torch.ones(9, 5), None, None))

@@ -82,6 +82,9 @@ def test_only_what_was_used_is_cited(results: dict[str, Any]) -> None:
     assert _keys(text) == everything - unused
     for name in ("Ross", "Levina", "MacKay", "Sun et al."):
         assert name not in text
+    results["fisher"]["trace"] = {name: [None] * 5 for name in ("lower", "median", "upper")}
+    assert _keys(methods_text(results)) == everything - unused - {"roy2007effective"}
+    assert "effective rank" not in methods_text(results)
     results["cka"] = results["dimension"] = results["information"] = results["fisher"] = {"skipped": "not asked for"}
     assert _keys(methods_text(results)) == {"zhang2025msma"}
 

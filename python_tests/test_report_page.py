@@ -159,6 +159,14 @@ def test_a_skipped_part_says_why(results: dict[str, Any], name: str, tmp_path: P
     assert "was not computed" in " ".join(page.text)
 
 
+def test_steps_alone_are_drawn_where_no_trace_is_known(results: dict[str, Any], tmp_path: Path) -> None:
+    results["fisher"]["trace"] = {name: [None] * len(results["layers"]) for name in ("lower", "median", "upper")}
+    html, _ = write(results, tmp_path)
+    assert "Steps through depth" in html
+    assert "Trace of the token metric" not in html
+    assert "Trace and effective rank are not known" in html
+
+
 def test_nulls_are_drawn_as_gaps(results: dict[str, Any], tmp_path: Path) -> None:
     layers = len(results["layers"])
     for name in ("norm_median", "norm_max", "top_coordinate", "top_coordinate_share", "distinct_rows"):

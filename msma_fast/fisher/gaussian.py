@@ -131,6 +131,11 @@ def _normal(mean_name: str, mean: Any, name: str, cov: Any) -> _Normal:
     value = given.to(torch.float64)
     d = mu.shape[-1]
     if given.ndim == 0 or (given.ndim == mu.ndim and given.shape[-1] == d):
+        if given.ndim > 1 and given.shape[-2] == d and _is_covariance(value):
+            raise ValueError(
+                f"{name}: expected variances for {mean_name} of shape {tuple(mu.shape)}, got a symmetric positive definite "
+                f"matrix; one matrix for all means is {name}[None]"
+            )
         if not bool((value > 0).all()):
             raise ValueError(f"{name}: expected positive variances, got {float(value.min()):.3g}")
         return _Normal(_broadcast(name, given.shape[:-1], mean_name, mu.shape[:-1]), wide, value)
@@ -143,6 +148,11 @@ def _normal(mean_name: str, mean: Any, name: str, cov: Any) -> _Normal:
     batch = _broadcast(name, given.shape[:-2], mean_name, mu.shape[:-1])
     matrix, factor = _factored(name, value, torch.finfo(given.dtype).eps)
     return _Normal(batch, wide, None, matrix, factor)
+
+
+def _is_covariance(value: Tensor) -> bool:
+    """Whether (..., d, d) are covariance matrices, and hardly variances that happen to be symmetric."""
+    return torch.equal(value, value.mT) and not bool(torch.linalg.cholesky_ex(value).info.any())
 
 
 def _factored(name: str, value: Tensor, eps: float) -> tuple[Tensor, Tensor]:

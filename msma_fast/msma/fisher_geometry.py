@@ -55,8 +55,15 @@ def sample_rows(text_ids: Tensor | None, n: int, count: int, seed: int) -> Tenso
 
 def readout_digest(read: Readout) -> str:
     """Of everything that the read-out computes with: finished stages must never serve another one."""
-    found = hashlib.sha256(repr((type(read.norm).__name__, getattr(read.norm, "eps", None))).encode())
-    for tensor in (read.weight, read.bias, getattr(read.norm, "weight", None), getattr(read.norm, "bias", None)):
+    norm = read.norm
+    found = hashlib.sha256(repr((type(norm).__name__, getattr(norm, "eps", None))).encode())
+    module = getattr(norm, "module", norm)  # a head's own layers before its output embedding
+    if isinstance(module, torch.nn.Module):
+        found.update(repr(module).encode())
+        own = list(module.state_dict().values())
+    else:
+        own = [getattr(norm, name, None) for name in ("weight", "bias")]
+    for tensor in (read.weight, read.bias, *own):
         if tensor is None:
             found.update(b"none")
         else:
@@ -81,17 +88,13 @@ def fisher_geometry(
     acts: Activations, read: Readout, stages: Stages, rows: Tensor, searched: Tensor, k: int, step: Step
 ) -> dict[str, Any]:
     """The `fisher` section of the results: layers and steps on the rows (n,), neighbours among the rows `searched` (m,), both
-    of `sample_rows`. step() is called after each stage.
+    of `sample_rows`. step() is called after each stage. Where the norm before the read-out is none whose Jacobian has a closed
+    form, as in BERT's head, trace and effective rank are None.
 
     The last layer is taken for the output of the model's last block, and the layers of its stack for those before it. The
-    stages have to be this read-out's own (`readout_digest`). {"skipped": why} where the norm has no closed form, or the
-    tokens are too few. Raises ValueError where a layer's width is not the read-out's.
+    stages have to be this read-out's own (`readout_digest`). {"skipped": why} where the tokens are too few. Raises ValueError
+    where a layer's width is not the read-out's.
     """
-    if not (read.norm is None or isinstance(read.norm, (LayerNorm, RMSNorm, torch.nn.LayerNorm))):
-        return {
-            "skipped": "The Fisher metric of a layer needs a LayerNorm or an RMSNorm before the output embedding; this "
-            f"read-out has a {type(read.norm).__name__} there."
-        }
     texts, m = None if acts.text_ids is None else acts.text_ids[searched], searched.shape[0]
     least = m - 1 if texts is None else int(neighbor_counts(texts, 0, m).min())
     if least < k:
@@ -125,16 +128,24 @@ def _layers(acts: Activations, read: Readout, rows: Tensor, group: list[int], ch
     states = {index: acts.layer(index)[rows].to(read.weight.device) for index in chain}
     given = {"bias": read.bias, "norm": read.norm}
     together = torch.cat([states[index] for index in group])
-    ranks = [_rank(fisher.logit_fisher_mean(states[index], read.weight, **given)) for index in group]
     found = {
-        "trace": fisher.logit_fisher_trace(together, read.weight, **given).view(len(group), -1),
-        "rank": torch.tensor(ranks, dtype=torch.float64),
+        "trace": together.new_full((len(group), rows.shape[0]), float("nan")),
+        "rank": torch.full((len(group),), float("nan"), dtype=torch.float64),
         "steps": together.new_empty(0, rows.shape[0]),
     }
+    if _closed(read):
+        found["trace"] = fisher.logit_fisher_trace(together, read.weight, **given).view(len(group), -1)
+        ranks = [_rank(fisher.logit_fisher_mean(states[index], read.weight, **given)) for index in group]
+        found["rank"] = torch.tensor(ranks, dtype=torch.float64)
     if len(chain) > 1:
         ends = [torch.cat([states[index] for index in part]) for part in (chain[:-1], chain[1:])]
         found["steps"] = fisher.path_lengths(ends, read.weight, **given).view(len(chain) - 1, -1)
     return {name: value.cpu() for name, value in found.items()}
+
+
+def _closed(read: Readout) -> bool:
+    """Whether the norm's Jacobian has a closed form, which a metric's trace and mean need."""
+    return read.norm is None or isinstance(read.norm, (LayerNorm, RMSNorm, torch.nn.LayerNorm))
 
 
 def _neighbours(
@@ -199,7 +210,7 @@ def _section(
 
 def _quartiles(values: Tensor) -> list[float | None]:
     found = values.to(torch.float64).quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64))
-    return [float(value) for value in found]
+    return [float(value) if bool(value.isfinite()) else None for value in found]
 
 
 def _top_share(trace: Tensor) -> float | None:

@@ -82,19 +82,18 @@ ENTRIES: dict[str, str] = {
   year    = {1945}
 }
 
-@inproceedings{roy2007effective,
-  title     = {The effective rank: A measure of effective dimensionality},
-  author    = {Roy, Olivier and Vetterli, Martin},
-  booktitle = {Proceedings of the 15th European Signal Processing Conference (EUSIPCO)},
-  pages     = {606--610},
-  year      = {2007}
-}
-
 @misc{nostalgebraist2020interpreting,
   title        = {interpreting {GPT}: the logit lens},
   author       = {{nostalgebraist}},
   howpublished = {LessWrong},
   year         = {2020}
+}""",
+    "rank": """@inproceedings{roy2007effective,
+  title     = {The effective rank: A measure of effective dimensionality},
+  author    = {Roy, Olivier and Vetterli, Martin},
+  booktitle = {Proceedings of the 15th European Signal Processing Conference (EUSIPCO)},
+  pages     = {606--610},
+  year      = {2007}
 }""",
     "massive": """@misc{sun2024massive,
   title         = {Massive Activations in Large Language Models},

@@ -15,10 +15,23 @@ _CONTEXT = 60  # characters of context shown on each side of a token
 
 
 def fisher_figures(results: dict[str, Any]) -> list[Figure]:
-    """Trace and effective rank of the metric, and the Fisher-Rao length of each step through depth."""
+    """Trace and effective rank of the metric, where they are known, and the Fisher-Rao length of each step through depth."""
+    fisher = results["fisher"]
+    said = f"N = {number(fisher['n'])} tokens. {_lens(results)}"
+    figures = _metrics(results, said) if traced(fisher) else []
+    if any(length is not None for length in fisher["steps"]):
+        figures.append(_steps(results, said))
+    return figures
+
+
+def traced(fisher: dict[str, Any]) -> bool:
+    """Whether the metric itself is known at some layer."""
+    return any(value is not None for value in fisher["trace"]["median"])
+
+
+def _metrics(results: dict[str, Any], said: str) -> list[Figure]:
     fisher = results["fisher"]
     kinds = [_name(kind) for kind in fisher["metric"]]
-    said = f"N = {number(fisher['n'])} tokens. {_lens(results)}"
     trace = [
         Series("upper quartile", fisher["trace"]["upper"], PALE, label="75 %"),
         Series("median", fisher["trace"]["median"], FINE, label="median", notes=kinds),
@@ -48,10 +61,7 @@ def fisher_figures(results: dict[str, Any]) -> list[Figure]:
             f"{number(results['model']['d'])}, the width. {said}",
         ),
     ]  # fmt: skip
-    figures = [_named(figure, kinds) for figure in figures]
-    if any(length is not None for length in fisher["steps"]):
-        figures.append(_steps(results, said))
-    return figures
+    return [_named(figure, kinds) for figure in figures]
 
 
 def _steps(results: dict[str, Any], said: str) -> Figure:

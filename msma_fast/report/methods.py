@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from msma_fast.report.bibliography import bibtex
+from msma_fast.report.fisher import traced
 from msma_fast.report.schema import clean, skipped, validate
 from msma_fast.report.ticks import number, percent
 
@@ -41,6 +42,7 @@ def sources(results: dict[str, Any]) -> str:
         "ksg": skipped(information) is None,
         "ross": skipped(information) is None and information["token_identity"] is not None,
         "fisher": skipped(results["fisher"]) is None,
+        "rank": skipped(results["fisher"]) is None and traced(results["fisher"]),
         "massive": any(results["health"]["massive_rows"]),
     }
     return bibtex([name for name, is_used in used.items() if is_used])
@@ -156,9 +158,14 @@ def _fisher(results: dict[str, Any]) -> str:
         "distribution that the model's final norm and output embedding give it; G is the Fisher metric of that distribution "
         f"in the space of the state (Amari and Nagaoka 2000), the norm's Jacobian included. At {own} this is how the model "
         "reads its tokens; on layers before it the read-out is a logit lens (nostalgebraist 2020), and the metric the "
-        "logit-lens Fisher. The trace of G is given by its quartiles over tokens, the effective rank is that of the mean of G "
-        "(Roy and Vetterli 2007). Steps between layers are Fisher-Rao distances of a token's two distributions (Rao 1945)"
+        "logit-lens Fisher. "
     )
+    if traced(fisher):
+        text += (
+            "The trace of G is given by its quartiles over tokens, the effective rank is that of the mean of G "
+            "(Roy and Vetterli 2007). "
+        )
+    text += "Steps between layers are Fisher-Rao distances of a token's two distributions (Rao 1945)"
     if fisher["path"]["median"] is not None:
         text += f"; their sum is {number(fisher['path']['median'])} at the median"
     text += (

@@ -7,7 +7,7 @@ from typing import Any
 
 from msma_fast.report.datacard import data_card
 from msma_fast.report.figure import Figure, prose, text
-from msma_fast.report.fisher import fisher_figures, fisher_neighbours
+from msma_fast.report.fisher import fisher_figures, fisher_neighbours, traced
 from msma_fast.report.maps import cka_figure, information_figures, overlap_figure
 from msma_fast.report.methods import paragraphs, sources
 from msma_fast.report.panels import dimension_figures, health_figures, identity_figure
@@ -124,6 +124,8 @@ def fisher_section(results: dict[str, Any]) -> Section:
         "Distances between states ignore what the states are for. Here each layer is measured by the tokens that the model's "
         "read-out would predict from it: how strongly, in how many directions, and who predicts alike."
     )
+    if why is None and not traced(results["fisher"]):
+        lead += " Trace and effective rank are not known: they need a LayerNorm or an RMSNorm right before the output embedding."
     section = _figures("fisher", "Fisher geometry of the tokens", lead, [] if why else fisher_figures(results), why)
     return section if why else replace(section, body=section.body + fisher_neighbours(results))
 
