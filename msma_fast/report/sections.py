@@ -125,7 +125,7 @@ def fisher_section(results: dict[str, Any]) -> Section:
         "read-out would predict from it: how strongly, in how many directions, and who predicts alike."
     )
     if why is None and not traced(results["fisher"]):
-        lead += " Trace and effective rank are not known: they need a LayerNorm or an RMSNorm right before the output embedding."
+        lead += " Trace and effective rank are not known: they need a LayerNorm or RMSNorm right before the output embedding."
     section = _figures("fisher", "Fisher geometry of the tokens", lead, [] if why else fisher_figures(results), why)
     return section if why else replace(section, body=section.body + fisher_neighbours(results))
 
