@@ -15,6 +15,7 @@ import msma_fast as mf
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from msma_fast import fisher
@@ -39,6 +40,7 @@ from msma_fast.similarity import cka, cka_matrix, distance_correlation, neighbor
 
 if TYPE_CHECKING:
     from msma_fast.activations import Activations, collect_activations
+    from msma_fast.msma.scales import ScalePartition, find_scales
 
 __all__ = [
     "Activations",
@@ -50,6 +52,7 @@ __all__ = [
     "NeighborGraph",
     "Neighbors",
     "PermutationResult",
+    "ScalePartition",
     "__version__",
     "backends",
     "cauchy_schwarz_divergence",
@@ -60,6 +63,7 @@ __all__ = [
     "distance_correlation",
     "distance_histogram",
     "explain_backend",
+    "find_scales",
     "fisher",
     "gaussian_kernel_sums",
     "intrinsic_dimension",
@@ -85,12 +89,15 @@ __all__ = [
 ]
 
 # Loaded on first use: collecting needs packages that the engine does not.
-_LAZY = ("Activations", "collect_activations")
+_LAZY = {
+    "Activations": "msma_fast.activations",
+    "collect_activations": "msma_fast.activations",
+    "ScalePartition": "msma_fast.msma.scales",
+    "find_scales": "msma_fast.msma.scales",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        from msma_fast import activations
-
-        return getattr(activations, name)
+        return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'msma_fast' has no attribute {name!r}")

@@ -31,7 +31,7 @@ def layer_pass(acts: Activations, stages: Stages, k: int, dimension_rows: Tensor
             raw = acts.layer(index)
             rows = rms_normalized(raw)
             found = knn(rows, k, groups=acts.text_ids)
-            fits = [_dimension(rows[dimension_rows], q) for q in DECIMATIONS]
+            fits = [twonn(rows[dimension_rows], q) for q in DECIMATIONS]
             health = layer_health(raw)
             return {
                 "indices": found.indices,
@@ -53,7 +53,7 @@ def layer_pass(acts: Activations, stages: Stages, k: int, dimension_rows: Tensor
         }
 
 
-def _dimension(rows: Tensor, q: int) -> tuple[float, float]:
+def twonn(rows: Tensor, q: int) -> tuple[float, float]:
     """TwoNN (estimate, standard error) of the distinct rows: two texts that begin alike repeat a row at every layer.
 
     nan where many rows repeat, as in an embedding: they are points of a discrete set, which has no dimension.

@@ -1,0 +1,76 @@
+"""What the scales of a model are told from: similarities between its layers, and numbers of each layer.
+
+overlap          mean share of common k nearest neighbours, of other texts where texts are known (L, L)
+cka              linear centred kernel alignment, biased (Kornblith et al., ICML 2019) (L, L)
+dimension        TwoNN of at most 2,000 distinct rows (L,); nan where rows repeat
+attention_span   the mean over heads of what collecting kept (L,); nan at an embedding
+
+Everything is of rows divided by their root mean square, so that the growth of the residual stream is no difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from msma_fast.activations import Activations
+from msma_fast.msma.layers import overlap_matrix, twonn
+from msma_fast.msma.spaces import rms_normalized
+from msma_fast.neighbors import knn
+from msma_fast.similarity import cka_matrix
+
+PAIRED = ("overlap", "cka")
+_FAR = 50.0  # times the median size of a layer's entries: a massive coordinate
+_ROWS = 2000
+
+Signal = np.ndarray
+
+
+def rows_of(acts: Activations, index: int, without_massive: bool = False) -> Tensor:
+    """(n, d) RMS-normalised rows of a layer; massive coordinates taken out before, on request (a zero column)."""
+    raw = acts.layer(index)
+    if without_massive:
+        massive = raw.abs().amax(0) > _FAR * raw.abs().median()
+        raw = raw.masked_fill(massive, 0.0)
+    return rms_normalized(raw)
+
+
+def overlap(layers: list[Tensor], k: int, text_ids: Tensor | None) -> Signal:
+    return np.array(overlap_matrix([knn(rows, k, groups=text_ids).indices for rows in layers]))
+
+
+def cka(layers: list[Tensor], k: int, text_ids: Tensor | None) -> Signal:
+    return np.asarray(cka_matrix(layers).cpu().numpy())
+
+
+SIMILARITIES: dict[str, Callable[[list[Tensor], int, Tensor | None], Signal]] = {"overlap": overlap, "cka": cka}
+
+
+def dimension(acts: Activations, layers: list[Tensor]) -> Signal:
+    step = max(1, layers[0].shape[0] // _ROWS)
+    return np.array([twonn(rows[::step], 1)[0] for rows in layers])
+
+
+def attention_span(acts: Activations, layers: list[Tensor]) -> Signal:
+    spans = acts.metadata.get("attention_span")
+    if spans is None:
+        raise ValueError("signals: expected activations collected with attention_span=True for 'attention_span'")
+    return np.array([np.nan if each is None else float(np.mean(each)) for each in spans])
+
+
+VALUES: dict[str, Callable[[Activations, list[Tensor]], Signal]] = {
+    "dimension": dimension,
+    "attention_span": attention_span,
+}
+
+
+def subsample(text_ids: Tensor | None, n: int, generator: torch.Generator) -> Tensor:
+    """Rows (m,) of half of the texts, without replacement; of half of the rows where texts are unknown."""
+    if text_ids is None:
+        return torch.randperm(n, generator=generator)[: max(2, n // 2)].sort().values
+    texts = text_ids.unique()
+    kept = texts[torch.randperm(texts.shape[0], generator=generator)[: max(2, texts.shape[0] // 2)]]
+    return torch.isin(text_ids, kept).nonzero().squeeze(1)

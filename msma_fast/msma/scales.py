@@ -1,0 +1,292 @@
+"""Scales of a model: contiguous ranges of its layers, each boundary tested against a stack that only drifts.
+
+A cut into a given number of runs exists for every stack, a featureless one too; so a boundary is reported with what speaks
+for it, and "not supported" where the layers may as well drift (msma/drift.py). The sources of the idea, without the test:
+Multi-Scale Manifold Alignment (arXiv 2505.20333), with fixed ranges, and MSPGT (arXiv 2505.18244).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from msma_fast import _checks
+from msma_fast.activations import Activations
+from msma_fast.msma import drift, scale_signals, segmentation
+from msma_fast.msma.scale_signals import SIMILARITIES, VALUES, Signal
+
+PAPER = {
+    "gpt2": ((0, 2), (3, 8), (9, 12)),
+    "bert": ((0, 4), (5, 8), (9, 12)),
+    "roberta": ((0, 4), (5, 8), (9, 12)),
+    "t5": ((0, 2), (3, 4), (5, 6)),
+}
+_NAMES = {1: ("all",), 2: ("local", "global"), 3: ("local", "intermediate", "global")}
+LEVEL = 0.05
+_NEAR = 1  # layers within which two boundaries are the same
+
+
+class Boundary(NamedTuple):
+    """layer: the first one after it. p_value of a drift showing as much (the smallest is 1 / 4001); supported: p_value <= 0.05
+    and its place stable, found within a layer in at least half of the resamples; interval: the middle 95 % of where
+    resamples put it; found: the share of resamples that put it within a layer; agrees: per signal, whether its own best cut
+    into as many runs has one there; without_massive, untrained: whether it is found without massive coordinates, and in an
+    untrained model of the same configuration (None where not asked)."""
+
+    layer: int
+    p_value: float
+    supported: bool
+    interval: tuple[int, int]
+    found: float
+    agrees: dict[str, bool]
+    without_massive: bool | None
+    untrained: bool | None
+
+
+class ScalePartition(NamedTuple):
+    """ranges: (first, last) layer of each scale, both included, none across two stacks; boundaries: between ranges of a stack,
+    in order; names of the L layers; gain: what the cuts save of the similarities' spread (segmentation.gain); signals: what
+    it was told from. Empty boundaries: one scale a stack."""
+
+    ranges: tuple[tuple[int, int], ...]
+    boundaries: tuple[Boundary, ...]
+    names: tuple[str, ...]
+    stacks: tuple[tuple[int, int], ...]
+    gain: float | None = None
+    signals: dict[str, Signal] | None = None
+
+    @property
+    def supported(self) -> bool:
+        """Whether every boundary is; of a partition without boundaries, True."""
+        return all(boundary.supported for boundary in self.boundaries)
+
+    def labels(self) -> list[int]:
+        """(L,) the number of each layer's range."""
+        return [number for number, (first, last) in enumerate(self.ranges) for _ in range(first, last + 1)]
+
+    def scale_names(self) -> list[str]:
+        """local, intermediate, global where a stack has two or three ranges, else numbers."""
+        names: list[str] = []
+        for first, last in self.stacks:
+            count = sum(first <= start <= last for start, _ in self.ranges)
+            names += _NAMES.get(count, [f"scale {number + 1}" for number in range(count)])
+        return names
+
+    def thirds(self) -> ScalePartition:
+        """The baseline that looks at nothing: each stack in three runs of equal length, the first ones longer."""
+        ranges: list[tuple[int, int]] = []
+        for first, last in self.stacks:
+            parts = np.array_split(np.arange(first, last + 1), 3)
+            ranges += [(int(part[0]), int(part[-1])) for part in parts if len(part)]
+        return self._baseline(ranges)
+
+    def fixed(self, ranges: str | Sequence[tuple[int, int]]) -> ScalePartition:
+        """Given ranges (first, last), or those of the MSMA paper by model: "gpt2", "bert", "roberta", "t5" (each stack).
+
+        Raises ValueError where they do not cover the layers once, in order, or cross stacks.
+        """
+        if isinstance(ranges, str):
+            if ranges not in PAPER:
+                raise ValueError(f"ranges: expected one of {sorted(PAPER)} or pairs of layers, got {ranges!r}")
+            given = [(first + a, first + b) for first, _ in self.stacks for a, b in PAPER[ranges]]
+        else:
+            given = [(int(a), int(b)) for a, b in ranges]
+        covered = [layer for a, b in given for layer in range(a, b + 1)]
+        if covered != list(range(len(self.names))):
+            raise ValueError(f"ranges: expected every one of {len(self.names)} layers once, in order, got {given}")
+        if any(a <= last < b for a, b in given for _, last in self.stacks):
+            raise ValueError(f"ranges: expected none across the stacks {list(self.stacks)}, got {given}")
+        return self._baseline(given)
+
+    def _baseline(self, ranges: Sequence[tuple[int, int]]) -> ScalePartition:
+        return ScalePartition(tuple(ranges), (), self.names, self.stacks)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{scale}: {self.names[first]} to {self.names[last]}"
+            for scale, (first, last) in zip(self.scale_names(), self.ranges, strict=True)
+        ]
+        for one in self.boundaries:
+            verdict = "supported" if one.supported else "not supported"
+            lines.append(
+                f"boundary before {self.names[one.layer]}: {verdict} (p = {one.p_value:.2g} under drift; "
+                f"{self.names[one.interval[0]]} to {self.names[one.interval[1]]} in resamples, {one.found:.0%} within a layer)"
+            )
+        return "\n".join(lines)
+
+
+def find_scales(
+    acts: Any,
+    *,
+    signals: Sequence[str] = ("overlap", "cka", "dimension"),
+    n_scales: int | str = "auto",
+    n_resamples: int = 20,
+    seed: int = 0,
+    k: int = 15,
+    untrained: Any = None,
+) -> ScalePartition:
+    """The scales of a model's layers, each boundary tested against drift.
+
+    acts: Activations, or a list of (n, d_l) arrays of the same n tokens, in order of depth. signals: at least one similarity,
+    "overlap" or "cka", which place the boundaries, and "dimension", "attention_span", whose agreement is told. n_scales
+    "auto": as many as are supported, which may be one; a number: that many in each stack, supported or not. n_resamples:
+    random halves of the texts for the intervals (of the rows where texts are unknown); k: neighbours of the overlap;
+    untrained: activations of an untrained model of the same configuration, in which a boundary should not be. Encoder and
+    decoder are cut apart.
+
+    Cost: the neighbours of every layer and L^2 / 2 matrix products n d^2, 2 + n_resamples times. Raises ValueError /
+    TypeError for unknown signals, n_scales that is no count, fewer than two layers. Below 7 layers a stack nothing can be
+    told from drift: p_value is 1. When not to use it: to name what a range of layers does; ranges say where layers change,
+    not what they hold.
+    """
+    layers = acts if isinstance(acts, Activations) else Activations.from_arrays(acts)
+    known = (*SIMILARITIES, *VALUES)
+    asked = list(dict.fromkeys(signals))
+    if not set(asked) <= set(known) or not set(asked) & set(SIMILARITIES):
+        raise ValueError(
+            f"signals: expected some of {list(known)}, one of {list(SIMILARITIES)} among them, got {signals!r}"
+        )
+    if len(layers) < 2:
+        raise ValueError(f"acts: expected at least two layers, got {len(layers)}")
+    count = None if n_scales == "auto" else _checks.integer("n_scales", n_scales, at_least=1)
+    _checks.integer("n_resamples", n_resamples, at_least=0)
+    stacks = _stacks(layers.names)
+    if count is not None and any(last - first + 1 < count for first, last in stacks):
+        raise ValueError(f"n_scales: expected at most the layers of a stack, {stacks}, got {count}")
+
+    paired = [name for name in asked if name in SIMILARITIES]
+    measured = _similarities(layers, paired, k)
+    rows = [scale_signals.rows_of(layers, index) for index in range(len(layers))]
+    values = {name: VALUES[name](layers, rows) for name in asked if name in VALUES}
+    del rows
+    found = _places(measured, stacks, count, seed)
+    places = [one.place for one in found]
+    generator = torch.Generator().manual_seed(seed)
+    drawn = []
+    for _ in range(n_resamples):
+        some = scale_signals.subsample(layers.text_ids, layers.n_tokens, generator)
+        drawn.append(_nearest(places, _similarities(layers.select(rows=some), paired, k), stacks))
+    bare = _places(_similarities(layers, paired, k, without_massive=True), stacks, count, seed)
+    other = None if untrained is None else _places(_untrained(untrained, layers, paired, k), stacks, count, seed)
+    own = {name: _best(signal, stacks, places, name in SIMILARITIES) for name, signal in {**measured, **values}.items()}
+    boundaries = tuple(
+        _boundary(one, [draw[number] for draw in drawn], own, bare, other) for number, one in enumerate(found)
+    )
+    ranges = [
+        (a, b - 1)
+        for first, last in stacks
+        for a, b in _runs(first, last, [place for place in places if first < place <= last])
+    ]
+    mean = np.mean(list(measured.values()), 0)
+    cut = tuple(sorted({*places, *(first for first, _ in stacks[1:])}))
+    return ScalePartition(
+        tuple(ranges), boundaries, tuple(layers.names), stacks, segmentation.gain(mean, cut), {**measured, **values}
+    )
+
+
+def _stacks(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """(first, last) of the runs of names that differ in their last number alone: "encoder.0", ..., "decoder.0", ..."""
+    prefixes = [prefix if number.isdigit() else name for name in names for prefix, _, number in (name.rpartition("."),)]
+    if len(set(prefixes)) == len(prefixes):  # names that say nothing
+        return ((0, len(names) - 1),)
+    starts = [index for index, prefix in enumerate(prefixes) if index == 0 or prefix != prefixes[index - 1]]
+    return tuple(zip(starts, [start - 1 for start in starts[1:]] + [len(names) - 1], strict=True))
+
+
+def _similarities(acts: Activations, names: Sequence[str], k: int, without_massive: bool = False) -> dict[str, Signal]:
+    rows = [scale_signals.rows_of(acts, index, without_massive) for index in range(len(acts))]
+    return {name: SIMILARITIES[name](rows, k, acts.text_ids) for name in names}
+
+
+def _untrained(acts: Any, like: Activations, names: Sequence[str], k: int) -> dict[str, Signal]:
+    other = acts if isinstance(acts, Activations) else Activations.from_arrays(acts)
+    if len(other) != len(like):
+        raise ValueError(f"untrained: expected {len(like)} layers as acts, got {len(other)}")
+    return _similarities(other, names, k)
+
+
+def _turnovers(measured: dict[str, Signal], first: int, last: int) -> np.ndarray:
+    part = slice(first, last + 1)
+    return np.stack([drift.turnovers(signal[part, part]) for signal in measured.values()])
+
+
+def _places(
+    measured: dict[str, Signal], stacks: Sequence[tuple[int, int]], count: int | None, seed: int
+) -> list[drift.Found]:
+    """The boundaries of every stack, in order of layers; a given count where it was asked for."""
+    found: list[drift.Found] = []
+    for first, last in stacks:
+        turned = _turnovers(measured, first, last)
+        here = drift.boundaries(turned, None if count is None else count - 1, LEVEL, seed)
+        if count is not None and len(here) < count - 1:  # too short a stack to tell anything from drift
+            mean = np.mean([signal[first : last + 1, first : last + 1] for signal in measured.values()], 0)
+            here = [drift.Found(place, 0.0, 1.0) for place in segmentation.segment(mean, count)]
+        found += [one._replace(place=one.place + first) for one in sorted(here)]
+    return found
+
+
+def _nearest(places: Sequence[int], measured: dict[str, Signal], stacks: Sequence[tuple[int, int]]) -> list[int]:
+    """Where a resample puts each boundary: the largest turnover above the trend that is nearer to it than to another."""
+    where = []
+    for place in places:
+        first, last = next(stack for stack in stacks if stack[0] < place <= stack[1])
+        turned = _turnovers(measured, first, last)
+        at = np.flatnonzero(np.isfinite(turned).all(0)) + 1
+        away = np.abs(at + first - place)
+        mine = [i for i, b in enumerate(at) if all(away[i] <= abs(b + first - other) for other in places)]
+        if not mine:
+            where.append(place)
+            continue
+        z = drift.scores(turned[:, at - 1], at.astype(float)).sum(0)
+        where.append(int(at[max(mine, key=lambda i: (z[i], -away[i]))]) + first)
+    return where
+
+
+def _runs(first: int, last: int, places: Sequence[int]) -> list[tuple[int, int]]:
+    ends = [first, *places, last + 1]
+    return list(pairwise(ends))
+
+
+def _best(signal: Signal, stacks: Sequence[tuple[int, int]], places: Sequence[int], paired: bool) -> set[int]:
+    """The boundaries of a signal's own best cut into as many runs of each stack."""
+    found: set[int] = set()
+    for first, last in stacks:
+        count = 1 + sum(first < place <= last for place in places)
+        part = slice(first, last + 1)
+        if paired:
+            cut = segmentation.segment(signal[part, part], count)
+        else:
+            known = np.flatnonzero(np.isfinite(signal[part]))
+            if len(known) < count:
+                continue
+            cut = tuple(int(known[place]) for place in segmentation.of_values(signal[part][known], count))
+        found |= {place + first for place in cut}
+    return found
+
+
+def _boundary(
+    one: drift.Found,
+    drawn: Sequence[int],
+    own: dict[str, set[int]],
+    bare: Sequence[drift.Found],
+    untrained: Sequence[drift.Found] | None,
+) -> Boundary:
+    def near(places: Any) -> bool:
+        return any(abs(place - one.place) <= _NEAR for place in places)
+
+    share = float(np.mean([abs(place - one.place) <= _NEAR for place in drawn])) if drawn else 1.0
+    low, high = np.quantile(drawn, [0.025, 0.975], method="nearest") if drawn else (one.place, one.place)
+    return Boundary(
+        one.place,
+        one.p_value,
+        one.p_value <= LEVEL and share >= 0.5,
+        (int(low), int(high)),
+        share,
+        {name: near(places) for name, places in own.items()},
+        near(found.place for found in bare),
+        None if untrained is None else near(found.place for found in untrained),
+    )

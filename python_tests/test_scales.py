@@ -1,0 +1,210 @@
+"""Scales of layers: planted boundaries are found, drift is not cut, and what is no boundary makes none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+import msma_fast as mf
+from msma_fast.msma import drift, segmentation
+
+
+def walk(layers: int, cuts: tuple[int, ...] = (), seed: int = 0, n: int = 200, d: int = 24) -> list[np.ndarray]:
+    """A random walk whose steps are six times as long before the layers `cuts`."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, d))
+    stack = [x]
+    for layer in range(1, layers):
+        x = x + (1.5 if layer in cuts else 0.25) * rng.standard_normal((n, d))
+        stack.append(x)
+    return stack
+
+
+def untrained(layers: int, seed: int, n: int = 200, d: int = 24) -> list[np.ndarray]:
+    """Residual blocks of random weights: relu(norm(x) W) V added to x."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, d))
+    stack = [x]
+    for _ in range(1, layers):
+        one, two = rng.standard_normal((2, d, d)) / np.sqrt(d)
+        norm = (x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True)
+        x = x + 0.5 * np.maximum(norm @ one, 0.0) @ two
+        stack.append(x)
+    return stack
+
+
+def places(partition: mf.ScalePartition) -> list[int]:
+    return [boundary.layer for boundary in partition.boundaries]
+
+
+FAST: dict[str, Any] = {"n_resamples": 0, "signals": ("overlap", "cka"), "k": 8}
+
+
+@pytest.mark.parametrize(("layers", "cuts"), [(13, (4,)), (13, (4, 9)), (25, (5, 11, 18))])
+def test_planted_boundaries_are_found(layers: int, cuts: tuple[int, ...]) -> None:
+    right = [places(mf.find_scales(walk(layers, cuts, seed), **FAST)) for seed in range(20)]
+    near = [
+        len(found) == len(cuts) and all(abs(a - b) <= 1 for a, b in zip(found, cuts, strict=True)) for found in right
+    ]
+    assert np.mean(near) >= 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [walk, untrained])
+@pytest.mark.parametrize("layers", [13, 25])
+def test_what_only_drifts_is_seldom_cut(make: Callable[..., list[np.ndarray]], layers: int) -> None:
+    """At most 5 % of 200 draws, up to what 200 draws of 5 % would show (15 at 95 %)."""
+    stacks = (make(layers, seed=seed) for seed in range(200))
+    assert sum(bool(places(mf.find_scales(stack, **FAST))) for stack in stacks) <= 15
+
+
+def test_drift_alone_is_seldom_cut() -> None:
+    """The test itself on its null: noise of any size about a trend."""
+    rng = np.random.default_rng(1)
+    depth = np.arange(1, 25)
+    cut = 0
+    for draw in range(400):
+        trend = rng.standard_normal(3) @ np.stack([np.ones(24), np.log(depth), depth / 24])
+        noise = 10.0 ** rng.uniform(-3, 0) * rng.standard_normal(24)
+        cut += bool(drift.boundaries((trend + noise)[None], seed=draw % 3))
+    assert 4 <= cut <= 31  # 5 % of 400, three standard errors either way
+
+
+def test_a_featureless_stack_is_one_scale_and_a_given_number_is_not_supported() -> None:
+    stack = walk(13, seed=3)
+    one = mf.find_scales(stack, **FAST)
+    assert (one.ranges, one.boundaries, one.scale_names()) == (((0, 12),), (), ["all"])
+    three = mf.find_scales(stack, **FAST | {"n_scales": 3, "n_resamples": 4})
+    assert len(three.boundaries) == 2
+    assert not any(boundary.supported for boundary in three.boundaries)
+    assert not three.supported
+    assert str(three).count("not supported (p = ") == 2
+    assert [first for first, _ in three.ranges] == [0, *places(three)]
+
+
+def test_a_supported_boundary_says_what_speaks_for_it() -> None:
+    found = mf.find_scales(
+        walk(13, (6,)), k=8, n_resamples=6, untrained=walk(13, seed=9), signals=("overlap", "cka", "dimension")
+    )
+    (boundary,) = found.boundaries
+    assert boundary.layer == 6
+    assert boundary.supported
+    assert boundary.p_value <= 0.05
+    assert boundary.interval == (6, 6)
+    assert boundary.found == 1.0
+    assert boundary.agrees["overlap"]
+    assert boundary.agrees["cka"]
+    assert set(boundary.agrees) == {"overlap", "cka", "dimension"}
+    assert boundary.without_massive is True
+    assert boundary.untrained is False
+    assert found.scale_names() == ["local", "global"]
+    assert found.labels() == [0] * 6 + [1] * 7
+    assert found.gain is not None
+    assert 0.3 < found.gain < 1.0
+    assert "boundary before layer.6: supported" in str(found)
+    assert mf.find_scales(walk(13, (6,)), k=8, n_resamples=0, untrained=walk(13, (6,), 9)).boundaries[0].untrained
+
+
+def test_what_is_no_boundary_makes_none() -> None:
+    """Rows that repeat, a coordinate that becomes massive in the middle, and a last layer that is normed."""
+    stack = walk(13, seed=5)
+    assert places(mf.find_scales([np.concatenate([x, x[:60]]) for x in stack], **FAST)) == []
+    normed = [*stack[:-1], stack[-1] / np.sqrt((stack[-1] ** 2).mean(1, keepdims=True))]
+    assert places(mf.find_scales(normed, **FAST)) == []
+    massive = [x.copy() for x in stack]
+    for x in massive[6:]:
+        x[:3, 5] = 3000.0
+    assert places(mf.find_scales(massive, **FAST)) == []
+
+
+def test_a_massive_coordinate_of_all_rows_is_told() -> None:
+    """It does set the later layers apart; without it they only drift."""
+    stack = walk(13, seed=5)
+    rng = np.random.default_rng(0)
+    spikes = 300.0 * np.abs(rng.standard_normal(200))
+    for x in stack[6:]:
+        x[:, 5] += spikes
+    found = mf.find_scales(stack, **FAST)
+    assert places(found) == [6]
+    assert found.boundaries[0].without_massive is False
+
+
+def test_texts_are_resampled_whole() -> None:
+    stack = walk(13, (6,))
+    acts = mf.Activations.from_arrays(stack, text_ids=np.arange(200) // 10)
+    found = mf.find_scales(acts, k=8, n_resamples=5)
+    assert places(found) == [6]
+    assert found.boundaries == mf.find_scales(acts, k=8, n_resamples=5).boundaries
+
+
+def test_stacks_are_cut_apart() -> None:
+    both = [*walk(9, (4,), 0), *walk(9, (5,), 1)]
+    names = [f"{side}.{layer}" for side in ("encoder", "decoder") for layer in range(9)]
+    found = mf.find_scales(mf.Activations.from_arrays(both, names=names), **FAST)
+    assert found.stacks == ((0, 8), (9, 17))
+    assert places(found) == [4, 14]
+    assert found.ranges == ((0, 3), (4, 8), (9, 13), (14, 17))
+    assert found.scale_names() == ["local", "global"] * 2
+    assert found.thirds().ranges == ((0, 2), (3, 5), (6, 8), (9, 11), (12, 14), (15, 17))
+
+
+def test_baselines_and_errors() -> None:
+    found = mf.find_scales(walk(13), **FAST)
+    assert found.thirds().ranges == ((0, 4), (5, 8), (9, 12))
+    assert found.fixed("gpt2").ranges == ((0, 2), (3, 8), (9, 12))
+    assert found.fixed([(0, 5), (6, 12)]).labels() == [0] * 6 + [1] * 7
+    assert found.fixed("bert").boundaries == ()
+    for ranges, what in (
+        ("opt", "expected one of"),
+        ([(0, 5), (7, 12)], "every one of 13 layers"),
+        ([(0, 5)], "every one"),
+    ):
+        with pytest.raises(ValueError, match=what):
+            found.fixed(ranges)
+    for wrong, what in (
+        ({"signals": ("dimension",)}, "signals: expected some of"),
+        ({"signals": ("overlap", "taste")}, "signals: expected some of"),
+        ({"n_scales": 0}, "n_scales"),
+        ({"n_scales": 14}, "n_scales: expected at most the layers of a stack"),
+        ({"n_resamples": -1}, "n_resamples"),
+        ({"untrained": walk(5)}, "untrained: expected 13 layers"),
+        ({"signals": ("overlap", "attention_span")}, "collected with attention_span=True"),
+    ):
+        with pytest.raises(ValueError, match=what):
+            mf.find_scales(walk(13), **FAST | wrong)
+    with pytest.raises(ValueError, match="at least two layers"):
+        mf.find_scales(walk(1), **FAST)
+
+
+def test_few_layers_cannot_be_told_from_drift() -> None:
+    found = mf.find_scales(walk(5, (2,)), **FAST)
+    assert found.boundaries == ()
+    two = mf.find_scales(walk(5, (2,)), **FAST | {"n_scales": 2})
+    assert places(two) == [2]
+    assert two.boundaries[0].p_value == 1.0
+    assert not two.supported
+
+
+def test_the_cheapest_cut_is_the_cheapest() -> None:
+    """Against all cuts, by the definition of the cost."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((7, 4))
+    similarity = rows @ rows.T
+
+    def cost(cuts: tuple[int, ...]) -> float:
+        ends = (0, *cuts, 7)
+        runs = [rows[a:b] for a, b in pairwise(ends)]
+        return sum(float(((run - run.mean(0)) ** 2).sum()) for run in runs)
+
+    best = min(((a, b) for a in range(1, 7) for b in range(a + 1, 7)), key=cost)
+    assert segmentation.segment(similarity, 3) == best
+    assert segmentation.gain(similarity, best) == pytest.approx(1 - cost(best) / cost(()))
+    assert segmentation.segment(similarity, 1) == ()
+    assert segmentation.segment(similarity, 7) == (1, 2, 3, 4, 5, 6)
+    assert segmentation.of_values(np.array([0.0, 0.1, 0.0, 5.0, 5.1, 9.0]), 3) == (3, 5)
+    with pytest.raises(ValueError, match="runs: expected 1 to 7"):
+        segmentation.segment(similarity, 8)
