@@ -33,11 +33,10 @@ class Found(NamedTuple):
     p_value: float
 
 
-def turnovers(similarity: np.ndarray) -> np.ndarray:
-    """(L - 1,) log(-log S_{b-1,b}) of a similarity matrix (L, L); -inf where two layers are the same."""
-    neighbours = np.clip(np.diagonal(similarity, 1), _TINY, 1.0)
+def turnovers(neighbours: np.ndarray) -> np.ndarray:
+    """(L - 1,) log(-log S_{b-1,b}) of the similarities of neighbouring layers (L - 1,); -inf where two are the same."""
     with np.errstate(divide="ignore"):
-        found: np.ndarray = np.log(-np.log(neighbours))
+        found: np.ndarray = np.log(-np.log(np.clip(neighbours, _TINY, 1.0)))
     return found
 
 

@@ -11,6 +11,7 @@ Everything is of rows divided by their root mean square, so that the growth of t
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from msma_fast.activations import Activations
 from msma_fast.msma.layers import overlap_matrix, twonn
 from msma_fast.msma.spaces import rms_normalized
 from msma_fast.neighbors import knn
-from msma_fast.similarity import cka_matrix
+from msma_fast.similarity import cka_matrix, shared_fraction
 
 PAIRED = ("overlap", "cka")
 _FAR = 50.0  # times the median size of a layer's entries: a massive coordinate
@@ -38,15 +39,20 @@ def rows_of(acts: Activations, index: int, without_massive: bool = False) -> Ten
     return rms_normalized(raw)
 
 
-def overlap(layers: list[Tensor], k: int, text_ids: Tensor | None) -> Signal:
-    return np.array(overlap_matrix([knn(rows, k, groups=text_ids).indices for rows in layers]))
+def overlap(layers: list[Tensor], k: int, text_ids: Tensor | None, whole: bool) -> Signal:
+    """(L, L), or (L - 1,) of neighbouring layers alone."""
+    found = [knn(rows, k, groups=text_ids).indices for rows in layers]
+    return np.array(overlap_matrix(found) if whole else [shared_fraction(a, b) for a, b in pairwise(found)])
 
 
-def cka(layers: list[Tensor], k: int, text_ids: Tensor | None) -> Signal:
-    return np.asarray(cka_matrix(layers).cpu().numpy())
+def cka(layers: list[Tensor], k: int, text_ids: Tensor | None, whole: bool) -> Signal:
+    """(L, L), or (L - 1,) of neighbouring layers alone."""
+    if whole:
+        return np.asarray(cka_matrix(layers).cpu().numpy())
+    return np.array([float(cka_matrix([a, b])[0, 1]) for a, b in pairwise(layers)])
 
 
-SIMILARITIES: dict[str, Callable[[list[Tensor], int, Tensor | None], Signal]] = {"overlap": overlap, "cka": cka}
+SIMILARITIES: dict[str, Callable[[list[Tensor], int, Tensor | None, bool], Signal]] = {"overlap": overlap, "cka": cka}
 
 
 def dimension(acts: Activations, layers: list[Tensor]) -> Signal:

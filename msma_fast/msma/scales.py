@@ -138,7 +138,8 @@ def find_scales(
     untrained: activations of an untrained model of the same configuration, in which a boundary should not be. Encoder and
     decoder are cut apart.
 
-    Cost: the neighbours of every layer and L^2 / 2 matrix products n d^2, 2 + n_resamples times. Raises ValueError /
+    Cost: the neighbours of every layer and L^2 / 2 matrix products n d^2, once; 1 + n_resamples times those of neighbouring
+    layers alone. Raises ValueError /
     TypeError for unknown signals, n_scales that is no count, fewer than two layers. Below 7 layers a stack nothing can be
     told from drift: p_value is 1. When not to use it: to name what a range of layers does; ranges say where layers change,
     not what they hold.
@@ -159,19 +160,21 @@ def find_scales(
         raise ValueError(f"n_scales: expected at most the layers of a stack, {stacks}, got {count}")
 
     paired = [name for name in asked if name in SIMILARITIES]
-    measured = _similarities(layers, paired, k)
+    measured = _similarities(layers, paired, k, whole=True)
     rows = [scale_signals.rows_of(layers, index) for index in range(len(layers))]
     values = {name: VALUES[name](layers, rows) for name in asked if name in VALUES}
     del rows
-    found = _places(measured, stacks, count, seed)
+    mean = np.mean(list(measured.values()), 0)
+    beside = {name: np.diagonal(signal, 1) for name, signal in measured.items()}
+    found = _places(beside, stacks, count, seed, mean)
     places = [one.place for one in found]
     generator = torch.Generator().manual_seed(seed)
     drawn = []
     for _ in range(n_resamples):
         some = scale_signals.subsample(layers.text_ids, layers.n_tokens, generator)
         drawn.append(_nearest(places, _similarities(layers.select(rows=some), paired, k), stacks))
-    bare = _places(_similarities(layers, paired, k, without_massive=True), stacks, count, seed)
-    other = None if untrained is None else _places(_untrained(untrained, layers, paired, k), stacks, count, seed)
+    bare = _places(_similarities(layers, paired, k, without_massive=True), stacks, count, seed, mean)
+    other = None if untrained is None else _places(_untrained(untrained, layers, paired, k), stacks, count, seed, mean)
     own = {name: _best(signal, stacks, places, name in SIMILARITIES) for name, signal in {**measured, **values}.items()}
     boundaries = tuple(
         _boundary(one, [draw[number] for draw in drawn], own, bare, other) for number, one in enumerate(found)
@@ -181,7 +184,6 @@ def find_scales(
         for first, last in stacks
         for a, b in _runs(first, last, [place for place in places if first < place <= last])
     ]
-    mean = np.mean(list(measured.values()), 0)
     cut = tuple(sorted({*places, *(first for first, _ in stacks[1:])}))
     return ScalePartition(
         tuple(ranges), boundaries, tuple(layers.names), stacks, segmentation.gain(mean, cut), {**measured, **values}
@@ -197,9 +199,12 @@ def _stacks(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
     return tuple(zip(starts, [start - 1 for start in starts[1:]] + [len(names) - 1], strict=True))
 
 
-def _similarities(acts: Activations, names: Sequence[str], k: int, without_massive: bool = False) -> dict[str, Signal]:
+def _similarities(
+    acts: Activations, names: Sequence[str], k: int, *, whole: bool = False, without_massive: bool = False
+) -> dict[str, Signal]:
+    """Of all pairs of layers (L, L), or of neighbours alone (L - 1,)."""
     rows = [scale_signals.rows_of(acts, index, without_massive) for index in range(len(acts))]
-    return {name: SIMILARITIES[name](rows, k, acts.text_ids) for name in names}
+    return {name: SIMILARITIES[name](rows, k, acts.text_ids, whole) for name in names}
 
 
 def _untrained(acts: Any, like: Activations, names: Sequence[str], k: int) -> dict[str, Signal]:
@@ -209,32 +214,32 @@ def _untrained(acts: Any, like: Activations, names: Sequence[str], k: int) -> di
     return _similarities(other, names, k)
 
 
-def _turnovers(measured: dict[str, Signal], first: int, last: int) -> np.ndarray:
-    part = slice(first, last + 1)
-    return np.stack([drift.turnovers(signal[part, part]) for signal in measured.values()])
+def _turnovers(beside: dict[str, Signal], first: int, last: int) -> np.ndarray:
+    return np.stack([drift.turnovers(signal[first:last]) for signal in beside.values()])
 
 
 def _places(
-    measured: dict[str, Signal], stacks: Sequence[tuple[int, int]], count: int | None, seed: int
+    beside: dict[str, Signal], stacks: Sequence[tuple[int, int]], count: int | None, seed: int, whole: Signal
 ) -> list[drift.Found]:
-    """The boundaries of every stack, in order of layers; a given count where it was asked for."""
+    """The boundaries of every stack, in order of layers; a given count where it was asked for, by the best cut of the
+    similarities `whole` (L, L) where a stack is too short to tell anything from drift."""
     found: list[drift.Found] = []
     for first, last in stacks:
-        turned = _turnovers(measured, first, last)
+        turned = _turnovers(beside, first, last)
         here = drift.boundaries(turned, None if count is None else count - 1, LEVEL, seed)
-        if count is not None and len(here) < count - 1:  # too short a stack to tell anything from drift
-            mean = np.mean([signal[first : last + 1, first : last + 1] for signal in measured.values()], 0)
-            here = [drift.Found(place, 0.0, 1.0) for place in segmentation.segment(mean, count)]
+        if count is not None and len(here) < count - 1:
+            part = slice(first, last + 1)
+            here = [drift.Found(place, 0.0, 1.0) for place in segmentation.segment(whole[part, part], count)]
         found += [one._replace(place=one.place + first) for one in sorted(here)]
     return found
 
 
-def _nearest(places: Sequence[int], measured: dict[str, Signal], stacks: Sequence[tuple[int, int]]) -> list[int]:
+def _nearest(places: Sequence[int], beside: dict[str, Signal], stacks: Sequence[tuple[int, int]]) -> list[int]:
     """Where a resample puts each boundary: the largest turnover above the trend that is nearer to it than to another."""
     where = []
     for place in places:
         first, last = next(stack for stack in stacks if stack[0] < place <= stack[1])
-        turned = _turnovers(measured, first, last)
+        turned = _turnovers(beside, first, last)
         at = np.flatnonzero(np.isfinite(turned).all(0)) + 1
         away = np.abs(at + first - place)
         mine = [i for i, b in enumerate(at) if all(away[i] <= abs(b + first - other) for other in places)]
