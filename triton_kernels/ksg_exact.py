@@ -30,11 +30,13 @@ from torch import Tensor
 
 from .direct import FEW, LOW_ROWS, LOW_TILES, UNROLL, all_within, few_key
 from .ksg import UNSPECIALISED, Cut, Pairs, first_row, height, labels_of, pairing
-from .resources import EXACT, Configuration, Need, launched
+from .resources import EXACT, MOST_REGISTERS, Configuration, Need, launched
 from .screen import WORD, set_bits, split, words_of
 
 TILES = (Configuration({"BLOCK_N": 16, "BLOCK_M": 128}, 8, registers=168),)
-LOW = (Configuration({"BLOCK": 1024}, 4, only=(80, 86, 89), registers=200), *LOW_TILES)
+_OLDER, _NEWER = (80, 86, 89), (90, 100, 120)
+# Without the limit, the compiler spills some shapes for one more resident program.
+LOW = tuple(each._replace(registers=MOST_REGISTERS) for each in LOW_TILES)
 BINS = tl.constexpr(4)  # of a program's row in few coordinates
 EMPTY = tl.constexpr(0x7FF00000)  # infinity
 
@@ -295,6 +297,14 @@ def tile_lists_kernel(
     tl.store(count_ptr + place, count)
 
 
+def low_tiles(x: int, y: int) -> Sequence[Configuration]:
+    """Of bounds and lists alike, which share their blocks. Large blocks of more than one coordinate a side are the exception:
+    there newer compilers spill with the limit and not without."""
+    if x + y == 2:
+        return LOW
+    return (LOW[0]._replace(only=_OLDER), LOW[0]._replace(only=_NEWER, registers=None), *LOW[1:])
+
+
 def low_needs(x: int, y: int) -> Callable[[Configuration], Need]:
     """A row's coordinates, its bins or its bound, word and list; the coordinates of two columns a thread."""
     return lambda tile: Need(tile.blocks["BLOCK"] * (2 * (x + y) + 12) + 128 * 4 * (x + y), 0)
@@ -370,7 +380,7 @@ def columns_of(words: Tensor) -> tuple[Tensor, Tensor]:
 
 def _tile(stack: Stack) -> dict[str, Any]:
     if stack.few:
-        return launched(LOW, low_needs(*stack.few), stack.rows.device)
+        return launched(low_tiles(*stack.few), low_needs(*stack.few), stack.rows.device)
     return launched(TILES, tile_needs, stack.rows.device)
 
 

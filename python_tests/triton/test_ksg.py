@@ -205,7 +205,7 @@ def test_layer_matrix(method: str, batches: int, monkeypatch: pytest.MonkeyPatch
 def test_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """So many rows that the lists of one pair do not fit one launch."""
     monkeypatch.setattr(triton_ksg, "_LISTED", 256)
-    monkeypatch.setattr(ksg_exact, "LOW_TILES", (Configuration({"BLOCK": 128}, 4),))
+    monkeypatch.setattr(ksg_exact, "LOW", (Configuration({"BLOCK": 128}, 4),))
     groups = torch.arange(300, dtype=torch.int32) // 4
     same(sample("normal", 300, 9, 1), sample("duplicates", 300, 3, 2), [1, 3], "ksg2", groups=groups, window=2)
     same(sample("normal", 260, 1, 1), sample("normal", 260, 1, 2), [2], "ksg1", window=3)

@@ -50,8 +50,9 @@ def variants() -> Iterator[Variant]:
                 [] if partners else [(direct.bins_kernel, {}, ""), (direct.collect_keys_kernel, {}, "")]
             )
             for kernel, more, which in (*counts, *searches):
+                tiles = direct.count_tiles(kind) if kernel is direct.counts_kernel else direct.TILES
                 yield Variant(
-                    "direct", f"{label}{which}", kernel, _TYPES, flags | more, direct.TILES, direct.tile_needs, options=EXACT,
+                    "direct", f"{label}{which}", kernel, _TYPES, flags | more, tiles, direct.tile_needs, options=EXACT,
                     lacks=lacks, slow=(kind, p, excluded) != ("minkowski", 1, False),
                 )  # fmt: skip
 

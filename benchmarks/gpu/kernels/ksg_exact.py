@@ -28,7 +28,7 @@ def variants() -> Iterator[Variant]:
             for kernel in (ksg_exact.low_bounds_kernel, ksg_exact.low_lists_kernel):
                 yield Variant(
                     "ksg", f"{kind} d={x},{y} {label}", kernel, _TYPES, flags | {"KIND": kind, "X": x, "Y": y},
-                    ksg_exact.LOW, ksg_exact.low_needs(x, y), options=EXACT, lacks=("DFMA",),
+                    ksg_exact.low_tiles(x, y), ksg_exact.low_needs(x, y), options=EXACT, lacks=("DFMA",),
                     slow=labels or (kind, x, y) not in _FEW,
                 )  # fmt: skip
         for kernel in (ksg_exact.tile_bounds_kernel, ksg_exact.tile_lists_kernel):
