@@ -1,4 +1,4 @@
-"""The command `msma-fast`: analyze, collect, doctor, bench. Arguments here; the work in commands.py, doctor.py, bench.py."""
+"""The command `msma-fast`: analyze, collect, compare, doctor, bench. Arguments here; the work in the modules of those names."""
 
 from __future__ import annotations
 
@@ -51,6 +51,13 @@ def build_parser() -> argparse.ArgumentParser:
     collect = commands.add_parser("collect", help="only collect activations into a folder")
     _collection(collect)
     collect.add_argument("--out", default="runs/activations", help="folder to write (runs/activations)")
+    compare = commands.add_parser("compare", help="two models or runs on the same tokens, layer by layer")
+    compare.add_argument("a", help="activations (a folder that collect or analyze wrote, or .safetensors)")
+    compare.add_argument("b", help="the others, of the same tokens")
+    compare.add_argument("--out", default="runs/comparison", help="folder for comparison.json (runs/comparison)")
+    compare.add_argument("--k", type=_positive, default=15, help="neighbours (15)")
+    compare.add_argument("--resamples", type=int, default=10, help="random halves of the texts, for errors (10)")
+    compare.add_argument("--seed", type=int, default=0, help="of the halves (0)")
     commands.add_parser("doctor", help="what this machine offers, and which backend serves what")
     commands.add_parser("bench", help="time knn beside torch and what else is installed")
     return parser
@@ -73,8 +80,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         from msma_fast import commands
 
-        run = commands.analyze_command if arguments.command == "analyze" else commands.collect_command
-        run(arguments, command)
+        run = {
+            "analyze": commands.analyze_command,
+            "collect": commands.collect_command,
+            "compare": commands.compare_command,
+        }
+        run[arguments.command](arguments, command)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command continues where it stopped", file=sys.stderr)
         return 130

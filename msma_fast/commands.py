@@ -1,4 +1,4 @@
-"""What `msma-fast analyze` and `msma-fast collect` do. Messages go to standard error; standard output is for --json."""
+"""What `msma-fast analyze`, `collect` and `compare` do. Messages go to standard error; standard output is for --json."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from msma_fast.activations import Activations, TextSet, collect_activations, loa
 from msma_fast.activations.optional import require
 from msma_fast.fisher import Readout, readout
 from msma_fast.msma.analysis import Settings, analyze
+from msma_fast.msma.comparison import compare, table
 from msma_fast.msma.plan import plan
 from msma_fast.msma.preview import preview
 from msma_fast.report import first_figure, write_report
@@ -192,3 +193,21 @@ def analyze_command(arguments: argparse.Namespace, command: str) -> None:
     if arguments.json:
         json.dump(json.loads((out / "results.json").read_text(encoding="utf-8")), sys.stdout)
         print()
+
+
+def compare_command(arguments: argparse.Namespace, command: str) -> None:
+    """`msma-fast compare`: a table on standard output, and comparison.json."""
+    sides = [_activations(Path(path)) for path in (arguments.a, arguments.b)]
+    results = compare(*sides, k=arguments.k, n_resamples=arguments.resamples, seed=arguments.seed)
+    results["command"] = command
+    out = Path(arguments.out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "comparison.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(table(results))
+    print(f"\n{out / 'comparison.json'}", file=sys.stderr)
+
+
+def _activations(path: Path) -> Activations:
+    """Those of a run's folder, of a folder of activations, or of a file."""
+    inside = path / "activations"
+    return Activations.from_safetensors(inside if inside.is_dir() else path)

@@ -1,0 +1,162 @@
+"""Two models, or two runs of one, layer by layer on the same tokens: a base model beside its fine-tuned one.
+
+overlap          mean share of common k nearest neighbours of A's and B's layer l
+cka              linear centred kernel alignment of the two
+mi               KSG information between the two, nats, each in its information space (msma/spaces.py)
+dimension        TwoNN of A's layer and of B's, and the difference B - A
+All of RMS-normalised rows; tokens of one text are not neighbours. Standard errors are those of random halves of the texts,
+drawn without replacement: SE^2 = B / (U - B) times the variance over draws (Politis, Romano 1994; msma_fast/intervals.py),
+which is that variance itself for halves; intervals theta +- 2 SE. A boundary of A shifts by what B's nearest is away from it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from msma_fast import _checks
+from msma_fast.activations import Activations
+from msma_fast.diagnostics import neighbor_counts
+from msma_fast.information import ksg_mi
+from msma_fast.msma.layers import twonn
+from msma_fast.msma.scale_signals import rows_of, subsample
+from msma_fast.msma.scales import ScalePartition, find_scales
+from msma_fast.msma.spaces import information_space
+from msma_fast.neighbors import knn
+from msma_fast.similarity import cka, shared_fraction
+
+SCHEMA = "msma_fast.comparison/1"
+MEASURES = ("overlap", "cka", "mi", "dimension_a", "dimension_b", "dimension_difference")
+_DIMENSIONS, _NEIGHBOURS = 16, 3  # of the information space, and of its estimator
+_INFORMED = 2000  # rows of an estimate of information, and of a dimension
+
+
+def compare(a: Any, b: Any, *, k: int = 15, n_resamples: int = 10, seed: int = 0) -> dict[str, Any]:
+    """Results of schema msma_fast.comparison/1 for activations a and b of the same tokens, with equally many layers.
+
+    a, b: Activations, or lists of (n, d_l) arrays. Each of MEASURES is {"value": (L,), "standard_error": (L,) or None}, None
+    where it is not known; boundaries: those of each (`find_scales`), and the shift of each of a's to b's nearest in layers,
+    None where b has none. n_resamples < 2: no standard errors. Cost: n_resamples + 1 times the neighbours of every layer.
+    Raises ValueError for different tokens, texts or numbers of layers.
+    """
+    one, two = (side if isinstance(side, Activations) else Activations.from_arrays(side) for side in (a, b))
+    _checks.integer("n_resamples", n_resamples, at_least=0)
+    _same(one, two)
+    generator = torch.Generator().manual_seed(seed)
+    whole = _measured(one, two, k)
+    draws = [
+        _measured(one.select(rows=some), two.select(rows=some), k)
+        for some in (subsample(one.text_ids, one.n_tokens, generator) for _ in range(n_resamples))
+    ]
+    parts = [find_scales(side, n_resamples=n_resamples, seed=seed, k=k) for side in (one, two)]
+    return {
+        "schema": SCHEMA,
+        "k": k,
+        "n": one.n_tokens,
+        "texts": None if one.text_ids is None else int(one.text_ids.unique().numel()),
+        "resamples": n_resamples,
+        "models": [side.metadata.get("model") for side in (one, two)],
+        "layers": [list(side.names) for side in (one, two)],
+        "measures": {
+            name: {
+                "value": [_plain(value) for value in whole[name]],
+                "standard_error": _errors([draw[name] for draw in draws]) if n_resamples > 1 else None,
+            }
+            for name in MEASURES
+        },
+        "boundaries": [_told(part) for part in parts],
+        "shifts": _shifts(*parts),
+    }
+
+
+def _same(one: Activations, two: Activations) -> None:
+    if len(one) != len(two):
+        raise ValueError(f"b: expected {len(one)} layers as a, got {len(two)}")
+    if one.n_tokens != two.n_tokens:
+        raise ValueError(f"b: expected the {one.n_tokens} tokens of a, got {two.n_tokens}")
+    for name in ("text_ids", "token_ids", "positions"):
+        left, right = getattr(one, name), getattr(two, name)
+        if left is not None and right is not None and not torch.equal(left, right):
+            raise ValueError(f"b: expected the same {name} as a; collect both from the same texts with the same seed")
+
+
+def _measured(one: Activations, two: Activations, k: int) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {name: [] for name in MEASURES}
+    ids = one.text_ids
+    step = max(1, one.n_tokens // _INFORMED)
+    for layer in range(len(one)):
+        x, y = (rows_of(side, layer) for side in (one, two))
+        near = [knn(rows, k, groups=ids).indices for rows in (x, y)]
+        found["overlap"].append(shared_fraction(*near))
+        found["cka"].append(float(cka(x, y)))
+        found["mi"].append(_information(x[::step], y[::step], None if ids is None else ids[::step]))
+        dimensions = [twonn(rows[::step], 1)[0] for rows in (x, y)]
+        found["dimension_a"].append(dimensions[0])
+        found["dimension_b"].append(dimensions[1])
+        found["dimension_difference"].append(dimensions[1] - dimensions[0])
+    return found
+
+
+def _information(x: Tensor, y: Tensor, ids: Tensor | None) -> float:
+    """Between the halves that the projection was not fitted on; nan where rows have too few neighbours, or repeat."""
+    fit = torch.arange(x.shape[0]) % 2 == 0 if ids is None else torch.isin(ids, ids.unique()[::2])
+    groups = None if ids is None else ids[~fit]
+    rows = int((~fit).sum())
+    enough = rows > _NEIGHBOURS if groups is None else int(neighbor_counts(groups, 0, rows).min()) >= _NEIGHBOURS
+    if not enough or int(fit.sum()) < 2:
+        return math.nan
+    one, two = (information_space(side[~fit], side[fit], min(_DIMENSIONS, side.shape[1])) for side in (x, y))
+    if min(side.unique(dim=0).shape[0] for side in (one, two)) < 0.9 * rows:  # an embedding: points of a discrete set
+        return math.nan
+    return float(ksg_mi(one, two, _NEIGHBOURS, metric="euclidean", groups=groups))
+
+
+def _errors(draws: list[list[float]]) -> list[float | None]:
+    return [_plain(value) for value in np.std(np.array(draws), axis=0, ddof=1)]
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _told(part: ScalePartition) -> list[dict[str, Any]]:
+    return [
+        {"layer": one.layer, "p_value": one.p_value, "supported": one.supported, "interval": list(one.interval)}
+        for one in part.boundaries
+    ]
+
+
+def _shifts(one: ScalePartition, two: ScalePartition) -> list[int | None]:
+    there = [boundary.layer for boundary in two.boundaries]
+    return [min((place - mine.layer for place in there), key=abs) if there else None for mine in one.boundaries]
+
+
+def table(results: dict[str, Any]) -> str:
+    """The comparison as text: a line for each layer, value +- standard error."""
+    head = ("layer", "overlap", "CKA", "MI (nats)", "dimension of A", "of B")
+    lines = [head]
+    for layer, name in enumerate(results["layers"][0]):
+        cells = [_cell(results["measures"][measure], layer) for measure in MEASURES[:5]]
+        lines.append((name, *cells))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    text = "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+    for side, found in zip("AB", results["boundaries"], strict=True):
+        names = results["layers"]["AB".index(side)]
+        told = ", ".join(f"before {names[one['layer']]} (p = {one['p_value']:.2g})" for one in found)
+        text += f"\nboundaries of {side}: {told or 'none beyond drift'}"
+    shifts = [f"{shift:+d}" for shift in results["shifts"] if shift is not None]
+    return text + (f"\nshifts of A's boundaries to B's nearest, in layers: {', '.join(shifts)}" if shifts else "")
+
+
+def _cell(measure: dict[str, Any], layer: int) -> str:
+    value, errors = measure["value"][layer], measure["standard_error"]
+    if value is None:
+        return "-"
+    error = None if errors is None else errors[layer]
+    return f"{value:.3g}" if error is None else f"{value:.3g} +- {error:.1g}"
