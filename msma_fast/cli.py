@@ -1,4 +1,4 @@
-"""The command `msma-fast`: analyze, collect, compare, doctor, bench. Arguments here; the work in the modules of those names."""
+"""The command `msma-fast`: analyze, collect, compare, doctor, bench. Arguments are here, the work in modules."""
 
 from __future__ import annotations
 
