@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from msma_fast.fisher._calls import Call, kind_of
 
 BLOCK_LIMIT = 4096  # entries of a parameter whose full matrix is kept: 64 MiB in float32
+PART = 2**20  # entries of all sequences' gradients formed at a time: as much as caches hold
+GPU_PART = 2**24  # on a GPU, where each part costs launches
 SIDE_LIMIT = 16384  # width up to which a Kronecker factor is a matrix: 1 GiB in float32
 
 Unit = tuple[nn.Parameter, ...]
@@ -47,9 +49,38 @@ class Diagonal:
     def add(self, unit: Unit, calls: list[tuple[Call, Tensor]]) -> None:
         """All uses of a parameter by the same sequences, with the gradients of their outputs: added before squaring."""
         (parameter,) = unit
-        dtype = self.dtypes[parameter]
-        for parts in zip(*(call.gradients(parameter, g, dtype) for call, g in calls), strict=True):
-            self.add_gradient(unit, sum(parts[1:], parts[0]))
+        calls = [(call.known(), g) for call, g in calls]
+        if calls[0][0].size > 1 and any(call.kind == "other" for call, _ in calls):
+            for i in range(calls[0][0].size):
+                self._add(parameter, [(call.one(i), g[i : i + 1]) for call, g in calls])
+        else:
+            self._add(parameter, calls)
+
+    def _add(self, parameter: nn.Parameter, calls: list[tuple[Call, Tensor]]) -> None:
+        """The gradients of all sequences, formed for some rows of the parameter at a time."""
+        if all(call.kind == "embedding" for call, _ in calls):
+            self._add_looked_up(parameter, calls)
+            return
+        total, size = torch.atleast_1d(self.sums[parameter]), calls[0][0].size
+        gradients = [call.gradient(parameter, g, total.dtype) for call, g in calls]
+        step = max(1, (PART if total.is_cpu else GPU_PART) // max(1, size * total[:1].numel()))
+        room = total.new_empty(size * total[:step].numel())  # used again for each part
+        for start in range(0, len(total), step):
+            part = total[start : start + step]
+            gradient = room[: size * part.numel()].view(size, *part.shape).zero_()
+            for add in gradients:
+                add(gradient, start)
+            part += gradient.square_().sum(0)
+
+    def _add_looked_up(self, parameter: nn.Parameter, calls: list[tuple[Call, Tensor]]) -> None:
+        """A sequence's gradient is zero but for the rows of its ids: only these are formed."""
+        total = self.sums[parameter]
+        rows = [call.rows(g, total.dtype) for call, g in calls]
+        ids, g = (torch.cat(parts, 1) for parts in zip(*rows, strict=True))
+        sequence, position = (ids >= 0).nonzero(as_tuple=True)
+        keys, place = torch.unique(sequence * len(total) + ids[sequence, position], return_inverse=True)
+        sums = g.new_zeros(len(keys), g.shape[-1]).index_add_(0, place, g[sequence, position])
+        total.index_add_(0, keys % len(total), sums.square_())
 
     def add_gradient(self, unit: Unit, gradient: Tensor) -> None:
         """The gradient of one sequence."""
@@ -75,8 +106,15 @@ class Block(Diagonal):
         p = parameter.numel()
         return torch.zeros((p, p), dtype=self.dtypes[parameter], device=parameter.device)
 
+    def _add(self, parameter: nn.Parameter, calls: list[tuple[Call, Tensor]]) -> None:
+        total = self.sums[parameter]
+        gradient = total.new_zeros(calls[0][0].size, *torch.atleast_1d(parameter).shape)
+        for call, g in calls:
+            call.gradient(parameter, g, total.dtype)(gradient, 0)
+        _add_outer(total, gradient.flatten(1))
+
     def add_gradient(self, unit: Unit, gradient: Tensor) -> None:
-        self.sums[unit[0]].addr_(gradient.flatten(), gradient.flatten())
+        _add_outer(self.sums[unit[0]], gradient.reshape(1, -1))
 
 
 class Kronecker(Diagonal):
@@ -125,7 +163,7 @@ class Kronecker(Diagonal):
             x, g = (part.flatten(0, 1) for part in call.rows(gradient, a.dtype))
             keep = (g != 0).any(-1)
             if call.kind == "embedding":
-                keep &= call.counted(x)
+                keep &= x >= 0
             x, g = x[keep], g[keep]
             self.positions[unit] += x.shape[0]
             _add_outer(b, g)

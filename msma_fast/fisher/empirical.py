@@ -50,10 +50,12 @@ def empirical(
     The two differ, and the empirical Fisher is in general no approximation of the true one (Kunstner, Balles and Hennig,
     NeurIPS 2019). A shared parameter's gradient is summed over its uses before squaring.
 
-    Cost: a training step's arithmetic ("kfac": and t (in^2 + out^2) per layer), and one pass over the weights for each
-    sequence, which shows where sequences are short. Parameters whose gradients cannot be told apart inside a batch (weights
-    used outside their module, T5's position biases, routed experts) take a second pass over single sequences. Memory: the
-    result, the activations of one batch and one parameter's gradient; for a tied embedding the logits' gradient too.
+    Cost: a training step's arithmetic ("kfac": and t (in^2 + out^2) per layer), and a square of every weight for each
+    sequence, which shows where sequences are short. All sequences of a batch are done at once, but for two things: parameters
+    whose gradients cannot be told apart inside it (weights used outside their module, T5's position biases, routed experts)
+    take a second pass over single sequences; and modules that are no linear layer, embedding or norm by what they compute
+    are run again on each. Memory: the result, the activations of one batch and a few MiB ("block": a parameter's gradient
+    for each sequence); for a tied embedding the logits' gradient too.
 
     Raises TypeError / ValueError for batches that are empty or lack labels, labels outside the vocabulary, a model without
     trainable parameters, scores or gradients that are not finite, a parameter too large for "block"; NotImplementedError
