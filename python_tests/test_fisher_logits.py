@@ -11,6 +11,7 @@ from fisher_checks import check, off
 from fisher_oracles import metrics, probabilities
 
 from msma_fast import fisher
+from msma_fast.backends.torch import logit_fisher as logits
 
 SUMS = ("logit_fisher_mean", "logit_fisher_trace", "logit_fisher_diag")
 
@@ -245,3 +246,61 @@ def test_a_common_offset_of_the_likely_tokens_costs_no_digits(offset: float, bac
     bias[50:80] = 30.0
     single = [z.astype(np.float32) for z in (h, weight, bias, v)]
     check(single[0], single[1], single[2], single[3], backend, 2e-7 * (20 + offset))
+
+
+def test_an_ordinary_row_does_not_care_for_its_neighbours(backend: str) -> None:
+    """Rows whose likely tokens lie far from the others are summed about those tokens, other rows as if they were alone."""
+    rng = np.random.default_rng(5)
+    weight = rng.standard_normal((600, 12))
+    weight[:20] += 300.0 * rng.standard_normal(12)
+    direction = weight[:20].mean(0) / np.linalg.norm(weight[:20].mean(0))
+    plain, far = 0.3 * rng.standard_normal((2, 70, 12))
+    far -= np.outer(far @ direction - 0.2, direction)
+    plain -= np.outer(plain @ direction + 0.2, direction)
+    h, v, w = (z.astype(np.float32) for z in (np.concatenate([far, plain]), rng.standard_normal((140, 12)), weight))
+    g = metrics(h, w)
+    assert (probabilities(h, w)[:, :20].sum(1) > 0.99).tolist() == [True] * 70 + [False] * 70
+    checks = {
+        "trace": ((), np.einsum("nii->n", g)),
+        "diag": ((), np.einsum("nii->ni", g)),
+        "quadratic": ((v,), np.einsum("nij,ni,nj->n", g, v, v)),
+        "vp": ((v,), np.einsum("nij,nj->ni", g, v)),
+    }
+    for name, (rest, wanted) in checks.items():
+        found = getattr(fisher, f"logit_fisher_{name}")(h, w, *rest, backend=backend)
+        error = np.abs(found - wanted).reshape(140, -1).max(1) / np.abs(wanted).reshape(140, -1).max(1)
+        assert error[70:].max() < 2e-5, name
+        assert error[:70].max() < 2e-3, name  # logits of the size of 60 times 300
+
+
+@pytest.mark.parametrize("setting", ["legacy", "new"])
+def test_reduced_products_of_the_caller_are_not_ours(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that lets models take bfloat16 products; the setting stays as it was, whoever reads it."""
+    matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    if setting == "new" and not hasattr(matmul, "fp32_precision"):
+        pytest.skip("torch before 2.9")
+    before = torch.get_float32_matmul_precision()
+    try:
+        if setting == "legacy":
+            torch.set_float32_matmul_precision("medium")
+        else:
+            matmul.fp32_precision = "bf16"
+        h, weight, v = (torch.randn(size, 40, generator=torch.Generator().manual_seed(size)) for size in (60, 300, 60))
+        seen: list[torch.dtype] = []
+        parts = logits.parts
+
+        def noted(x: torch.Tensor, words: Any) -> Any:
+            seen.append(x.dtype)
+            return parts(x, words)
+
+        monkeypatch.setattr(logits, "parts", noted)
+        found = fisher.logit_fisher_vp(h, weight, v[:60], backend="torch")
+        assert seen == [torch.float64]
+        assert found.dtype == torch.float32
+        assert off(found.numpy(), np.einsum("nij,nj->ni", metrics(h.numpy(), weight.numpy()), v[:60].numpy())) < 1e-6
+        if setting == "new":
+            assert matmul.fp32_precision == "bf16"
+    finally:
+        if setting == "new":
+            matmul.fp32_precision = "ieee"
+        torch.set_float32_matmul_precision(before)

@@ -104,7 +104,8 @@ FisherChunk::FisherChunk(const TokenHead& head, int64_t rows, bool second, bool 
       stored_(stored),
       threads_(threads),
       blocks_(head.tokens, head.dimension, body_.tile),
-      centre_(centre_of(head)),
+      usual_(centre_of(head)),
+      centre_(usual_),
       h_(stride_ * head.dimension),
       v_(second ? stride_ * head.dimension : 0),
       w_(threads * blocks_.size * round_up(head.dimension, body_.lanes)),
@@ -227,31 +228,36 @@ std::vector<Top> FisherChunk::take_tops(int64_t rows) {
     return tops;
 }
 
-bool FisherChunk::move_centre(const std::vector<Top>& tops) {
-    const auto d = static_cast<size_t>(head_.dimension);
-    std::vector<float> row(d);
-    const auto squares = [&] {
+std::vector<int64_t> FisherChunk::far_rows(const std::vector<Top>& tops) const {
+    std::vector<float> row(static_cast<size_t>(head_.dimension));
+    const auto square = [&](int64_t token) {
+        token_row(head_, token, usual_.data(), row.data());
         double sum = 0.0;
         for (const float value : row) sum += static_cast<double>(value) * static_cast<double>(value);
         return sum;
     };
+    std::vector<double> sampled;
     const int64_t count = std::min<int64_t>(head_.tokens, kSampled);
-    std::vector<double> usual;
-    for (int64_t s = 0; s < count; ++s) {
-        token_row(head_, s * head_.tokens / count, centre_.data(), row.data());
-        usual.push_back(squares());
+    for (int64_t s = 0; s < count; ++s) sampled.push_back(square(s * head_.tokens / count));
+    const auto median = sampled.begin() + count / 2;
+    std::nth_element(sampled.begin(), median, sampled.end());
+    std::vector<int64_t> found;
+    for (size_t r = 0; r < tops.size(); ++r) {
+        const double length = square(tops[r].token);
+        if (length > kFar * *median && std::isfinite(length)) found.push_back(static_cast<int64_t>(r));
     }
-    const auto median = usual.begin() + count / 2;
-    std::nth_element(usual.begin(), median, usual.end());
+    return found;
+}
+
+void FisherChunk::centre_on(const std::vector<int64_t>& tokens) {
+    const auto d = static_cast<size_t>(head_.dimension);
+    std::vector<float> row(d);
     std::vector<double> sums(d);
-    for (const Top& top : tops) {
-        token_row(head_, top.token, centre_.data(), row.data());
-        for (size_t k = 0; k < d; ++k) sums[k] += static_cast<double>(row[k]);
+    for (const int64_t token : tokens) {
+        token_row(head_, token, usual_.data(), row.data());
+        for (size_t k = 0; k < d; ++k) sums[k] += static_cast<double>(row[k]) / static_cast<double>(tokens.size());
     }
-    for (size_t k = 0; k < d; ++k) row[k] = static_cast<float>(sums[k] / static_cast<double>(tops.size()));
-    if (!(squares() > kFar * *median && std::isfinite(squares()))) return false;
-    for (size_t k = 0; k < d; ++k) centre_[k] += row[k];
-    return true;
+    for (size_t k = 0; k < d; ++k) centre_[k] = usual_[k] + static_cast<float>(sums[k]);
 }
 
 void FisherChunk::products(const PanelOf& x_of, bool squares, float* out) const {

@@ -97,9 +97,11 @@ class FisherChunk {
     // Sets the e of each row's most probable token to zero and says what it was.
     std::vector<Top> take_tops(int64_t rows);
 
-    // Moves the centre to the mean row of `tops` where that is far beyond where rows of W usually lie, so that sums of
-    // squares about the centre would lose what tells the likely tokens apart; then softmax() has to come again.
-    bool move_centre(const std::vector<Top>& tops);
+    // Which of `tops` (row by row) lie far beyond where rows of W usually do: sums of squares about the usual centre
+    // would lose what tells their likely tokens apart.
+    std::vector<int64_t> far_rows(const std::vector<Top>& tops) const;
+    // Sums are about the mean row of these tokens from the next softmax() on; of none, about the usual centre again.
+    void centre_on(const std::vector<int64_t>& tokens);
 
     // out, a panel of stride() rows by ceil(d / lanes) groups: sum over blocks of share sum_t x_t w_t, or of x_t w_t^2.
     // x_of(b, room) gives the panel of block b, which may lie in `room`.
@@ -117,6 +119,7 @@ class FisherChunk {
     const bool stored_;
     const int threads_;
     const TokenBlocks blocks_;
+    const std::vector<float> usual_;
     std::vector<float> centre_;
     Buffer<float> h_, v_, w_, e_, u_, peak_, sum_, block_at_, block_shift_, block_spread_, share_, at_, shift_;
     std::vector<double> variance_;

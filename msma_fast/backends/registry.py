@@ -142,22 +142,8 @@ def current(device: torch.device) -> AbstractContextManager[Any]:
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
-@contextmanager
-def whole_products() -> Iterator[None]:
-    """float32 products in float32, where a caller lets models take TF32 or bfloat16 ones. The setting is the process's."""
-    before = torch.get_float32_matmul_precision()
-    if before == "highest":
-        yield
-        return
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
 def run(op: str, device: torch.device, backend: str, *args: Any) -> Any:
     """Calls the op, outside autograd and autocast (half-precision products would void the certificate)."""
     name = choose(op, device, backend or None)
-    with current(device), torch.no_grad(), torch.autocast(device.type, enabled=False), whole_products():
+    with current(device), torch.no_grad(), torch.autocast(device.type, enabled=False):
         return _ops(name)[op](*args)

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from msma_fast.backends.torch import fisher_rao
 from msma_fast.backends.torch import logit_fisher as plain
-from msma_fast.backends.torch.vocabulary import Vocabulary, moved_to, vocabulary
+from msma_fast.backends.torch.vocabulary import Part, Vocabulary, gathered, parts, vocabulary
 
 if TYPE_CHECKING:
-    from msma_fast.triton_kernels.logit_fisher import Readout
+    from msma_fast.triton_kernels.logit_fisher import Readout, Rows
 
 
 def _served(h: Tensor, weight: Tensor) -> bool:
@@ -36,15 +36,18 @@ def logit_fisher_quadratic(h: Tensor, weight: Tensor, bias: Tensor | None, v: Te
 
     if not _served(h, weight):
         return plain.logit_fisher_quadratic(h, weight, bias, v)
-    words = vocabulary(weight, bias, h.dtype)
-    read = _readout(words)
-    of = kernels.rows_of(read, h.contiguous())
-    moved = moved_to(of.top.long(), words)
-    if moved is not None:
-        words, read = moved, _readout(moved)
-        of = kernels.rows_of(read, of.h)
-    mean, square = kernels.quadratic(read, of, v.contiguous(), (v * words.take(of.top.long())).sum(1))
-    return (square - mean * mean).clamp_min_(0.0)
+
+    def softmax_of(rows: Tensor, words: Vocabulary) -> Rows:
+        return kernels.rows_of(_readout(words), rows.contiguous())
+
+    def answer(part: Part) -> Tensor:
+        steps = v[part.rows]
+        origin = (steps * part.words.take(part.of.top.long())).sum(1)
+        mean, square = kernels.quadratic(_readout(part.words), part.of, steps, origin)
+        return (square - mean * mean).clamp_min_(0.0)
+
+    found = parts(h, vocabulary(weight, bias, h.dtype), softmax_of)
+    return gathered(found, [answer(part) for part in found])
 
 
 def fisher_rao_distances(h: Tensor, weight: Tensor, bias: Tensor | None, other: Tensor | None) -> Tensor:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from msma_fast.backends.torch.vocabulary import Block, Vocabulary, softmax, vocabulary, without
+from msma_fast.backends.torch.whole import reduced
 
 _CLOSE = 1.0 - 2.0**-6  # above this B the differences decide; below it arccos loses no more than five bits
 _PAIRS = 1 << 12  # close pairs taken together
@@ -54,11 +55,13 @@ def few(n: int, m: int, d: int) -> int:
 
 def renew(distances: Tensor, i: Tensor, j: Tensor, x: Tensor, y: Tensor, words: Vocabulary) -> None:
     """The close pairs (i, j), (P,) each, of distances (n, m), in place."""
-    if x.dtype == torch.float32 and i.numel() > few(x.shape[0], y.shape[0], x.shape[1]):
+    if x.dtype == torch.float32 and reduced(x.device):  # asked by ops with products of their own
+        x, y, words = x.double(), y.double(), vocabulary(words.weight, words.bias, torch.float64)
+    elif x.dtype == torch.float32 and i.numel() > few(x.shape[0], y.shape[0], x.shape[1]):
         left = _renew_in_float64(distances, i, j, x, y, words)
         i, j = i[left], j[left]
     for rows, columns in _parts(i, j):
-        distances[rows, columns] = _close(x[rows], y[columns], words)
+        distances[rows, columns] = _close(x[rows], y[columns], words).to(distances.dtype)
 
 
 def _parts(i: Tensor, j: Tensor) -> list[tuple[Tensor, Tensor]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from msma_fast.backends.torch.vocabulary import Vocabulary, likely, others, vocabulary
+from msma_fast.backends.torch.vocabulary import Part, Vocabulary, gathered, others, parts, vocabulary
 
 
 def logit_fisher_vp(h: Tensor, weight: Tensor, bias: Tensor | None, v: Tensor) -> Tensor:
@@ -23,8 +23,13 @@ def logit_fisher_vp(h: Tensor, weight: Tensor, bias: Tensor | None, v: Tensor) -
 
 
 def _products(h: Tensor, v: Tensor, words: Vocabulary) -> Tensor:
-    (of, words), vectors = likely(h, words), v.shape[1]
-    r = words.take(of.top)
+    found = parts(h, words)
+    return gathered(found, [_products_of(h[part.rows], v[part.rows], part) for part in found])
+
+
+def _products_of(h: Tensor, v: Tensor, part: Part) -> Tensor:
+    _, of, words = part
+    vectors, r = v.shape[1], words.take(of.top)
     origin = (v * r[:, None]).sum(2, keepdim=True)
     s0, s1, mean, along = torch.zeros_like(h[:, 0]), torch.zeros_like(h), torch.zeros_like(origin), torch.zeros_like(v)
     for block, q in others(h, words, of, vectors):
@@ -33,23 +38,23 @@ def _products(h: Tensor, v: Tensor, words: Vocabulary) -> Tensor:
         along += a @ block.rows
         s0 += q.sum(1)
         s1.addmm_(q, block.rows)
-    return product_of(r, s0, s1, mean, along)
-
-
-def product_of(r: Tensor, s0: Tensor, s1: Tensor, mean: Tensor, along: Tensor) -> Tensor:
-    """G v from sums: r and s1 (n, d), s0 (n,), mean (n, r, 1) sum q u, along (n, r, d) sum q u w."""
     return along - mean * (s1 - s0[:, None] * r + r)[:, None]
 
 
 def logit_fisher_quadratic(h: Tensor, weight: Tensor, bias: Tensor | None, v: Tensor) -> Tensor:
     """(n,): v_i^T G(h_i) v_i; v (n, d)."""
     words = vocabulary(weight, bias, h.dtype)
-    parts = zip(h.split(words.rows_at_once()), v.split(words.rows_at_once()), strict=True)
-    return torch.cat([_variance(a, b, words) for a, b in parts])
+    size = words.rows_at_once()
+    return torch.cat([_variance(a, b, words) for a, b in zip(h.split(size), v.split(size), strict=True)])
 
 
 def _variance(h: Tensor, v: Tensor, words: Vocabulary) -> Tensor:
-    of, words = likely(h, words)
+    found = parts(h, words)
+    return gathered(found, [_variance_of(h[part.rows], v[part.rows], part) for part in found])
+
+
+def _variance_of(h: Tensor, v: Tensor, part: Part) -> Tensor:
+    _, of, words = part
     origin = (v * words.take(of.top)).sum(1, keepdim=True)
     mean, square = torch.zeros_like(h[:, 0]), torch.zeros_like(h[:, 0])
     for block, q in others(h, words, of):
@@ -66,14 +71,21 @@ def logit_fisher_quadratic_backward(
     """Gradients of sum_i grad_i v_i^T G(h_i) v_i: of h, grad sum_t p_t ((u_t - ubar)^2 - v^T G v) w_t; of v, 2 grad G v."""
     words = vocabulary(weight, bias, h.dtype)
     rows = words.rows_at_once()
-    parts = [_cumulants(a, b, words) for a, b in zip(h.split(rows), v.split(rows), strict=True)]
-    third, second = (torch.cat(field) for field in zip(*parts, strict=True))
+    found = [_cumulants(a, b, words) for a, b in zip(h.split(rows), v.split(rows), strict=True)]
+    third, second = (torch.cat(field) for field in zip(*found, strict=True))
     return grad[:, None] * third, 2.0 * grad[:, None] * second
 
 
 def _cumulants(h: Tensor, v: Tensor, words: Vocabulary) -> tuple[Tensor, Tensor]:
     """(n, d) each: the gradient of v^T G v by h, and G v."""
-    of, words = likely(h, words)
+    found = parts(h, words)
+    answers = zip(*(_cumulants_of(h[part.rows], v[part.rows], part) for part in found), strict=True)
+    third, second = (gathered(found, list(each)) for each in answers)
+    return third, second
+
+
+def _cumulants_of(h: Tensor, v: Tensor, part: Part) -> tuple[Tensor, Tensor]:
+    _, of, words = part
     r = words.take(of.top)
     origin = (v * r).sum(1, keepdim=True)
     s0, mean, square = (torch.zeros_like(h[:, :1]) for _ in range(3))
@@ -103,20 +115,22 @@ def logit_fisher_mean(h: Tensor, weight: Tensor, bias: Tensor | None, shares: Te
 
 
 def _mean(h: Tensor, shares: Tensor, words: Vocabulary) -> Tensor:
-    of, words = likely(h, words)
+    return sum(
+        (_mean_of(h[part.rows], shares[part.rows], part) for part in parts(h, words)),
+        h.new_zeros(h.shape[1], h.shape[1]),
+    )
+
+
+def _mean_of(h: Tensor, shares: Tensor, part: Part) -> Tensor:
+    """Symmetric but for rounding."""
+    _, of, words = part
     s0, s1 = torch.zeros_like(h[:, 0]), torch.zeros_like(h)
     total = h.new_zeros(h.shape[1], h.shape[1])
     for block, q in others(h, words, of):
         s0 += q.sum(1)
         s1.addmm_(q, block.rows)
         total.addmm_(block.rows.T * (shares @ q), block.rows)
-    return mean_of(words.take(of.top), s0, s1, total, shares)
-
-
-def mean_of(r: Tensor, s0: Tensor, s1: Tensor, total: Tensor, shares: Tensor) -> Tensor:
-    """sum_i s_i G from sums: r and s1 (n, d), s0 and shares (n,), total (d, d) sum_i s_i sum q w w^T; symmetric but for
-    rounding."""
-    s0 = s0[:, None]
+    r, s0 = words.take(of.top), s0[:, None]
     off = s1 - s0 * r
     weighted = shares[:, None]
     cross = (weighted * r).T @ s1
@@ -130,17 +144,17 @@ def logit_fisher_trace(h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor
 
 
 def _trace(h: Tensor, words: Vocabulary) -> Tensor:
-    of, words = likely(h, words)
+    found = parts(h, words)
+    return gathered(found, [_trace_of(h[part.rows], part) for part in found])
+
+
+def _trace_of(h: Tensor, part: Part) -> Tensor:
+    _, of, words = part
     r, s0, s1, square = words.take(of.top), torch.zeros_like(h[:, 0]), torch.zeros_like(h), torch.zeros_like(h[:, 0])
     for block, q in others(h, words, of):
         s0 += q.sum(1)
         s1.addmm_(q, block.rows)
         square += q @ block.rows.square().sum(1)
-    return trace_of(r, s0, s1, square)
-
-
-def trace_of(r: Tensor, s0: Tensor, s1: Tensor, square: Tensor) -> Tensor:
-    """(n,) from sums: r and s1 (n, d), s0 (n,), square (n,) sum q |w|^2."""
     off = s1 - s0[:, None] * r
     spread = square - (r * (s1 + off)).sum(1)  # sum q |w - r|^2
     return (spread - off.square().sum(1)).clamp_min_(0.0)
@@ -153,16 +167,17 @@ def logit_fisher_diag(h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _diag(h: Tensor, words: Vocabulary) -> Tensor:
-    of, words = likely(h, words)
+    found = parts(h, words)
+    return gathered(found, [_diag_of(h[part.rows], part) for part in found])
+
+
+def _diag_of(h: Tensor, part: Part) -> Tensor:
+    _, of, words = part
     s0, s1, square = torch.zeros_like(h[:, 0]), torch.zeros_like(h), torch.zeros_like(h)
     for block, q in others(h, words, of):
         s0 += q.sum(1)
         s1.addmm_(q, block.rows)
         square.addmm_(q, block.rows.square())
-    return diagonal_of(words.take(of.top), s0, s1, square)
-
-
-def diagonal_of(r: Tensor, s0: Tensor, s1: Tensor, square: Tensor) -> Tensor:
-    """(n, d) from sums: r and s1 (n, d), s0 (n,), square (n, d) sum q w^2."""
+    r = words.take(of.top)
     off = s1 - s0[:, None] * r
     return (square - r * (s1 + off) - off.square()).clamp_min_(0.0)

@@ -41,6 +41,7 @@ from msma_fast.backends.torch.radius_count import radius_count as count_within
 from msma_fast.backends.torch.radius_neighbors import radius_neighbors as list_within
 from msma_fast.backends.torch.stress import stress as sum_stress
 from msma_fast.backends.torch.vocabulary import top_tokens
+from msma_fast.backends.torch.whole import whole
 
 FISHER = (
     logit_fisher_vp,
@@ -335,5 +336,6 @@ def ops(keys: Keys, reductions: Reductions = TORCH_REDUCTIONS) -> dict[str, Call
     bound["gaussian_kernel_sums_backward"] = partial(gaussian_kernel_sums_backward, reductions)
     for measure in (similarity.distance_correlation, similarity.cka):
         bound[measure.__name__] = partial(measure, reductions.centered_products)
-    plain = (all_finite, neighbor_counts, pairwise_distances_backward, knn_backward, similarity.cka_matrix, *FISHER)
-    return bound | {op.__name__: op for op in plain}
+    plain = (all_finite, neighbor_counts, pairwise_distances_backward, knn_backward, similarity.cka_matrix)
+    bound |= {op.__name__: op for op in plain}
+    return bound | {op.__name__: whole(op) for op in FISHER}  # whose products are of their arguments' dtype

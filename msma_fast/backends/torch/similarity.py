@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from msma_fast.backends.torch.squares import Blocks, Squares, direct, rows_of
+from msma_fast.backends.torch.whole import reduced
 
 _SAMPLE = 64  # rows whose pairs give the shift
 
@@ -140,6 +141,7 @@ def cka_matrix(layers: list[Tensor]) -> Tensor:
     for a in range(count):
         for b in range(a, count):
             dtype = torch.promote_types(centered[a].dtype, centered[b].dtype)
+            dtype = torch.float64 if reduced(layers[0].device) else dtype
             product = (centered[a].to(dtype).T @ centered[b].to(dtype)).to(torch.float64)
             hsic[a, b] = hsic[b, a] = (product * product).sum()
     root = hsic.diagonal().sqrt()

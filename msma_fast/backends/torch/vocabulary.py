@@ -7,8 +7,8 @@ sum: q = p but q_top = 0. What is left where p is peaked is as small as the metr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,9 +18,8 @@ _LEAST, _MOST = 64, 4096  # tokens of a block
 _SAMPLED = 64  # rows of W that say how far rows usually are from their centre
 _FAR = 16.0  # squares of that many times the usual cost float32 two bits of a length
 _FEW = 1 << 20  # entries of an (n, block) array that are always allowed: a product with few rows needs many tokens
-_ENTRIES = (
-    1 << 24
-)  # of an (n, block) array; more rows than that are taken in parts. On a GPU blocks have as many: 64 MiB
+# Of an (n, block) array; more rows than that are taken in parts. On a GPU blocks have as many, 64 MiB, and so have their rows.
+_ENTRIES = 1 << 24
 
 
 class Block(NamedTuple):
@@ -46,7 +45,7 @@ class Vocabulary(NamedTuple):
         """For rows h (n, d), of each of which a block makes `arrays` rows of B numbers."""
         size = max(_LEAST, self.weight.shape[0] // (_SHARE * arrays), min(_MOST, _FEW // (n * arrays)))
         if self.weight.is_cuda:
-            size = max(size, _ENTRIES // (n * arrays))
+            size = max(size, min(_ENTRIES // (n * arrays), _ENTRIES // self.weight.shape[1]))
         for start in range(0, self.weight.shape[0], size):
             rows = self.weight[start : start + size].to(self.center.dtype) - self.center
             yield Block(start, rows, None if self.bias is None else self.bias[start : start + size])
@@ -95,21 +94,42 @@ def softmax(h: Tensor, words: Vocabulary) -> Softmax:
     return Softmax(best + total.log(), top)
 
 
-def likely(h: Tensor, words: Vocabulary) -> tuple[Softmax, Vocabulary]:
-    """(softmax, words centred for sums about the likely tokens)."""
-    of = softmax(h, words)
-    moved = moved_to(of.top, words)
-    return (of, words) if moved is None else (softmax(h, moved), moved)
+class Part(NamedTuple):
+    """Some rows (m,) of h, their softmax, and words centred for sums about their likely tokens."""
+
+    rows: Tensor
+    of: Any  # a Softmax, or what has its fields
+    words: Vocabulary
 
 
-def moved_to(top: Tensor, words: Vocabulary) -> Vocabulary | None:
-    """words centred by the mean row of the tokens (n,), where that is far beyond where rows usually lie: squares about the
-    centre would lose what tells the likely tokens apart. None where it is not, which the host waits for."""
-    move = words.take(top).mean(0)
+def parts(h: Tensor, words: Vocabulary, softmax_of: Callable[[Tensor, Vocabulary], Any] = softmax) -> list[Part]:
+    """All rows of h (n, d) in one part; those whose most probable token lies far from where rows of W usually are in a part
+    of their own, about the mean of these tokens: squares about the common centre would lose what tells the likely ones
+    apart. Which are far is the row's own affair. The host waits for whether there are any."""
+    of = softmax_of(h, words)
     tokens = words.weight.shape[0]
-    usual = words.take(torch.arange(0, tokens, max(1, tokens // _SAMPLED), device=top.device)).square().sum(1).median()
-    far = move.square().sum()
-    return words._replace(center=words.center + move) if bool((far > _FAR * usual) & far.isfinite()) else None
+    usual = words.take(torch.arange(0, tokens, max(1, tokens // _SAMPLED), device=h.device)).square().sum(1).median()
+    tops = words.take(of.top.long())
+    length = tops.square().sum(1)
+    far = (length > _FAR * usual) & length.isfinite()
+    if not bool(far.any()):
+        return [Part(torch.arange(h.shape[0], device=h.device), of, words)]
+    there, here = far.nonzero().squeeze(1), (~far).nonzero().squeeze(1)
+    moved = words._replace(center=words.center + tops[there].mean(0))
+    found = [Part(there, softmax_of(h[there], moved), moved)]
+    if here.numel():
+        found.append(Part(here, softmax_of(h[here], words), words))
+    return found
+
+
+def gathered(found: list[Part], answers: list[Tensor]) -> Tensor:
+    """(n, ...) of the answers of all parts, each (m, ...)."""
+    if len(found) == 1:
+        return answers[0]
+    out = answers[0].new_empty(sum(part.rows.numel() for part in found), *answers[0].shape[1:])
+    for part, answer in zip(found, answers, strict=True):
+        out[part.rows] = answer
+    return out
 
 
 def others(h: Tensor, words: Vocabulary, of: Softmax, arrays: int = 1) -> Iterator[tuple[Block, Tensor]]:
