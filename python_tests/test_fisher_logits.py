@@ -269,7 +269,7 @@ def test_an_ordinary_row_does_not_care_for_its_neighbours(backend: str) -> None:
     for name, (rest, wanted) in checks.items():
         found = getattr(fisher, f"logit_fisher_{name}")(h, w, *rest, backend=backend)
         error = np.abs(found - wanted).reshape(140, -1).max(1) / np.abs(wanted).reshape(140, -1).max(1)
-        assert error[70:].max() < 2e-5, name
+        assert error[70:].max() < 3e-4, name  # the mean row lies 30 times the spread of most rows away
         assert error[:70].max() < 2e-3, name  # logits of the size of 60 times 300
 
 

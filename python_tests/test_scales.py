@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import msma_fast as mf
-from msma_fast.msma import drift, segmentation
+from msma_fast.msma import drift, scale_signals, segmentation
 
 
 def walk(layers: int, cuts: tuple[int, ...] = (), seed: int = 0, n: int = 200, d: int = 24) -> list[np.ndarray]:
@@ -138,6 +139,14 @@ def test_texts_are_resampled_whole() -> None:
     acts = mf.Activations.from_arrays(stack, text_ids=np.arange(200) // 10)
     found = mf.find_scales(acts, k=8, n_resamples=5)
     assert places(found) == [6]
+    rows, rate = scale_signals.halves(acts.text_ids, 200, 5, 0)
+    assert rate == 1.0
+    assert len({tuple(some.tolist()) for some in rows}) == 5
+    for some in rows:
+        texts = np.unique(some.numpy() // 10)
+        assert some.tolist() == [row for text in texts for row in range(10 * text, 10 * text + 10)]
+        assert len(texts) == 10
+    assert scale_signals.halves(torch.arange(9), 9, 1, 0)[1] == pytest.approx(4 / 5)
     assert found.boundaries == mf.find_scales(acts, k=8, n_resamples=5).boundaries
 
 
@@ -187,6 +196,40 @@ def test_few_layers_cannot_be_told_from_drift() -> None:
     assert places(two) == [2]
     assert two.boundaries[0].p_value == 1.0
     assert not two.supported
+    assert two.boundaries[0].without_massive is None
+    three = mf.find_scales(walk(6, (2,)), **FAST | {"n_scales": 3, "untrained": walk(6, seed=7)})
+    assert [(one.without_massive, one.untrained) for one in three.boundaries] == [(None, None)] * 2
+
+
+def test_more_scales_than_can_be_tested_keep_what_was_found() -> None:
+    auto = mf.find_scales(walk(8, (4,), 1), **FAST)
+    more = mf.find_scales(walk(8, (4,), 1), **FAST | {"n_scales": 4})
+    assert places(auto) == [4]
+    assert len(more.boundaries) == 3
+    kept = next(boundary for boundary in more.boundaries if boundary.layer == 4)
+    assert kept.p_value == auto.boundaries[0].p_value
+    assert kept.supported
+
+
+def test_texts_that_say_nothing_are_said() -> None:
+    stack = walk(13, (6,))
+    with pytest.raises(ValueError, match="no token has a neighbour of another text"):
+        mf.find_scales(mf.Activations.from_arrays(stack, text_ids=np.zeros(200, dtype=int)), **FAST)
+    two = mf.find_scales(mf.Activations.from_arrays(stack, text_ids=np.arange(200) // 100), k=8, n_resamples=5)
+    assert two.boundaries[0].interval is None
+    assert two.boundaries[0].found is None
+    assert two.supported
+    assert "resamples" not in str(two)
+    with pytest.raises(
+        ValueError, match="k: expected less than 10, the rows of the smallest half of the texts, got 15"
+    ):
+        mf.find_scales([x[:20] for x in stack], k=15)
+
+
+def test_sparse_rows_are_not_massive() -> None:
+    rectified = [np.maximum(x - 0.5, 0.0) for x in walk(13, (6,))]
+    (boundary,) = mf.find_scales(rectified, **FAST).boundaries
+    assert boundary.without_massive is True
 
 
 def test_the_cheapest_cut_is_the_cheapest() -> None:

@@ -18,15 +18,15 @@ DEVICE = torch.device("cuda", 1)
 @pytest.fixture
 def checked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, torch.device, list[int]]]:
     """(op, device, the devices made current) of every check; stress is wrong there. No GPU is needed."""
-    found: list[tuple[str, torch.device, list[int]]] = []
-    current: list[int] = []
+    found: list[tuple[str, torch.device, list[Any]]] = []
+    current: list[Any] = []
 
     class Guard:
-        def __init__(self, index: int) -> None:
-            self.index = index
+        def __init__(self, device: Any) -> None:
+            self.device = device
 
         def __enter__(self) -> None:
-            current.append(self.index)
+            current.append(self.device)
 
         def __exit__(self, *_: Any) -> None:
             current.pop()
@@ -36,9 +36,9 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, torch.device, li
         return "stress is wrong" if op == "stress" else ""
 
     monkeypatch.setattr(torch.cuda, "device", Guard)
+    monkeypatch.setattr(triton_check, "_fault", fault)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"GPU {index}")
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
-    monkeypatch.setattr(triton_check, "fault", fault)
     monkeypatch.setattr(backend, "interpreted", lambda: False)
     backend._fault.cache_clear()
     return found
@@ -55,7 +55,7 @@ def test_a_check_runs_once_on_its_device(checked: list[Any]) -> None:
     for _ in range(2):
         backend.serves("knn", DEVICE)
         backend.serves("knn", torch.device("cuda"))
-    assert checked == [("knn", DEVICE, [1]), ("knn", torch.device("cuda", 2), [2])]
+    assert checked == [("knn", device, [device]) for device in (DEVICE, torch.device("cuda", 2))]
 
 
 def test_other_devices_are_refused_unchecked(checked: list[Any]) -> None:

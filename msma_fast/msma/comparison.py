@@ -5,8 +5,8 @@ cka              linear centred kernel alignment of the two
 mi               KSG information between the two, nats, each in its information space (msma/spaces.py)
 dimension        TwoNN of A's layer and of B's, and the difference B - A
 All of RMS-normalised rows; tokens of one text are not neighbours. Standard errors are those of random halves of the texts,
-drawn without replacement: SE^2 = B / (U - B) times the variance over draws (Politis, Romano 1994; msma_fast/intervals.py),
-which is that variance itself for halves; intervals theta +- 2 SE. A boundary of A shifts by what B's nearest is away from it.
+drawn without replacement: SE^2 = B / (U - B) times the variance over draws (Politis, Romano 1994; msma_fast/intervals.py).
+A supported boundary of A shifts by what B's nearest supported one is away from it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from msma_fast import _checks
 from msma_fast.activations import Activations
 from msma_fast.diagnostics import neighbor_counts
 from msma_fast.information import ksg_mi
+from msma_fast.msma import drift
 from msma_fast.msma.layers import twonn
-from msma_fast.msma.scale_signals import rows_of, subsample
+from msma_fast.msma.scale_signals import halves, rows_of
 from msma_fast.msma.scales import ScalePartition, find_scales
 from msma_fast.msma.spaces import information_space
 from msma_fast.neighbors import knn
@@ -38,33 +39,33 @@ _INFORMED = 2000  # rows of an estimate of information, and of a dimension
 def compare(a: Any, b: Any, *, k: int = 15, n_resamples: int = 10, seed: int = 0) -> dict[str, Any]:
     """Results of schema msma_fast.comparison/1 for activations a and b of the same tokens, with equally many layers.
 
-    a, b: Activations, or lists of (n, d_l) arrays. Each of MEASURES is {"value": (L,), "standard_error": (L,) or None}, None
-    where it is not known; boundaries: those of each (`find_scales`), and the shift of each of a's to b's nearest in layers,
-    None where b has none. n_resamples < 2: no standard errors. Cost: n_resamples + 1 times the neighbours of every layer.
+    a, b: Activations, or lists of (n, d_l) arrays; text_ids are a's, or b's where a has none. Each of MEASURES is {"value":
+    (L,), "standard_error": (L,) or None}, None where it is not known; boundaries: those of each (`find_scales`), None where
+    the stacks are too short to tell; shifts: of each supported one of a to b's nearest in layers, None where b has none.
+    n_resamples < 2, or fewer than four texts: no standard errors. Cost: n_resamples + 1 times the neighbours of every layer.
     Raises ValueError for different tokens, texts or numbers of layers.
     """
     one, two = (side if isinstance(side, Activations) else Activations.from_arrays(side) for side in (a, b))
     _checks.integer("n_resamples", n_resamples, at_least=0)
     _same(one, two)
-    generator = torch.Generator().manual_seed(seed)
-    whole = _measured(one, two, k)
-    draws = [
-        _measured(one.select(rows=some), two.select(rows=some), k)
-        for some in (subsample(one.text_ids, one.n_tokens, generator) for _ in range(n_resamples))
-    ]
+    ids = one.text_ids if one.text_ids is not None else two.text_ids
+    informed = torch.arange(0, one.n_tokens, -(-one.n_tokens // _INFORMED))
+    whole = _measured(one, two, ids, torch.arange(one.n_tokens), informed, k)
+    rows, rate = halves(ids, one.n_tokens, n_resamples, seed)
+    draws = [_measured(one, two, ids, some, informed[torch.isin(informed, some)], k) for some in rows]
     parts = [find_scales(side, n_resamples=n_resamples, seed=seed, k=k) for side in (one, two)]
     return {
         "schema": SCHEMA,
         "k": k,
         "n": one.n_tokens,
-        "texts": None if one.text_ids is None else int(one.text_ids.unique().numel()),
-        "resamples": n_resamples,
+        "texts": None if ids is None else int(ids.unique().numel()),
+        "resamples": len(rows),
         "models": [side.metadata.get("model") for side in (one, two)],
         "layers": [list(side.names) for side in (one, two)],
         "measures": {
             name: {
                 "value": [_plain(value) for value in whole[name]],
-                "standard_error": _errors([draw[name] for draw in draws]) if n_resamples > 1 else None,
+                "standard_error": _errors([draw[name] for draw in draws], rate) if len(draws) > 1 else None,
             }
             for name in MEASURES
         },
@@ -84,17 +85,21 @@ def _same(one: Activations, two: Activations) -> None:
             raise ValueError(f"b: expected the same {name} as a; collect both from the same texts with the same seed")
 
 
-def _measured(one: Activations, two: Activations, k: int) -> dict[str, list[float]]:
+def _measured(
+    one: Activations, two: Activations, ids: Tensor | None, some: Tensor, informed: Tensor, k: int
+) -> dict[str, list[float]]:
+    """On the rows `some`; information and dimension on the rows `informed` of them, as many of a half as half of all."""
     found: dict[str, list[float]] = {name: [] for name in MEASURES}
-    ids = one.text_ids
-    step = max(1, one.n_tokens // _INFORMED)
+    groups, fewer = (None, None) if ids is None else (ids[some], ids[informed])
     for layer in range(len(one)):
-        x, y = (rows_of(side, layer) for side in (one, two))
-        near = [knn(rows, k, groups=ids).indices for rows in (x, y)]
+        every = [rows_of(side, layer) for side in (one, two)]
+        x, y = (rows[some] for rows in every)
+        near = [knn(rows, k, groups=groups).indices for rows in (x, y)]
         found["overlap"].append(shared_fraction(*near))
         found["cka"].append(float(cka(x, y)))
-        found["mi"].append(_information(x[::step], y[::step], None if ids is None else ids[::step]))
-        dimensions = [twonn(rows[::step], 1)[0] for rows in (x, y)]
+        x, y = (rows[informed] for rows in every)
+        found["mi"].append(_information(x, y, fewer))
+        dimensions = [twonn(rows, 1)[0] for rows in (x, y)]
         found["dimension_a"].append(dimensions[0])
         found["dimension_b"].append(dimensions[1])
         found["dimension_difference"].append(dimensions[1] - dimensions[0])
@@ -115,24 +120,26 @@ def _information(x: Tensor, y: Tensor, ids: Tensor | None) -> float:
     return float(ksg_mi(one, two, _NEIGHBOURS, metric="euclidean", groups=groups))
 
 
-def _errors(draws: list[list[float]]) -> list[float | None]:
-    return [_plain(value) for value in np.std(np.array(draws), axis=0, ddof=1)]
+def _errors(draws: list[list[float]], rate: float) -> list[float | None]:
+    return [_plain(math.sqrt(rate) * value) for value in np.std(np.array(draws), axis=0, ddof=1)]
 
 
 def _plain(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _told(part: ScalePartition) -> list[dict[str, Any]]:
+def _told(part: ScalePartition) -> list[dict[str, Any]] | None:
+    if all(last - first < drift.LEAST for first, last in part.stacks):
+        return None
     return [
-        {"layer": one.layer, "p_value": one.p_value, "supported": one.supported, "interval": list(one.interval)}
+        {"layer": one.layer, "p_value": one.p_value, "supported": one.supported, "interval": one.interval}
         for one in part.boundaries
     ]
 
 
 def _shifts(one: ScalePartition, two: ScalePartition) -> list[int | None]:
-    there = [boundary.layer for boundary in two.boundaries]
-    return [min((place - mine.layer for place in there), key=abs) if there else None for mine in one.boundaries]
+    mine, there = ([boundary.layer for boundary in side.boundaries if boundary.supported] for side in (one, two))
+    return [min((place - layer for place in there), key=abs) if there else None for layer in mine]
 
 
 def table(results: dict[str, Any]) -> str:
@@ -148,8 +155,13 @@ def table(results: dict[str, Any]) -> str:
     )
     for side, found in zip("AB", results["boundaries"], strict=True):
         names = results["layers"]["AB".index(side)]
-        told = ", ".join(f"before {names[one['layer']]} (p = {one['p_value']:.2g})" for one in found)
-        text += f"\nboundaries of {side}: {told or 'none beyond drift'}"
+        told = ", ".join(
+            f"before {names[one['layer']]} ({'' if one['supported'] else 'not supported, '}p = {one['p_value']:.2g})"
+            for one in found or []
+        )
+        text += f"\nboundaries of {side}: " + (
+            told or ("too few layers to tell" if found is None else "none beyond drift")
+        )
     shifts = [f"{shift:+d}" for shift in results["shifts"] if shift is not None]
     return text + (f"\nshifts of A's boundaries to B's nearest, in layers: {', '.join(shifts)}" if shifts else "")
 

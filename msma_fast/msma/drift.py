@@ -9,7 +9,8 @@ A boundary is a turnover above that trend,
 
 judged against the largest z of as many layers of pure noise, fitted and scaled alike: the size of the noise and the trend drop
 out. Of several similarities each has to say so, next door at the farthest: their smallest z is judged. Boundaries are taken
-one at a time, the largest sum of z first, and left out of the fit of the next.
+one at a time, the largest sum of z first, and left out of the fit of the next. Noise with heavier tails than a normal's is cut
+more often than it should be: of Student's t with 3 degrees of freedom a third of 25-layer stacks.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 
 _DRAWS = 4000  # of the null
 _ROUNDS = 20  # of the robust fit
-_LEAST = 6  # turnovers that a trend of three numbers and a scale can be fitted to
+LEAST = 6  # turnovers that a trend of three numbers and a scale can be fitted to
 _TINY = 1e-12
 
 
@@ -74,7 +75,7 @@ def boundaries(values: np.ndarray, most: int | None = None, level: float = 0.05,
     too few layers."""
     places = np.flatnonzero(np.isfinite(values).all(0)) + 1
     found: list[Found] = []
-    while len(places) >= _LEAST and (most is None or len(found) < most):
+    while len(places) >= LEAST and (most is None or len(found) < most):
         z = scores(values[:, places - 1], places.astype(float))
         top = int(z.sum(0).argmax())
         near = np.abs(places - places[top]) <= (1 if len(z) > 1 else 0)

@@ -2,7 +2,7 @@
 
 overlap          mean share of common k nearest neighbours, of other texts where texts are known (L, L)
 cka              linear centred kernel alignment, biased (Kornblith et al., ICML 2019) (L, L)
-dimension        TwoNN of at most 2,000 distinct rows (L,); nan where rows repeat
+dimension        TwoNN of at most 2,000 rows, the distinct ones of them (L,); nan where many repeat
 attention_span   the mean over heads of what collecting kept (L,); nan at an embedding
 
 Everything is of rows divided by their root mean square, so that the growth of the residual stream is no difference.
@@ -24,8 +24,9 @@ from msma_fast.neighbors import knn
 from msma_fast.similarity import cka_matrix, shared_fraction
 
 PAIRED = ("overlap", "cka")
-_FAR = 50.0  # times the median size of a layer's entries: a massive coordinate
+_FAR = 50.0  # times the median size of a layer's entries that are not zero: a massive coordinate
 _ROWS = 2000
+_UNITS = 4  # texts, or rows, below which nothing is resampled
 
 Signal = np.ndarray
 
@@ -34,7 +35,8 @@ def rows_of(acts: Activations, index: int, without_massive: bool = False) -> Ten
     """(n, d) RMS-normalised rows of a layer; massive coordinates taken out before, on request (a zero column)."""
     raw = acts.layer(index)
     if without_massive:
-        massive = raw.abs().amax(0) > _FAR * raw.abs().median()
+        sizes = raw.abs()
+        massive = sizes.amax(0) > _FAR * sizes[sizes > 0].median() if bool((sizes > 0).any()) else sizes.amax(0) > 0
         raw = raw.masked_fill(massive, 0.0)
     return rms_normalized(raw)
 
@@ -56,7 +58,7 @@ SIMILARITIES: dict[str, Callable[[list[Tensor], int, Tensor | None, bool], Signa
 
 
 def dimension(acts: Activations, layers: list[Tensor]) -> Signal:
-    step = max(1, layers[0].shape[0] // _ROWS)
+    step = -(-layers[0].shape[0] // _ROWS)
     return np.array([twonn(rows[::step], 1)[0] for rows in layers])
 
 
@@ -73,10 +75,17 @@ VALUES: dict[str, Callable[[Activations, list[Tensor]], Signal]] = {
 }
 
 
-def subsample(text_ids: Tensor | None, n: int, generator: torch.Generator) -> Tensor:
-    """Rows (m,) of half of the texts, without replacement; of half of the rows where texts are unknown."""
-    if text_ids is None:
-        return torch.randperm(n, generator=generator)[: max(2, n // 2)].sort().values
-    texts = text_ids.unique()
-    kept = texts[torch.randperm(texts.shape[0], generator=generator)[: max(2, texts.shape[0] // 2)]]
-    return torch.isin(text_ids, kept).nonzero().squeeze(1)
+def halves(text_ids: Tensor | None, n: int, count: int, seed: int) -> tuple[list[Tensor], float]:
+    """(`count` times the rows (m,) of a random half of the texts, drawn without replacement, or of half of the rows where
+    texts are unknown; B / (U - B) of B units drawn of U: the variance over draws times that is an estimate's own,
+    msma_fast/intervals.py). None where there are fewer than four units, whose halves say nothing."""
+    units = torch.arange(n) if text_ids is None else text_ids.unique()
+    drawn = units.shape[0] // 2
+    if units.shape[0] < _UNITS:
+        return [], 1.0
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for _ in range(count):
+        kept = units[torch.randperm(units.shape[0], generator=generator)[:drawn]]
+        found.append(kept.sort().values if text_ids is None else torch.isin(text_ids, kept).nonzero().squeeze(1))
+    return found, drawn / (units.shape[0] - drawn)

@@ -32,16 +32,16 @@ _NEAR = 1  # layers within which two boundaries are the same
 
 class Boundary(NamedTuple):
     """layer: the first one after it. p_value of a drift showing as much (the smallest is 1 / 4001); supported: p_value <= 0.05
-    and its place stable, found within a layer in at least half of the resamples; interval: the middle 95 % of where
-    resamples put it; found: the share of resamples that put it within a layer; agrees: per signal, whether its own best cut
+    and, where there are resamples, found within a layer in at least half of them; interval: the middle 95 % of where they
+    put it, found: the share that put it within a layer, None without resamples; agrees: per signal, whether its own best cut
     into as many runs has one there; without_massive, untrained: whether it is found without massive coordinates, and in an
-    untrained model of the same configuration (None where not asked)."""
+    untrained model of the same configuration (None where not asked, and where a stack is too short to tell)."""
 
     layer: int
     p_value: float
     supported: bool
-    interval: tuple[int, int]
-    found: float
+    interval: tuple[int, int] | None
+    found: float | None
     agrees: dict[str, bool]
     without_massive: bool | None
     untrained: bool | None
@@ -112,9 +112,12 @@ class ScalePartition(NamedTuple):
         ]
         for one in self.boundaries:
             verdict = "supported" if one.supported else "not supported"
+            where = ""
+            if one.interval is not None:
+                low, high = (self.names[layer] for layer in one.interval)
+                where = f"; {low} to {high} in resamples, {one.found:.0%} within a layer"
             lines.append(
-                f"boundary before {self.names[one.layer]}: {verdict} (p = {one.p_value:.2g} under drift; "
-                f"{self.names[one.interval[0]]} to {self.names[one.interval[1]]} in resamples, {one.found:.0%} within a layer)"
+                f"boundary before {self.names[one.layer]}: {verdict} (p = {one.p_value:.2g} under drift{where})"
             )
         return "\n".join(lines)
 
@@ -134,15 +137,17 @@ def find_scales(
     acts: Activations, or a list of (n, d_l) arrays of the same n tokens, in order of depth. signals: at least one similarity,
     "overlap" or "cka", which place the boundaries, and "dimension", "attention_span", whose agreement is told. n_scales
     "auto": as many as are supported, which may be one; a number: that many in each stack, supported or not. n_resamples:
-    random halves of the texts for the intervals (of the rows where texts are unknown); k: neighbours of the overlap;
+    random halves of the texts for the intervals (of the rows where texts are unknown; none of fewer than four); k: neighbours
+    of the overlap;
     untrained: activations of an untrained model of the same configuration, in which a boundary should not be. Encoder and
     decoder are cut apart.
 
     Cost: the neighbours of every layer and L^2 / 2 matrix products n d^2, once; 1 + n_resamples times those of neighbouring
-    layers alone. Raises ValueError /
-    TypeError for unknown signals, n_scales that is no count, fewer than two layers. Below 7 layers a stack nothing can be
-    told from drift: p_value is 1. When not to use it: to name what a range of layers does; ranges say where layers change,
-    not what they hold.
+    layers alone. The test takes the noise about the trend for normal, and tests each stack at 0.05 (docs/scales.md says how
+    often it is wrong). Below 7 layers a stack nothing can be told from drift: p_value is 1. Raises ValueError / TypeError for
+    unknown signals, n_scales that is no count, fewer than two layers, too few rows for k, and an overlap that nothing is
+    known of because all tokens are of one text. When not to use it: to name what a range of layers does; ranges say where
+    layers change, not what they hold.
     """
     layers = acts if isinstance(acts, Activations) else Activations.from_arrays(acts)
     known = (*SIMILARITIES, *VALUES)
@@ -160,25 +165,30 @@ def find_scales(
         raise ValueError(f"n_scales: expected at most the layers of a stack, {stacks}, got {count}")
 
     paired = [name for name in asked if name in SIMILARITIES]
+    draws, _ = scale_signals.halves(layers.text_ids, layers.n_tokens, n_resamples, seed)
+    if "overlap" in paired:
+        _enough(layers, draws, k)
     measured = _similarities(layers, paired, k, whole=True)
+    for name, signal in measured.items():
+        if not np.isfinite(np.diagonal(signal, 1)).any():
+            raise ValueError(
+                f"signals: expected {name!r} to be known somewhere; no token has a neighbour of another text"
+            )
     rows = [scale_signals.rows_of(layers, index) for index in range(len(layers))]
     values = {name: VALUES[name](layers, rows) for name in asked if name in VALUES}
     del rows
     mean = np.mean(list(measured.values()), 0)
-    beside = {name: np.diagonal(signal, 1) for name, signal in measured.items()}
-    found = _places(beside, stacks, count, seed, mean)
+    found = _places({name: np.diagonal(signal, 1) for name, signal in measured.items()}, stacks, count, seed, mean)
     places = [one.place for one in found]
-    generator = torch.Generator().manual_seed(seed)
-    drawn = []
-    for _ in range(n_resamples):
-        some = scale_signals.subsample(layers.text_ids, layers.n_tokens, generator)
-        drawn.append(_nearest(places, _similarities(layers.select(rows=some), paired, k), stacks))
-    bare = _places(_similarities(layers, paired, k, without_massive=True), stacks, count, seed, mean)
-    other = None if untrained is None else _places(_untrained(untrained, layers, paired, k), stacks, count, seed, mean)
+    drawn = [_nearest(places, _similarities(layers.select(rows=some), paired, k), stacks) for some in draws]
+    bare = _places(_similarities(layers, paired, k, without_massive=True), stacks, count, seed)
+    other = [] if untrained is None else _places(_untrained(untrained, layers, paired, k), stacks, count, seed)
     own = {name: _best(signal, stacks, places, name in SIMILARITIES) for name, signal in {**measured, **values}.items()}
-    boundaries = tuple(
-        _boundary(one, [draw[number] for draw in drawn], own, bare, other) for number, one in enumerate(found)
-    )
+    boundaries = []
+    for number, one in enumerate(found):
+        short = _short(one.place, stacks)
+        elsewhere = _seen(one, bare, short), None if untrained is None else _seen(one, other, short)
+        boundaries.append(_boundary(one, [draw[number] for draw in drawn], own, elsewhere))
     ranges = [
         (a, b - 1)
         for first, last in stacks
@@ -186,7 +196,12 @@ def find_scales(
     ]
     cut = tuple(sorted({*places, *(first for first, _ in stacks[1:])}))
     return ScalePartition(
-        tuple(ranges), boundaries, tuple(layers.names), stacks, segmentation.gain(mean, cut), {**measured, **values}
+        tuple(ranges),
+        tuple(boundaries),
+        tuple(layers.names),
+        stacks,
+        segmentation.gain(mean, cut),
+        {**measured, **values},
     )
 
 
@@ -218,36 +233,59 @@ def _turnovers(beside: dict[str, Signal], first: int, last: int) -> np.ndarray:
     return np.stack([drift.turnovers(signal[first:last]) for signal in beside.values()])
 
 
+def _enough(acts: Activations, draws: Sequence[torch.Tensor], k: int) -> None:
+    fewest = min([acts.n_tokens, *(some.shape[0] for some in draws)])
+    if k >= fewest:
+        raise ValueError(
+            f"k: expected less than {fewest}, the rows of {'the smallest half' if draws else 'acts'} of the texts, got {k}"
+        )
+
+
 def _places(
-    beside: dict[str, Signal], stacks: Sequence[tuple[int, int]], count: int | None, seed: int, whole: Signal
+    beside: dict[str, Signal],
+    stacks: Sequence[tuple[int, int]],
+    count: int | None,
+    seed: int,
+    whole: Signal | None = None,
 ) -> list[drift.Found]:
-    """The boundaries of every stack, in order of layers; a given count where it was asked for, by the best cut of the
-    similarities `whole` (L, L) where a stack is too short to tell anything from drift."""
+    """The boundaries of every stack, in order of layers; a given count where it was asked for: what the test cannot say in a
+    short stack, the best cut of the similarities `whole` (L, L) does, with p_value 1."""
     found: list[drift.Found] = []
     for first, last in stacks:
-        turned = _turnovers(beside, first, last)
-        here = drift.boundaries(turned, None if count is None else count - 1, LEVEL, seed)
-        if count is not None and len(here) < count - 1:
+        here = drift.boundaries(_turnovers(beside, first, last), None if count is None else count - 1, LEVEL, seed)
+        if count is not None and whole is not None and len(here) < count - 1:
             part = slice(first, last + 1)
-            here = [drift.Found(place, 0.0, 1.0) for place in segmentation.segment(whole[part, part], count)]
+            taken = {one.place for one in here}
+            cut = [place for place in segmentation.segment(whole[part, part], count) if place not in taken]
+            rest = [place for place in range(1, last - first + 1) if place not in taken and place not in cut]
+            here += [drift.Found(place, 0.0, 1.0) for place in (cut + rest)[: count - 1 - len(here)]]
         found += [one._replace(place=one.place + first) for one in sorted(here)]
     return found
 
 
+def _short(place: int, stacks: Sequence[tuple[int, int]]) -> bool:
+    """Whether the stack of a boundary is too short to tell anything from drift."""
+    return any(first < place <= last and last - first < drift.LEAST for first, last in stacks)
+
+
+def _seen(one: drift.Found, others: Sequence[drift.Found], short: bool) -> bool | None:
+    return None if short else any(abs(other.place - one.place) <= _NEAR for other in others)
+
+
 def _nearest(places: Sequence[int], beside: dict[str, Signal], stacks: Sequence[tuple[int, int]]) -> list[int]:
-    """Where a resample puts each boundary: the largest turnover above the trend that is nearer to it than to another."""
+    """Where a resample puts each boundary: the largest turnover above the trend in its stack, the others' own places left
+    out; the nearest one of the largest."""
     where = []
     for place in places:
         first, last = next(stack for stack in stacks if stack[0] < place <= stack[1])
         turned = _turnovers(beside, first, last)
         at = np.flatnonzero(np.isfinite(turned).all(0)) + 1
-        away = np.abs(at + first - place)
-        mine = [i for i, b in enumerate(at) if all(away[i] <= abs(b + first - other) for other in places)]
-        if not mine:
+        free = [i for i, b in enumerate(at) if b + first == place or b + first not in places]
+        if len(at) < drift.LEAST or not free:
             where.append(place)
             continue
         z = drift.scores(turned[:, at - 1], at.astype(float)).sum(0)
-        where.append(int(at[max(mine, key=lambda i: (z[i], -away[i]))]) + first)
+        where.append(int(at[max(free, key=lambda i: (z[i], -abs(at[i] + first - place)))]) + first)
     return where
 
 
@@ -274,24 +312,20 @@ def _best(signal: Signal, stacks: Sequence[tuple[int, int]], places: Sequence[in
 
 
 def _boundary(
-    one: drift.Found,
-    drawn: Sequence[int],
-    own: dict[str, set[int]],
-    bare: Sequence[drift.Found],
-    untrained: Sequence[drift.Found] | None,
+    one: drift.Found, drawn: Sequence[int], own: dict[str, set[int]], elsewhere: Sequence[bool | None]
 ) -> Boundary:
-    def near(places: Any) -> bool:
-        return any(abs(place - one.place) <= _NEAR for place in places)
-
-    share = float(np.mean([abs(place - one.place) <= _NEAR for place in drawn])) if drawn else 1.0
-    low, high = np.quantile(drawn, [0.025, 0.975], method="nearest") if drawn else (one.place, one.place)
+    """drawn: where resamples put it; elsewhere: whether it is seen without massive coordinates, and in an untrained model."""
+    share = float(np.mean([abs(place - one.place) <= _NEAR for place in drawn])) if drawn else None
+    interval = None
+    if drawn:
+        low, high = np.quantile(drawn, [0.025, 0.975], method="nearest")
+        interval = int(low), int(high)
     return Boundary(
         one.place,
         one.p_value,
-        one.p_value <= LEVEL and share >= 0.5,
-        (int(low), int(high)),
+        one.p_value <= LEVEL and (share is None or share >= 0.5),
+        interval,
         share,
-        {name: near(places) for name, places in own.items()},
-        near(found.place for found in bare),
-        None if untrained is None else near(found.place for found in untrained),
+        {name: any(abs(place - one.place) <= _NEAR for place in places) for name, places in own.items()},
+        *elsewhere,
     )

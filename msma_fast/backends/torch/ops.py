@@ -43,18 +43,22 @@ from msma_fast.backends.torch.stress import stress as sum_stress
 from msma_fast.backends.torch.vocabulary import top_tokens
 from msma_fast.backends.torch.whole import whole
 
-FISHER = (
-    logit_fisher_vp,
-    logit_fisher_quadratic,
-    logit_fisher_quadratic_backward,
-    logit_fisher_mean,
-    logit_fisher_trace,
-    logit_fisher_diag,
-    fisher_rao_distances,
-    fisher_rao_distances_backward,
-    fisher_rao_pairs,
-    top_tokens,
-)
+# Their products are of their arguments' dtype.
+FISHER = {
+    op.__name__: whole(op)
+    for op in (
+        logit_fisher_vp,
+        logit_fisher_quadratic,
+        logit_fisher_quadratic_backward,
+        logit_fisher_mean,
+        logit_fisher_trace,
+        logit_fisher_diag,
+        fisher_rao_distances,
+        fisher_rao_distances_backward,
+        fisher_rao_pairs,
+        top_tokens,
+    )
+}
 TORCH_KEYS = Keys(torch_keys.pair_keys, torch_keys.block_keys, torch_keys.KINDS)
 
 
@@ -338,4 +342,4 @@ def ops(keys: Keys, reductions: Reductions = TORCH_REDUCTIONS) -> dict[str, Call
         bound[measure.__name__] = partial(measure, reductions.centered_products)
     plain = (all_finite, neighbor_counts, pairwise_distances_backward, knn_backward, similarity.cka_matrix)
     bound |= {op.__name__: op for op in plain}
-    return bound | {op.__name__: whole(op) for op in FISHER}  # whose products are of their arguments' dtype
+    return bound | FISHER
