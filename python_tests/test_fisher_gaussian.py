@@ -322,5 +322,7 @@ def test_one_matrix_is_not_read_as_variances(rng: np.random.Generator) -> None:
         gaussian_fisher_rao(means[0], matrix, means[1], matrix[None])
     found = gaussian_fisher_rao(means[0], matrix[None], means[1], matrix[None])
     assert found.lower.shape == (3,)
+    one = np.array([[1.0]])
+    assert gaussian_fisher_rao(0 * one, one, one, 2 * one).distance.shape == (1,)
     same = np.full((3, 3), 2.0)  # symmetric, and no covariance
     assert gaussian_fisher_rao(means[0], same, means[1], same).distance.shape == (3,)

@@ -5,7 +5,7 @@ normalizer_kernel: log_normalizer_i = log sum_t exp(l_it), and top_i, the most p
 quadratic_kernel:  sum_t q u and sum_t q u^2, with q_it = exp(l_it - log_normalizer_i), 0 for top_i, and
                    u_it = (w_t - c).v_i - origin_i
 What becomes of the sums: msma_fast/backends/torch/logit_fisher.py. Sums of d numbers a row are matrix products there: a tile
-of them fits no registers, and adding to it in memory took five times as long on an H100.
+of them fits no registers, and adding to it in memory took longer on an H100.
 
 h and v (n, d) float32, weight (V, d) float16, bfloat16 or float32. A program owns ROWS rows of h and a share of the blocks of
 tokens. torch adds the shares in their order: the same bits every time.

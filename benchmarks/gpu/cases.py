@@ -1,4 +1,4 @@
-"""What `make gpu-check` asks of the kernels: every op that has some, its answer from the CPU, and peers in torch."""
+"""What `make gpu-check` asks of a GPU: every op that has kernels and some that are torch's, the CPU's answer, peers in torch."""
 
 from __future__ import annotations
 
@@ -187,6 +187,15 @@ def _fisher(h: Tensor, weight: Tensor, v: Tensor) -> Iterator[Asked]:
         root = (h @ weight.T).softmax(1).sqrt()
         return 2 * (root @ root.T).clamp(max=1).arccos()
 
+    def torch_quadratic(h: Tensor, weight: Tensor, v: Tensor) -> Tensor:
+        p, u = (h @ weight.T).softmax(1), v @ weight.T
+        return (p * u * u).sum(1) - (p * u).sum(1).square()
+
+    yield (
+        "logit_fisher_quadratic",
+        lambda h, w, v: fisher.logit_fisher_quadratic(h, w, v),
+        (h, weight, v), {"torch": torch_quadratic}, 1e-4,
+    )  # fmt: skip
     yield "logit_fisher_mean", fisher.logit_fisher_mean, (h, weight), {"torch": torch_mean}, 1e-4
     yield "logit_fisher_vp", fisher.logit_fisher_vp, (h, weight, v), {"torch": torch_vp}, 1e-4
     yield "logit_fisher_trace", fisher.logit_fisher_trace, (h, weight), {"torch": torch_trace}, 1e-4

@@ -34,11 +34,8 @@ ROUNDS = 9
 DEVICE = torch.device("cuda")
 
 
-# Peers of knn give indices (n, K + 1): each row's neighbours, itself among them.
-
-
 def torch_knn(x: Tensor) -> Tensor:
-    """Blocks of torch.cdist and topk."""
+    """Blocks of torch.cdist and topk; as every peer of knn, indices (n, K + 1) with the row itself among them."""
     rows = max(1, (1 << 28) // x.shape[0])
     return torch.cat([torch.cdist(block, x).topk(K + 1, dim=1, largest=False).indices for block in x.split(rows)])
 
@@ -154,14 +151,13 @@ def main() -> int:
     if not torch.cuda.is_available():
         print("gpu-check: expected a CUDA GPU that this torch can use, found none")
         return 2
-    device = DEVICE
     RESULTS.parent.mkdir(exist_ok=True)
     tests = tested(TESTS)
-    faults = "; ".join(filter(None, (fault(backend.operations(), op, device) for op in planted())))
+    faults = "; ".join(filter(None, (fault(backend.operations(), op, DEVICE) for op in planted())))
     rivals, missing = peers()
     report: dict[str, Any] = {
-        "gpu": torch.cuda.get_device_name(device),
-        "capability": "sm_{}{}".format(*torch.cuda.get_device_capability(device)),
+        "gpu": torch.cuda.get_device_name(DEVICE),
+        "capability": "sm_{}{}".format(*torch.cuda.get_device_capability(DEVICE)),
         "torch": torch.__version__,
         "tests": tests,
         "planted": faults or "right",
@@ -169,7 +165,7 @@ def main() -> int:
         "cases": [],
     }
     wrong = bool(faults) or tests["exit_status"] != 0
-    prepared = list(cases(device, rivals))  # answered by the CPU
+    prepared = list(cases(DEVICE, rivals))  # answered by the CPU
     with mf.use_backend("triton"):  # or an error: nobody else is timed under this name
         for case in prepared:
             record = answered(case)

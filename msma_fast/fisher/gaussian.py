@@ -131,7 +131,7 @@ def _normal(mean_name: str, mean: Any, name: str, cov: Any) -> _Normal:
     value = given.to(torch.float64)
     d = mu.shape[-1]
     if given.ndim == 0 or (given.ndim == mu.ndim and given.shape[-1] == d):
-        if given.ndim > 1 and given.shape[-2] == d and _is_covariance(value):
+        if d > 1 and given.ndim > 1 and given.shape[-2] == d and _is_covariance(value):
             raise ValueError(
                 f"{name}: expected variances for {mean_name} of shape {tuple(mu.shape)}, got a symmetric positive definite "
                 f"matrix; one matrix for all means is {name}[None]"
