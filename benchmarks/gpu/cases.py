@@ -1,4 +1,4 @@
-"""What `make gpu-check` asks of a GPU: every op that has kernels and some that are torch's, the CPU's answer, peers in torch."""
+"""What `make gpu-check` asks of a GPU: ops that have kernels and some that are torch's, the CPU's answer, peers in torch."""
 
 from __future__ import annotations
 

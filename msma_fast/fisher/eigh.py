@@ -18,7 +18,7 @@ from msma_fast.fisher.logits import products, run
 from msma_fast.results import Array
 
 _GUARD = 4  # vectors beyond those wanted: the gap that decides convergence is behind them
-_ROWS, _STARTED = 256, 16  # rows of h together: in the iteration, and while it is started from their tokens
+_ROWS, _STARTED = 128, 4  # rows of h together: in the iteration, and while it is started from their tokens
 _TOKENS, _STARTING = 512, 5  # the most probable tokens that the start knows, and its rounds
 _TOLERANCE = {torch.float32: 2.0**-12, torch.float64: 2.0**-36}  # of residuals, relative to the first eigenvalue
 
@@ -33,7 +33,7 @@ def logit_fisher_eigh(
     error of an eigenvalue is about that squared over its distance to the others.
 
     Cost: two products n V d a vector, some 3 rank vectors; all d columns where 4 (rank + 4) >= d, or where the eigenvalues
-    are too much alike. Memory beside the result: 256 rows at a time, 512 d (rank + 4) numbers a round and some 50 x 512 x d
+    are too much alike. Memory beside the result: 128 rows at a time, 256 d (rank + 4) numbers a round and some 12 x 512 x d
     to begin with; with few rows that is more than n x V. When not to use it: for the eigenvectors of the mean,
     torch.linalg.eigh(logit_fisher_mean(...)).
     """

@@ -36,8 +36,9 @@ def fisher_rao_distances(
     1e-4 is as precise as one of 1. Differentiable once in h and other; the gradient at distance zero is zero.
 
     Cost: n V d, m V d and n m V (half of it for other=None), and some five V d for each pair closer than 0.35; of more than
-    n + m such pairs of float32 rows most are decided by the same products in float64, with blocks of 128 MiB and 40 bytes a pair. Memory n m
-    and a few n x V / 100. The gradient takes pairs closer than 0.05 one by one, whatever their number. Errors as in `logit_fisher_vp`.
+    n + m such pairs of float32 rows most are decided by the same products in float64, with blocks of 128 MiB and 40 bytes
+    a pair. Memory n m and a few n x V / 100. The gradient takes pairs closer than 0.05 one by one, whatever their number.
+    Errors as in `logit_fisher_vp`.
     When not to use it: for one pair a row (`path_lengths`), or for the k nearest only (`knn`).
     """
     read = readout_of(h, weight, bias, norm, backend)
