@@ -66,7 +66,9 @@ def fisher_table(results: dict[str, Any]) -> str:
             mine = (
                 (f"`{name}`, {rest}", _weighed(ours)) if number == 0 else (f"the same, beside the {peer['name']}", "")
             )
-            rows.append([*mine, _weighed(peer), ratio, error])
+            part = peer["name"].partition(", ")[2]
+            scaled = f" ({part}, scaled)" if part.endswith("positions") else ""
+            rows.append([*mine, _weighed(peer) + scaled, ratio, error])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 
