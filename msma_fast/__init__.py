@@ -15,7 +15,6 @@ import msma_fast as mf
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from msma_fast import fisher
@@ -89,15 +88,17 @@ __all__ = [
 ]
 
 # Loaded on first use: collecting needs packages that the engine does not.
-_LAZY = {
-    "Activations": "msma_fast.activations",
-    "collect_activations": "msma_fast.activations",
-    "ScalePartition": "msma_fast.msma.scales",
-    "find_scales": "msma_fast.msma.scales",
-}
+_ACTIVATIONS = ("Activations", "collect_activations")
+_SCALES = ("ScalePartition", "find_scales")
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in _ACTIVATIONS:
+        from msma_fast import activations
+
+        return getattr(activations, name)
+    if name in _SCALES:
+        from msma_fast.msma import scales
+
+        return getattr(scales, name)
     raise AttributeError(f"module 'msma_fast' has no attribute {name!r}")
