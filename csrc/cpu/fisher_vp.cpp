@@ -13,7 +13,7 @@ void logit_fisher_vp(const HiddenRows& h, const TokenHead& head, const float* v,
     if (vectors == 0) return;
     threads = worthy_threads(n * vectors, head, threads);
     const FisherBody body = best_fisher_body();
-    const int64_t step = chunk_rows(n, 0.045, 2, body.lanes);
+    const int64_t step = chunk_rows(n, 0.04, 2, body.lanes);
     FisherChunk chunk(head, step, true, true, threads);
     const Buffer<float> sums(chunk.stride() * ceil_div(d, body.lanes) * body.lanes);
     for (int64_t c = 0; c < ceil_div(n, step); ++c) {
