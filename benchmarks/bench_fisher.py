@@ -33,10 +33,16 @@ def with_steps(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return h, weight, data.random_points(len(h), h.shape[1])
 
 
+def images(h: np.ndarray, weight: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """G(h_i) v_ir by the definition, (n, r, d) float64."""
+    p = token_probabilities(h, weight)[:, None]
+    u = v.astype(np.float64) @ weight.T.astype(np.float64)
+    found: np.ndarray = (p * (u - (p * u).sum(2, keepdims=True))) @ weight.astype(np.float64)
+    return found
+
+
 def products(h: np.ndarray, weight: np.ndarray, v: np.ndarray) -> np.ndarray:
-    p = token_probabilities(h[ROWS], weight)
-    u = v[ROWS].astype(np.float64) @ weight.T.astype(np.float64)
-    return (p * (u - (p * u).sum(1, keepdims=True))) @ weight.astype(np.float64)
+    return images(h[ROWS], weight, v[ROWS, None])[:, 0]
 
 
 def mean(h: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -66,10 +72,8 @@ class EigenJudge(ArrayJudge):
 
     def gate(self, answer: Any) -> str | None:
         values, vectors = answer[0][ROWS_OF_PAIRS], answer[1][ROWS_OF_PAIRS].transpose(0, 2, 1)
-        p = token_probabilities(self.h[ROWS_OF_PAIRS], self.weight)[:, None]
-        u = vectors.astype(np.float64) @ self.weight.T.astype(np.float64)
-        images = (p * (u - (p * u).sum(2, keepdims=True))) @ self.weight.astype(np.float64)
-        off = np.linalg.norm(images - values[:, :, None] * vectors, axis=2).max(1) / values[:, 0]
+        found = images(self.h[ROWS_OF_PAIRS], self.weight, vectors)
+        off = np.linalg.norm(found - values[:, :, None] * vectors, axis=2).max(1) / values[:, 0]
         if off.max() > 1.1 * 2.0**-12:  # what is promised, and the rounding of float32
             return f"expected residuals of at most 2^-12 of the largest value, got {off.max():.2g}"
         return super().gate(answer)

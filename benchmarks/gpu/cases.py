@@ -191,11 +191,7 @@ def _fisher(h: Tensor, weight: Tensor, v: Tensor) -> Iterator[Asked]:
         p, u = (h @ weight.T).softmax(1), v @ weight.T
         return (p * u * u).sum(1) - (p * u).sum(1).square()
 
-    yield (
-        "logit_fisher_quadratic",
-        lambda h, w, v: fisher.logit_fisher_quadratic(h, w, v),
-        (h, weight, v), {"torch": torch_quadratic}, 1e-4,
-    )  # fmt: skip
+    yield "logit_fisher_quadratic", fisher.logit_fisher_quadratic, (h, weight, v), {"torch": torch_quadratic}, 1e-4
     yield "logit_fisher_mean", fisher.logit_fisher_mean, (h, weight), {"torch": torch_mean}, 1e-4
     yield "logit_fisher_vp", fisher.logit_fisher_vp, (h, weight, v), {"torch": torch_vp}, 1e-4
     yield "logit_fisher_trace", fisher.logit_fisher_trace, (h, weight), {"torch": torch_trace}, 1e-4

@@ -24,7 +24,7 @@ from msma_fast.diagnostics import neighbor_counts
 from msma_fast.information import ksg_mi
 from msma_fast.msma import drift
 from msma_fast.msma.layers import twonn
-from msma_fast.msma.scale_signals import halves, rows_of
+from msma_fast.msma.scale_signals import activations, halves, rows_of
 from msma_fast.msma.scales import ScalePartition, find_scales
 from msma_fast.msma.spaces import information_space
 from msma_fast.neighbors import knn
@@ -45,14 +45,14 @@ def compare(a: Any, b: Any, *, k: int = 15, n_resamples: int = 10, seed: int = 0
     n_resamples < 2, or fewer than four texts: no standard errors. Cost: n_resamples + 1 times the neighbours of every layer.
     Raises ValueError for different tokens, texts or numbers of layers.
     """
-    one, two = (side if isinstance(side, Activations) else Activations.from_arrays(side) for side in (a, b))
+    one, two = activations(a), activations(b)
     _checks.integer("n_resamples", n_resamples, at_least=0)
     _same(one, two)
     ids = one.text_ids if one.text_ids is not None else two.text_ids
     informed = torch.arange(0, one.n_tokens, -(-one.n_tokens // _INFORMED))
-    whole = _measured(one, two, ids, torch.arange(one.n_tokens), informed, k)
     rows, rate = halves(ids, one.n_tokens, n_resamples, seed)
-    draws = [_measured(one, two, ids, some, informed[torch.isin(informed, some)], k) for some in rows]
+    samples = [(some, informed[torch.isin(informed, some)]) for some in (torch.arange(one.n_tokens), *rows)]
+    whole, *draws = _measured(one, two, ids, samples, k)
     parts = [find_scales(side, n_resamples=n_resamples, seed=seed, k=k) for side in (one, two)]
     return {
         "schema": SCHEMA,
@@ -86,24 +86,28 @@ def _same(one: Activations, two: Activations) -> None:
 
 
 def _measured(
-    one: Activations, two: Activations, ids: Tensor | None, some: Tensor, informed: Tensor, k: int
-) -> dict[str, list[float]]:
-    """On the rows `some`; information and dimension on the rows `informed` of them, as many of a half as half of all."""
-    found: dict[str, list[float]] = {name: [] for name in MEASURES}
-    groups, fewer = (None, None) if ids is None else (ids[some], ids[informed])
+    one: Activations, two: Activations, ids: Tensor | None, samples: list[tuple[Tensor, Tensor]], k: int
+) -> list[dict[str, list[float]]]:
+    """For each sample (rows, rows for information and dimension), by layer: a layer is read once for all samples."""
+    found: list[dict[str, list[float]]] = [{name: [] for name in MEASURES} for _ in samples]
     for layer in range(len(one)):
-        every = [rows_of(side, layer) for side in (one, two)]
-        x, y = (rows[some] for rows in every)
-        near = [knn(rows, k, groups=groups).indices for rows in (x, y)]
-        found["overlap"].append(shared_fraction(*near))
-        found["cka"].append(float(cka(x, y)))
-        x, y = (rows[informed] for rows in every)
-        found["mi"].append(_information(x, y, fewer))
-        dimensions = [twonn(rows, 1)[0] for rows in (x, y)]
-        found["dimension_a"].append(dimensions[0])
-        found["dimension_b"].append(dimensions[1])
-        found["dimension_difference"].append(dimensions[1] - dimensions[0])
+        x, y = (rows_of(side, layer) for side in (one, two))
+        for measures, (some, informed) in zip(found, samples, strict=True):
+            groups, fewer = (None, None) if ids is None else (ids[some], ids[informed])
+            values = _of_all(x[some], y[some], groups, k) | _of_fewer(x[informed], y[informed], fewer)
+            for name, value in values.items():
+                measures[name].append(value)
     return found
+
+
+def _of_all(x: Tensor, y: Tensor, groups: Tensor | None, k: int) -> dict[str, float]:
+    near = [knn(rows, k, groups=groups).indices for rows in (x, y)]
+    return {"overlap": shared_fraction(*near), "cka": float(cka(x, y))}
+
+
+def _of_fewer(x: Tensor, y: Tensor, groups: Tensor | None) -> dict[str, float]:
+    a, b = (twonn(rows, 1)[0] for rows in (x, y))
+    return {"mi": _information(x, y, groups), "dimension_a": a, "dimension_b": b, "dimension_difference": b - a}
 
 
 def _information(x: Tensor, y: Tensor, ids: Tensor | None) -> float:

@@ -27,7 +27,7 @@ from msma_fast.diagnostics import neighbor_counts
 from msma_fast.fisher import LayerNorm, Readout, RMSNorm
 from msma_fast.msma.explorer import row_texts, wordy
 from msma_fast.msma.layer_information import ranked_by_text
-from msma_fast.msma.naming import layer_names
+from msma_fast.msma.naming import layer_names, stack_of
 from msma_fast.msma.spaces import rms_normalized
 from msma_fast.msma.stages import Stages
 from msma_fast.neighbors import knn
@@ -73,7 +73,7 @@ def readout_digest(read: Readout) -> str:
 
 def lens_layers(acts: Activations) -> list[int]:
     """The layers that lead to the last one: of its own stack in an encoder-decoder model."""
-    stacks = [prefix if number.isdigit() else "" for prefix, _, number in (name.rpartition(".") for name in acts.names)]
+    stacks = [stack_of(name) for name in acts.names]
     return [index for index, stack in enumerate(stacks) if stack == stacks[-1]]
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,12 +24,16 @@ from msma_fast.msma.spaces import rms_normalized
 from msma_fast.neighbors import knn
 from msma_fast.similarity import cka_matrix, shared_fraction
 
-PAIRED = ("overlap", "cka")
 _FAR = 50.0  # times the median size of a layer's entries that are not zero: a massive coordinate
 _ROWS = 2000
 _UNITS = 4  # texts, or rows, below which nothing is resampled
 
 Signal = np.ndarray
+
+
+def activations(acts: Any) -> Activations:
+    """As they are, or from a list of (n, d_l) arrays."""
+    return acts if isinstance(acts, Activations) else Activations.from_arrays(acts)
 
 
 def rows_of(acts: Activations, index: int, without_massive: bool = False) -> Tensor:

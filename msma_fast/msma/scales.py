@@ -7,7 +7,7 @@ Multi-Scale Manifold Alignment (arXiv 2505.20333), with fixed ranges, and MSPGT 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ import torch
 from msma_fast import _checks
 from msma_fast.activations import Activations
 from msma_fast.msma import drift, scale_signals, segmentation
+from msma_fast.msma.naming import stack_of
 from msma_fast.msma.scale_signals import SIMILARITIES, VALUES, Signal
 
 PAPER = {
@@ -138,9 +139,8 @@ def find_scales(
     "overlap" or "cka", which place the boundaries, and "dimension", "attention_span", whose agreement is told. n_scales
     "auto": as many as are supported, which may be one; a number: that many in each stack, supported or not. n_resamples:
     random halves of the texts for the intervals (of the rows where texts are unknown; none of fewer than four); k: neighbours
-    of the overlap;
-    untrained: activations of an untrained model of the same configuration, in which a boundary should not be. Encoder and
-    decoder are cut apart.
+    of the overlap; untrained: activations of an untrained model of the same configuration, in which a boundary should not
+    be. Encoder and decoder are cut apart.
 
     Cost: the neighbours of every layer and L^2 / 2 matrix products n d^2, once; 1 + n_resamples times those of neighbouring
     layers alone. The test takes the noise about the trend for normal, and tests each stack at 0.05 (docs/scales.md says how
@@ -149,7 +149,7 @@ def find_scales(
     known of because all tokens are of one text. When not to use it: to name what a range of layers does; ranges say where
     layers change, not what they hold.
     """
-    layers = acts if isinstance(acts, Activations) else Activations.from_arrays(acts)
+    layers = scale_signals.activations(acts)
     known = (*SIMILARITIES, *VALUES)
     asked = list(dict.fromkeys(signals))
     if not set(asked) <= set(known) or not set(asked) & set(SIMILARITIES):
@@ -168,20 +168,21 @@ def find_scales(
     draws, _ = scale_signals.halves(layers.text_ids, layers.n_tokens, n_resamples, seed)
     if "overlap" in paired:
         _enough(layers, draws, k)
-    measured = _similarities(layers, paired, k, whole=True)
+    rows = _rows(layers)
+    measured = _similarities(rows, layers, paired, k, whole=True)
     for name, signal in measured.items():
         if not np.isfinite(np.diagonal(signal, 1)).any():
             raise ValueError(
                 f"signals: expected {name!r} to be known somewhere; no token has a neighbour of another text"
             )
-    rows = [scale_signals.rows_of(layers, index) for index in range(len(layers))]
     values = {name: VALUES[name](layers, rows) for name in asked if name in VALUES}
     del rows
     mean = np.mean(list(measured.values()), 0)
     found = _places({name: np.diagonal(signal, 1) for name, signal in measured.items()}, stacks, count, seed, mean)
     places = [one.place for one in found]
-    drawn = [_nearest(places, _similarities(layers.select(rows=some), paired, k), stacks) for some in draws]
-    bare = _places(_similarities(layers, paired, k, without_massive=True), stacks, count, seed)
+    halves = (layers.select(rows=some) for some in draws)
+    drawn = [_nearest(places, _similarities(_rows(half), half, paired, k), stacks) for half in halves]
+    bare = _places(_similarities(_rows(layers, without_massive=True), layers, paired, k), stacks, count, seed)
     other = [] if untrained is None else _places(_untrained(untrained, layers, paired, k), stacks, count, seed)
     own = {name: _best(signal, stacks, places, name in SIMILARITIES) for name, signal in {**measured, **values}.items()}
     boundaries = []
@@ -192,7 +193,7 @@ def find_scales(
     ranges = [
         (a, b - 1)
         for first, last in stacks
-        for a, b in _runs(first, last, [place for place in places if first < place <= last])
+        for a, b in pairwise([first, *(place for place in places if first < place <= last), last + 1])
     ]
     cut = tuple(sorted({*places, *(first for first, _ in stacks[1:])}))
     return ScalePartition(
@@ -207,26 +208,29 @@ def find_scales(
 
 def _stacks(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
     """(first, last) of the runs of names that differ in their last number alone: "encoder.0", ..., "decoder.0", ..."""
-    prefixes = [prefix if number.isdigit() else name for name in names for prefix, _, number in (name.rpartition("."),)]
+    prefixes = [stack_of(name) or name for name in names]
     if len(set(prefixes)) == len(prefixes):  # names that say nothing
         return ((0, len(names) - 1),)
     starts = [index for index, prefix in enumerate(prefixes) if index == 0 or prefix != prefixes[index - 1]]
     return tuple(zip(starts, [start - 1 for start in starts[1:]] + [len(names) - 1], strict=True))
 
 
+def _rows(acts: Activations, without_massive: bool = False) -> list[torch.Tensor]:
+    return [scale_signals.rows_of(acts, index, without_massive) for index in range(len(acts))]
+
+
 def _similarities(
-    acts: Activations, names: Sequence[str], k: int, *, whole: bool = False, without_massive: bool = False
+    rows: list[torch.Tensor], acts: Activations, names: Sequence[str], k: int, *, whole: bool = False
 ) -> dict[str, Signal]:
-    """Of all pairs of layers (L, L), or of neighbours alone (L - 1,)."""
-    rows = [scale_signals.rows_of(acts, index, without_massive) for index in range(len(acts))]
+    """Of the rows of acts: of all pairs of layers (L, L), or of neighbours alone (L - 1,)."""
     return {name: SIMILARITIES[name](rows, k, acts.text_ids, whole) for name in names}
 
 
 def _untrained(acts: Any, like: Activations, names: Sequence[str], k: int) -> dict[str, Signal]:
-    other = acts if isinstance(acts, Activations) else Activations.from_arrays(acts)
+    other = scale_signals.activations(acts)
     if len(other) != len(like):
         raise ValueError(f"untrained: expected {len(like)} layers as acts, got {len(other)}")
-    return _similarities(other, names, k)
+    return _similarities(_rows(other), other, names, k)
 
 
 def _turnovers(beside: dict[str, Signal], first: int, last: int) -> np.ndarray:
@@ -268,8 +272,12 @@ def _short(place: int, stacks: Sequence[tuple[int, int]]) -> bool:
     return any(first < place <= last and last - first < drift.LEAST for first, last in stacks)
 
 
+def _near(place: int, others: Iterable[int]) -> bool:
+    return any(abs(other - place) <= _NEAR for other in others)
+
+
 def _seen(one: drift.Found, others: Sequence[drift.Found], short: bool) -> bool | None:
-    return None if short else any(abs(other.place - one.place) <= _NEAR for other in others)
+    return None if short else _near(one.place, (other.place for other in others))
 
 
 def _nearest(places: Sequence[int], beside: dict[str, Signal], stacks: Sequence[tuple[int, int]]) -> list[int]:
@@ -287,11 +295,6 @@ def _nearest(places: Sequence[int], beside: dict[str, Signal], stacks: Sequence[
         z = drift.scores(turned[:, at - 1], at.astype(float)).sum(0)
         where.append(int(at[max(free, key=lambda i: (z[i], -abs(at[i] + first - place)))]) + first)
     return where
-
-
-def _runs(first: int, last: int, places: Sequence[int]) -> list[tuple[int, int]]:
-    ends = [first, *places, last + 1]
-    return list(pairwise(ends))
 
 
 def _best(signal: Signal, stacks: Sequence[tuple[int, int]], places: Sequence[int], paired: bool) -> set[int]:
@@ -326,6 +329,6 @@ def _boundary(
         one.p_value <= LEVEL and (share is None or share >= 0.5),
         interval,
         share,
-        {name: any(abs(place - one.place) <= _NEAR for place in places) for name, places in own.items()},
+        {name: _near(one.place, places) for name, places in own.items()},
         *elsewhere,
     )

@@ -72,13 +72,13 @@ def _parts(i: Tensor, j: Tensor) -> list[tuple[Tensor, Tensor]]:
 def _renew_in_float64(distances: Tensor, i: Tensor, j: Tensor, x: Tensor, y: Tensor, words: Vocabulary) -> Tensor:
     """(P,) bool: the pairs that are closer than a float64 affinity tells."""
     wide = vocabulary(words.weight, words.bias, torch.float64)
-    rows, at = i.unique(return_inverse=True)
-    columns, to = j.unique(return_inverse=True)
-    chords = torch.empty(i.shape, dtype=torch.float64, device=x.device)
     if x is y and x.shape[0] ** 2 <= _ENTRIES:  # one side serves as both
         chords = 2.0 - 2.0 * _affinities(x.to(torch.float64), None, wide)[i, j]
     else:
+        rows, at = i.unique(return_inverse=True)
+        columns, to = j.unique(return_inverse=True)
         other = y[columns].to(torch.float64)
+        chords = other.new_empty(i.shape)
         for part in torch.arange(rows.numel(), device=x.device).split(max(1, _ENTRIES // columns.numel())):
             mine = (at >= part[0]) & (at <= part[-1])
             affinity = _affinities(x[rows[part]].to(torch.float64), other, wide)

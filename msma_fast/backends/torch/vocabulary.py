@@ -118,7 +118,7 @@ def parts(h: Tensor, words: Vocabulary, softmax_of: Callable[[Tensor, Vocabulary
     moved = words._replace(center=words.center + tops[there].mean(0))
     found = [Part(there, softmax_of(h[there], moved), moved)]
     if here.numel():
-        found.append(Part(here, softmax_of(h[here], words), words))
+        found.append(Part(here, type(of)(*(field[here] for field in of)), words))
     return found
 
 
