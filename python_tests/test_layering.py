@@ -44,6 +44,7 @@ LAYERS = {
     "msma_fast.backends.triton_screen": "backends.triton",
     "msma_fast.backends.triton_pairwise_distances": "backends.triton",
     "msma_fast.backends.triton_ksg": "backends.triton",
+    "msma_fast.backends.triton_ksg_pairs": "backends.triton",
     "msma_fast.backends.triton_search": "backends.triton",
     **{f"msma_fast.{name}": name for name in ("_native", "_cuda", "triton_kernels", "ops")},
     "msma_fast.reduction_ops": "ops",

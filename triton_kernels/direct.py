@@ -1,21 +1,15 @@
-# ruff: noqa: RUF005
-# mypy: disable-error-code="assignment, misc"
-# Triton's tuples grow by addition, which both complain of.
 """Canonical keys made in registers and used there: counts within radii, and the two passes of a k-nearest search.
 
-counts_low   inside (T, n) int32 += #{admissible j: K_ij <= top_ti}, few coordinates (WIDTH = d <= FEW, known to the compiler)
-counts       the same for any d
+counts       inside (T, n) int32 += #{admissible j: K_ij <= top_ti}
 bins         best (n, splits BLOCK_M) float64: the least admissible key of each bin of columns, inf for none. A split sees
              every `step`-th tile of its share; column j of a tile belongs to bin j. The bins are disjoint, so that at least k
              admissible points have a key at or below the k-th least of a row's bins.
 collect      count (n,) int32 of the admissible j with K_ij not above top_i, and columns (n, limit) int32, keys (n, limit)
              float64: those j, in any order. Where count exceeds limit the row's list is not complete.
 
-No key is written but those of `collect`. In few coordinates a thread owns whole queries, their coordinates in registers,
-and walks over the points one by one: a point is read once for all queries of a thread, nothing is summed across threads, and
-a pair costs a subtraction, product and addition a coordinate, one comparison, one addition. Else a program owns a tile, and
-the eight lanes of a key are summed one after the other, so that four numbers a pair are alive instead of eight. Rows are
-transposed for it, so that a tile's coordinate is adjacent in memory.
+No key is written but those of `collect`. A program owns a tile, and the eight lanes of a key are summed one after the other,
+so that four numbers a pair are alive instead of eight. Rows are transposed for it, so that a tile's coordinate is adjacent
+in memory. Counts in at most FEW coordinates are those of few_coordinates.py.
 
 Every operation is rounded on its own (enable_fp_fusion=False). A sum may start from -0.0, which the compiler can drop: nothing
 but the sign of a zero could differ, and no key depends on that. Points that pad a tile are NaN, and NaN is in no radius.
@@ -23,7 +17,7 @@ but the sign of a zero could differ, and no key depends on that. Points that pad
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -31,115 +25,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from . import few_coordinates as few
+from .few_coordinates import FEW
 from .keys import Side, combine_lanes, finish_key, lane_term
 from .resources import EXACT, Configuration, Need, launched
 from .screen import SIZES, Rule, flags, pointers, split
 
-FEW = 16  # coordinates that fit a thread's registers
-RADII = 4  # thresholds a query has in registers
 PROGRAMS = 1024  # enough to fill a GPU: with few queries the points are split
-
-UNROLL = tl.constexpr(4)  # points that the loop of few coordinates takes at once
-
-
-@triton.jit
-def few_key(xs, ys, norm_x, norm_y, KIND: tl.constexpr, P: tl.constexpr, WIDTH: tl.constexpr):
-    """The keys of rows whose coordinates are the tuples xs and ys."""
-    lanes = ()
-    equal = xs[0] == ys[0]
-    for lane in tl.static_range(8):
-        total = tl.full((1,), -0.0, tl.float64)
-        for c in tl.static_range(lane, WIDTH, 8):
-            total = lane_term(total, xs[c], ys[c], KIND, P)
-            if KIND == "cosine":
-                equal = equal & (xs[c] == ys[c])
-        lanes = lanes + (total,)
-    total = combine_lanes(lanes[0], lanes[1], lanes[2], lanes[3], lanes[4], lanes[5], lanes[6], lanes[7], KIND)
-    return finish_key(total, equal, norm_x, norm_y, KIND)
-
-
-@triton.jit
-def all_within(xs, ys, top, WIDTH: tl.constexpr):
-    """Whether every coordinate's difference is at most top: a maximum of float64 takes many operations."""
-    inside = tl.abs(xs[0] - ys[0]) <= top
-    for c in tl.static_range(1, WIDTH):
-        inside = inside & (tl.abs(xs[c] - ys[c]) <= top)
-    return inside
-
-
-@triton.jit
-def counted(
-    counts, xs, norm_x, tops, own, label, partner, y_ptr, norm_y_ptr, label_ptr, partner_ptr, first, last, window,
-    KIND: tl.constexpr, P: tl.constexpr, WIDTH: tl.constexpr, SELF: tl.constexpr, LABELS: tl.constexpr,
-    PARTNERS: tl.constexpr, RADII: tl.constexpr,
-):  # fmt: skip
-    """counts, a tuple of RADII, with the points first .. last - 1."""
-    at = y_ptr + tl.cast(first, tl.int64) * WIDTH
-    short: tl.constexpr = KIND == "sqeuclidean" or KIND == "inner_product" or P == 1
-    together: tl.constexpr = UNROLL if short and not SELF else 1
-    for j in tl.range(first, last, loop_unroll_factor=together):
-        ys = ()
-        for c in tl.static_range(WIDTH):
-            ys = ys + (tl.load(at + c),)
-        at += WIDTH
-        key = xs[0]
-        if KIND != "chebyshev":
-            norm_y = tl.load(norm_y_ptr + j) if KIND == "cosine" else norm_x
-            key = few_key(xs, ys, norm_x, norm_y, KIND, P, WIDTH)
-        more = ()
-        for t in tl.static_range(RADII):
-            inside = all_within(xs, ys, tops[t], WIDTH) if KIND == "chebyshev" else key <= tops[t]
-            if SELF:
-                inside = inside & (tl.abs(own - j) > window)
-            if LABELS:
-                inside = inside & (label != tl.load(label_ptr + j))
-            if PARTNERS:
-                inside = inside & (partner != tl.load(partner_ptr + j))
-            more = more + (tl.where(inside, counts[t] + 1, counts[t]),)
-        counts = more
-    return counts
-
-
-@triton.jit(do_not_specialize=(*SIZES, "share"))
-def counts_low_kernel(
-    x_ptr, y_ptr, norm_x_ptr, norm_y_ptr, top_ptr, own_ptr, label_i_ptr, label_ptr, partner_ptr, inside_ptr,
-    n, m, window, share, KIND: tl.constexpr, P: tl.constexpr, WIDTH: tl.constexpr, SELF: tl.constexpr,
-    LABELS: tl.constexpr, PARTNERS: tl.constexpr, RADII: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    n = tl.cast(n, tl.int64)
-    top_ptr += tl.program_id(2) * RADII * n
-    inside_ptr += tl.program_id(2) * RADII * n
-    xs, tops, counts = (), (), ()
-    for c in tl.static_range(WIDTH):
-        xs = xs + (tl.load(x_ptr + c * n + rows),)
-    for t in tl.static_range(RADII):
-        tops = tops + (tl.load(top_ptr + t * n + rows),)
-        counts = counts + (tl.zeros((BLOCK,), tl.int32),)
-    norm_x = tl.load(norm_x_ptr + rows) if KIND == "cosine" else xs[0]
-    label = tl.load(label_i_ptr + rows) if LABELS else rows
-    partner = tl.load(partner_ptr + rows) if PARTNERS else rows
-    first = tl.program_id(1) * share
-    last = tl.minimum(m, first + share)
-    if SELF:  # only near the queries themselves is their own column looked for
-        own = tl.load(own_ptr + rows)
-        near = tl.minimum(tl.maximum(tl.min(own) - window, first), last)
-        far = tl.minimum(tl.maximum(tl.max(own) + window + 1, near), last)
-        counts = counted(
-            counts, xs, norm_x, tops, own, label, partner, y_ptr, norm_y_ptr, label_ptr, partner_ptr, near, far, window,
-            KIND, P, WIDTH, True, LABELS, PARTNERS, RADII,
-        )  # fmt: skip
-        counts = counted(
-            counts, xs, norm_x, tops, own, label, partner, y_ptr, norm_y_ptr, label_ptr, partner_ptr, far, last, window,
-            KIND, P, WIDTH, False, LABELS, PARTNERS, RADII,
-        )  # fmt: skip
-        last = near
-    counts = counted(
-        counts, xs, norm_x, tops, rows, label, partner, y_ptr, norm_y_ptr, label_ptr, partner_ptr, first, last, window,
-        KIND, P, WIDTH, False, LABELS, PARTNERS, RADII,
-    )  # fmt: skip
-    for t in tl.static_range(RADII):
-        tl.atomic_add(inside_ptr + t * n + rows, counts[t], sem="relaxed")
 
 
 @triton.jit
@@ -279,16 +171,8 @@ def collect_keys_kernel(
         tl.store(keys_ptr + at, keys, mask=keep)
 
 
-LOW_TILES = tuple(Configuration({"BLOCK": block}, 4) for block in (1024, 512, 256, 128))
 TILES = (Configuration({"BLOCK_N": 16, "BLOCK_M": 128}, 8),)
-# Queries (of few coordinates, of more) and points are padded to multiples of these.
-LOW_ROWS, ROWS, COLUMNS = 1024, 16, 128
-
-
-def low_needs(kind: str, width: int, radii: int) -> Callable[[Configuration], Need]:
-    """A query's coordinates, thresholds and counts, and what a division takes; the coordinates of two points a thread."""
-    query = 2 * width + 4 + 3 * radii + (24 if kind == "cosine" else 0)
-    return lambda tile: Need(tile.blocks["BLOCK"] * query + 128 * 4 * width, 0)
+ROWS, COLUMNS = 16, 128  # queries and points are padded to multiples of these
 
 
 def count_tiles(kind: str) -> Sequence[Configuration]:
@@ -320,7 +204,7 @@ def points(y: Side) -> Transposed:
 
 
 def counts(kind: str, p: int, x: Side, y: Side, top: Tensor, rule: Rule, partners: Tensor | None = None) -> Tensor:
-    """(n, T) int64: the admissible points with keys up to top (n, T) float64; the rule's queries padded to LOW_ROWS, as are
+    """(n, T) int64: the admissible points with keys up to top (n, T) float64; the rule's queries padded to few.ROWS, as are
     partners (N,) int32, second labels of queries that are the points: equal ones are inadmissible."""
     (n, d), m = x[0].shape, y[0].shape[0]
     if d <= FEW:
@@ -342,17 +226,17 @@ def counts(kind: str, p: int, x: Side, y: Side, top: Tensor, rule: Rule, partner
 
 def _counts_low(kind: str, p: int, x: Side, y: Side, top: Tensor, rule: Rule, partners: Tensor | None) -> Tensor:
     (n, d), m, radii = x[0].shape, y[0].shape[0], top.shape[1]
-    at_once = 1 if radii == 1 or kind == "chebyshev" else RADII  # it compares each coordinate with each radius
-    tile = launched(LOW_TILES, low_needs(kind, d, at_once), top.device)
-    values = _wide(x[0].T.to(torch.float64), 0.0, LOW_ROWS)
+    at_once = 1 if radii == 1 or kind == "chebyshev" else few.RADII  # it compares each coordinate with each radius
+    tile = launched(few.tiles(d), few.needs(kind, d, at_once), top.device)
+    values = _wide(x[0].T.to(torch.float64), 0.0, few.ROWS)
     points = y[0].to(torch.float64).contiguous()
     rows = values.shape[1]
     tops = torch.nn.functional.pad(top.T, (0, rows - n, 0, -radii % at_once), value=float("-inf")).contiguous()
     inside = torch.zeros(tops.shape, dtype=torch.int32, device=top.device)
     blocks, chunks = rows // tile["BLOCK"], tops.shape[0] // at_once
     splits, share = split(m, 64, triton.cdiv(PROGRAMS, blocks * chunks))
-    counts_low_kernel[blocks, splits, chunks](
-        x_ptr=values, y_ptr=points, norm_x_ptr=_norms(x, values, LOW_ROWS), norm_y_ptr=_norms(y, points, 1),
+    few.counts_low_kernel[blocks, splits, chunks](
+        x_ptr=values, y_ptr=points, norm_x_ptr=_norms(x, values, few.ROWS), norm_y_ptr=_norms(y, points, 1),
         top_ptr=tops, **_rule(rule, tops), **_partners(partners, tops), inside_ptr=inside,
         n=rows, m=m, share=share, RADII=at_once, WIDTH=d,
         **_formula(kind, p), **tile, **EXACT,

@@ -13,11 +13,13 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import torch
+import triton
 
 # Said at every launch: Triton's own default changes between releases.
 EXACT = {"enable_fp_fusion": False}  # a fused multiply-add rounds once where the canonical order rounds twice
 FUSED = {"enable_fp_fusion": True}
 
+VERSION = tuple(int(part) for part in triton.__version__.split(".")[:2])
 MOST_REGISTERS = 255  # a thread
 SPARE_REGISTERS = 48  # addresses, masks and loop state beside a kernel's own tiles
 
@@ -44,13 +46,15 @@ GPUS = {
 class Configuration(NamedTuple):
     """blocks: the kernel's constexpr sizes by name; warps a program; stages of the software pipeline; only: the compute
     capabilities whose compiler keeps it in registers, where that is not all that the arithmetic admits; registers: what a
-    thread may have, where the compiler would rather spill a few bytes for one more resident program."""
+    thread may have, where the compiler would rather spill a few bytes for one more resident program; since: the first
+    Triton that keeps it in registers."""
 
     blocks: dict[str, int]
     warps: int
     stages: int = 1
     only: tuple[int, ...] = ()
     registers: int | None = None
+    since: tuple[int, int] = (0, 0)
 
     def options(self) -> dict[str, int]:
         """What a launch takes beside the kernel's own arguments."""
@@ -81,7 +85,8 @@ def fits(configuration: Configuration, need: Need, gpu: Gpu) -> bool:
 def fitting(configurations: Sequence[Configuration], needs: Needs, capability: int) -> list[Configuration]:
     """Those that fit, best first. Raises RuntimeError where none does."""
     entry = entry_of(capability)
-    found = [each for each in configurations if entry in (each.only or GPUS) and fits(each, needs(each), GPUS[entry])]
+    able = [each for each in configurations if entry in (each.only or GPUS) and each.since <= VERSION]
+    found = [each for each in able if fits(each, needs(each), GPUS[entry])]
     if not found:
         raise RuntimeError(f"no configuration fits compute capability {capability}: {list(configurations)}")
     return found

@@ -19,7 +19,9 @@ from .keys import row_keys
 from .resources import EXACT, Configuration, Need, launched
 
 TILES = (
-    Configuration({"BLOCK_N": 16, "BLOCK_M": 64, "BLOCK_D": 32}, 8),  # the rows' gradients are read and written a tile
+    # the rows' gradients are read and written a tile
+    Configuration({"BLOCK_N": 16, "BLOCK_M": 64, "BLOCK_D": 32}, 8, only=(80, 86, 89, 90)),
+    Configuration({"BLOCK_N": 16, "BLOCK_M": 64, "BLOCK_D": 32}, 8, only=(100, 120), since=(3, 9)),
     Configuration({"BLOCK_N": 16, "BLOCK_M": 16, "BLOCK_D": 32}, 4),
 )
 

@@ -31,6 +31,8 @@ SCHEDULERS = 4  # of a multiprocessor, one instruction of a warp each per cycle
 PEAK = {80: 2048, 90: 4096, 100: 8192}
 # Bytes per cycle and multiprocessor, of the same datasheets and clocks: A100 80 GB 2.04, H100 SXM 3.35, B200 8.0 TB/s.
 BANDWIDTH = {80: 13.4, 90: 13.9, 100: 29.1}
+# Slots of a scheduler that an instruction of float64 takes: units for 8 (A100) and 16 (H100, B200) of a warp's 32 threads.
+FLOAT64 = {80: 4, 90: 2, 100: 2}
 _WARPGROUP = re.compile(r"HGMMA\.64x(\d+)x(\d+)")
 _WARP = re.compile(r"HMMA\.(\d{2})(\d)(\d+)\.")
 _BLOCK = re.compile(r"UTCHMMA\.(\d+)x(\d+)x(\d+)")

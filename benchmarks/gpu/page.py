@@ -13,7 +13,7 @@ _NOTE = (
     "tensor cores and issue slots up, 'with overlap' takes the larger. 'With glue' adds what torch's operations between the "
     "kernels, and the rows of candidates, take at the datasheet's bandwidth if every byte moves once: that is the share of "
     "the op; the one before it is that of its kernels alone. The kernels' other memory and all latencies come on top. "
-    "Conversions and float64 run at lower rates than one instruction a slot, which is not in the bound."
+    "Conversions and float64 run at lower rates than one instruction a slot, which only ops bound by float64 count."
 )
 _OPS = (
     "op", "arch", "n", "d", "k", "bound by", "without overlap", "with glue", "with overlap", "with glue",

@@ -21,11 +21,11 @@ _SAMPLED = 4  # the first pass looks at one tile of so many, where enough remain
 
 def counts(kernel: Kernel, x: Rows, y: Rows, thresholds: Tensor, who: Admissible) -> Tensor:
     """(n, T) int64: admissible points with keys at most thresholds (n, T) float64."""
-    from msma_fast.triton_kernels import direct
+    from msma_fast.triton_kernels import direct, few_coordinates
 
     sides = (x.values, x.norms), (y.values, y.norms)
-    rule = rule_of(who._replace(partners=None), direct.LOW_ROWS, direct.COLUMNS)
-    partners = None if who.partners is None else padded(who.partners.to(torch.int32), 0, direct.LOW_ROWS)
+    rule = rule_of(who._replace(partners=None), few_coordinates.ROWS, direct.COLUMNS)
+    partners = None if who.partners is None else padded(who.partners.to(torch.int32), 0, few_coordinates.ROWS)
     return direct.counts(kernel.kind, int(kernel.p), *sides, thresholds, rule, partners)
 
 
@@ -48,11 +48,11 @@ def nearest_direct(search: Search) -> Found:
 
 def _nearest_of(search: Search, rows: Tensor, points: Any, step: int, limit: int) -> Found:
     """The part of some rows; points: those of y as the kernels read them."""
-    from msma_fast.triton_kernels import direct
+    from msma_fast.triton_kernels import direct, few_coordinates
 
     k, whole = search.k, rows.shape[0] == search.x.values.shape[0]
     part = search if whole else search._replace(x=search.x.take(rows), admissible=of_rows(search.admissible, rows))
-    x, rule = part.x, rule_of(part.admissible, direct.LOW_ROWS, direct.COLUMNS)
+    x, rule = part.x, rule_of(part.admissible, few_coordinates.ROWS, direct.COLUMNS)
     arguments = part.kernel.kind, int(part.kernel.p), direct.queries((x.values, x.norms)), points, rule
     best = direct.bins(*arguments, k, step)
     top = best.topk(k, dim=1, largest=False).values[:, -1]  # inf where fewer than k bins have anybody

@@ -25,7 +25,7 @@ _ENTRIES = 1 << 24  # of the lists of one block of queries
 
 def within(kernel: Kernel, x: Rows, y: Rows, threshold: Tensor, admissible: Admissible) -> Tensor:
     """int64 of the shape of threshold, (n,) or (n, T) float64: admissible points whose key is at most that."""
-    from msma_fast.triton_kernels.direct import FEW
+    from msma_fast.triton_kernels.few_coordinates import FEW
 
     (n, d), m = x.values.shape, y.values.shape[0]
     if not n or not m:

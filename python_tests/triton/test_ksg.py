@@ -12,11 +12,11 @@ from torch import Tensor
 
 import msma_fast as mf
 from msma_fast._arrays import Parted
-from msma_fast.backends import triton_ksg
+from msma_fast.backends import triton_ksg, triton_ksg_pairs
 from msma_fast.backends.torch import ops
 from msma_fast.backends.torch.admissible import Admissible
 from msma_fast.backends.torch.kernel import Keys
-from msma_fast.triton_kernels import ksg, ksg_exact
+from msma_fast.triton_kernels import ksg, ksg_exact, ksg_few
 from msma_fast.triton_kernels.ksg import Cut
 from msma_fast.triton_kernels.resources import Configuration
 
@@ -50,13 +50,13 @@ def same(x: Tensor, y: Tensor, ks: list[int], method: str = "ksg1", metric: str 
         assert torch.equal(found, wanted)
 
 
-SEARCH_AGAIN = triton_ksg._again
+SEARCH_AGAIN = triton_ksg_pairs._again
 
 
 @pytest.fixture(autouse=True)
 def no_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """No row may be left to the torch backend, which would hide a wrong list."""
-    monkeypatch.setattr(triton_ksg, "_again", lambda *_: pytest.fail("rows were searched again"))
+    monkeypatch.setattr(triton_ksg_pairs, "_again", lambda *_: pytest.fail("rows were searched again"))
 
 
 @pytest.mark.parametrize("method", ["ksg1", "ksg2"])
@@ -91,7 +91,7 @@ def test_groups_and_window(method: str) -> None:
 
 
 def test_samples_in_units_far_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triton_ksg, "_again", SEARCH_AGAIN)
+    monkeypatch.setattr(triton_ksg_pairs, "_again", SEARCH_AGAIN)
     x, y = sample("normal", 70, 9, 1), sample("normal", 70, 9, 2)
     for scale in (1e9, 1e25):  # the last: no common unit in float32
         same(x[:40] * scale, y[:40], [3])
@@ -100,15 +100,15 @@ def test_samples_in_units_far_apart(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_rows_whose_list_overflows_are_searched_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """All rows but one at nearly one distance of it; and a constant sample beside a normal one."""
-    monkeypatch.setattr(triton_ksg, "_LIST", 8)
-    monkeypatch.setattr(triton_ksg, "splits_of", lambda *_: 1)  # one list a row
+    monkeypatch.setattr(triton_ksg_pairs, "_LIST", 8)
+    monkeypatch.setattr(triton_ksg_pairs, "splits_of", lambda *_: 1)  # one list a row
     again: list[int] = []
 
     def counted(*arguments: Any) -> Any:
         again.append(len(arguments[2]))
         return SEARCH_AGAIN(*arguments)
 
-    monkeypatch.setattr(triton_ksg, "_again", counted)
+    monkeypatch.setattr(triton_ksg_pairs, "_again", counted)
     x = sample("normal", 150, 9, 1)
     same(torch.zeros(150, 9), x.round() * 0, [1, 2], "ksg2")
     assert again == [150]
@@ -121,10 +121,10 @@ def test_rows_whose_list_overflows_are_searched_again(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(("times", "whole"), [(0.99, True), (8.0, False)])
 def test_any_error_within_the_bound_changes_nothing(times: float, whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every product with a column is off by `times` the least declared margin of that column, up or down."""
-    monkeypatch.setattr(triton_ksg, "_again", SEARCH_AGAIN)
+    monkeypatch.setattr(triton_ksg_pairs, "_again", SEARCH_AGAIN)
     x, y = (((3 * sample("normal", 150, 12, seed)).round() / 10) for seed in (1, 2))  # hardly a key without near ties
     rest = [2], "ksg1", "euclidean", None, 0
-    wanted, changed, ready = ops.ksg(KEYS, x, y, *rest), 0, triton_ksg.ready
+    wanted, changed, ready = ops.ksg(KEYS, x, y, *rest), 0, triton_ksg_pairs.ready
     for seed in range(5):
         random = np.random.default_rng(seed)
 
@@ -136,7 +136,7 @@ def test_any_error_within_the_bound_changes_nothing(times: float, whole: bool, m
             sign = torch.from_numpy(np.sign(random.standard_normal(len(margin)))).float()
             return found._replace(y=points._replace(c=points.c + times * sign * margin))
 
-        monkeypatch.setattr(triton_ksg, "ready", moved)
+        monkeypatch.setattr(triton_ksg_pairs, "ready", moved)
         found = triton_ksg.ksg(KEYS, x, y, *rest)
         changed += sum(not torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
     assert (changed == 0) == whole
@@ -145,21 +145,21 @@ def test_any_error_within_the_bound_changes_nothing(times: float, whole: bool, m
 def test_margins_of_the_row_are_rounded_outwards(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a pair loses in its row alone has to be on the right side of both bounds."""
     x, y = sample("shifted", 120, 9, 1), sample("lattice", 120, 9, 2)
-    margin = triton_ksg.row_margin
-    monkeypatch.setattr(triton_ksg, "row_margin", lambda screen, rows: margin(screen, rows) + 2.0 * screen.scale)
+    margin = triton_ksg_pairs.row_margin
+    monkeypatch.setattr(triton_ksg_pairs, "row_margin", lambda screen, rows: margin(screen, rows) + 2.0 * screen.scale)
     same(x, y, [2])
 
 
 def test_few_columns_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no two columns share a bin, the k nearest alone by canonical keys, and hardly more by the screen."""
     listed: list[int] = []
-    choose = triton_ksg._thresholds
+    choose = triton_ksg_pairs._thresholds
 
     def counted(*arguments: Any) -> Any:
         listed.append(len(arguments[2]))
         return choose(*arguments)
 
-    monkeypatch.setattr(triton_ksg, "_thresholds", counted)
+    monkeypatch.setattr(triton_ksg_pairs, "_thresholds", counted)
     same(sample("normal", 20, 3, 1), sample("normal", 20, 2, 2), [3], "ksg1", "chebyshev")
     same(sample("normal", 66, 20, 1), sample("normal", 66, 20, 2), [3])
     assert 60 <= listed[0] < 63  # what the lower half of a key's bits adds
@@ -190,8 +190,8 @@ def layers(count: int, n: int, widths: tuple[int, ...] = (9, 20, 3)) -> list[Par
 @pytest.mark.parametrize("batches", [1, 3])
 def test_layer_matrix(method: str, batches: int, monkeypatch: pytest.MonkeyPatch) -> None:
     if batches > 1:
-        monkeypatch.setattr(triton_ksg, "_LISTED", 1)
-        monkeypatch.setattr(triton_ksg, "_THRESHOLDS", 2 * 2 * 30)
+        monkeypatch.setattr(triton_ksg_pairs, "_LISTED", 1)
+        monkeypatch.setattr(triton_ksg_pairs, "_THRESHOLDS", 2 * 2 * 30)
     for n, widths in ((30, (9, 20, 3)), (17, (2, 1))):
         groups = torch.arange(n, dtype=torch.int32) // 3
         permutation = torch.from_numpy(np.random.default_rng(3).permutation(n))
@@ -204,8 +204,8 @@ def test_layer_matrix(method: str, batches: int, monkeypatch: pytest.MonkeyPatch
 
 def test_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """So many rows that the lists of one pair do not fit one launch."""
-    monkeypatch.setattr(triton_ksg, "_LISTED", 256)
-    monkeypatch.setattr(ksg_exact, "LOW", (Configuration({"BLOCK": 128}, 4),))
+    monkeypatch.setattr(triton_ksg_pairs, "_LISTED", 256)
+    monkeypatch.setattr(ksg_few, "TILES", (Configuration({"BLOCK": 128}, 4),))
     groups = torch.arange(300, dtype=torch.int32) // 4
     same(sample("normal", 300, 9, 1), sample("duplicates", 300, 3, 2), [1, 3], "ksg2", groups=groups, window=2)
     same(sample("normal", 260, 1, 1), sample("normal", 260, 1, 2), [2], "ksg1", window=3)
@@ -217,11 +217,11 @@ def test_launches_fit_the_grid_and_bounded_memory(n: int, k: int) -> None:
     count = 131_328  # pairs of 512 samples
     screened, few = (Cut(64, 64, 64), Cut(64, 64, 1)), (Cut(1024, 4, 4), Cut(1024, 32, 32))
     for bins, lists in (screened, few, (Cut(16, 128, 128), Cut(16, 128, 32))):
-        plan = triton_ksg.plan_of(n, count, k, bins, lists)
+        plan = triton_ksg_pairs.plan_of(n, count, k, bins, lists)
         rows = min(n, plan.rows)
         assert 1 <= plan.pairs <= 65535
         assert plan.rows >= n or (plan.rows % max(256, bins.rows) == 0 and plan.pairs == 1)
-        assert plan.pairs * rows * (plan.bins * bins.held + 2 * plan.lists * plan.limit) <= triton_ksg._LISTED
+        assert plan.pairs * rows * (plan.bins * bins.held + 2 * plan.lists * plan.limit) <= triton_ksg_pairs._LISTED
         assert plan.bins * bins.held >= min(2 * k, n)
         assert plan.limit >= min(4 * k, n // plan.lists // lists.held)
 
@@ -256,7 +256,7 @@ def test_permutations(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
     permutations = torch.from_numpy(np.stack([random.permutation(n) for _ in range(2)]))
     for groups, method in ((None, "ksg2"), (torch.arange(n, dtype=torch.int32) // 4, "ksg1")):
         for listed in (1, 1 << 20):  # one permutation at a time, and all together
-            monkeypatch.setattr(triton_ksg, "_LISTED", listed)
+            monkeypatch.setattr(triton_ksg_pairs, "_LISTED", listed)
             rest = 3, method, metric, groups, permutations
             found, wanted = (op(KEYS, x, y, *rest) for op in (triton_ksg.ksg_permutations, ops.ksg_permutations))
             torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
@@ -285,7 +285,7 @@ def test_a_provider_counts_once_for_all_partners_of_a_layer() -> None:
 
     def within(kernel: Any, x: Any, y: Any, threshold: Tensor, admissible: Admissible) -> Tensor:
         asked.append(tuple(threshold.shape))
-        return triton_ksg._within(KEYS, kernel, x, threshold, admissible)
+        return triton_ksg_pairs._within(KEYS, kernel, x, threshold, admissible)
 
     stacked, rest = layers(3, 40), ([1, 3], "ksg1", "euclidean", None, 0, None)
     keys = Keys(*KEYS[:3], within=within)

@@ -1,4 +1,4 @@
-"""Ways to break msma_fast/backends/triton_ksg.py."""
+"""Ways to break msma_fast/backends/triton_ksg_pairs.py."""
 
 TEST = "test_ksg.py"
 MUTATIONS = [
