@@ -15,6 +15,7 @@ from msma_fast.backends.torch.admissible import Admissible
 from msma_fast.backends.torch.kernel import Keys
 from msma_fast.backends.torch.knn import Search
 from msma_fast.backends.torch.prepare import kernel_of, prepare
+from msma_fast.triton_kernels import direct
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -111,6 +112,12 @@ def test_who_is_counted(d: int) -> None:
 def test_more_queries_than_a_block() -> None:
     x = data("normal", 1030, 1)
     check_counts(x, None, "chebyshev", 2.0, 1, window=1)
+
+
+@pytest.mark.parametrize("radii", [1, 2])
+def test_a_program_of_several_tiles(monkeypatch: pytest.MonkeyPatch, radii: int) -> None:
+    monkeypatch.setattr(direct, "PROGRAMS", 1)
+    check_counts(data("normal", 18, 17), data("normal", 300, 17, 1), "manhattan", 1.0, radii)
 
 
 @pytest.mark.parametrize("d", [3, 20])
