@@ -137,7 +137,11 @@ def _information(rng: np.random.Generator, n_layers: int) -> dict[str, Any]:
     identity = [5.1 * math.exp(-2.2 * t) + 0.6 * t * t for t in depth]
     return {
         "k": 3, "dimensions": 16, "n": 2000, "ceiling": ceiling, "n_nulls": 3, **out,
-        "token_identity": identity, "token_entropy": 5.21,
+        "knowledge": {
+            "token_id": {"value": identity, "null": None, "most": 5.21, "n": 2000},
+            "next_token": {"value": [1 + t for t in depth], "null": [0.9] * n_layers, "most": 4.4, "n": 1712},
+            "position": {"value": [0.3 - 0.2 * t for t in depth], "null": [0.05] * n_layers, "most": 2.08, "n": 2000},
+        },
     }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import msma_fast as mf
 from msma_fast.msma import Settings, analyze
 from msma_fast.msma.explorer import choose_tokens
 from msma_fast.msma.health import layer_health
-from msma_fast.msma.layer_information import split, token_entropy
+from msma_fast.msma.layer_information import split
 from msma_fast.msma.spaces import information_space, rms_normalized
 from msma_fast.msma.stages import Stages
 from msma_fast.report import validate, write_report
@@ -67,7 +67,8 @@ def test_token_identity_alone_leaves_no_excess() -> None:
 def test_the_embedding_gets_label_estimators_only(results: dict[str, Any]) -> None:
     information = results["information"]
     assert all(cell is None for cell in information["mi"][0])
-    assert information["token_identity"][0] == pytest.approx(information["token_entropy"], abs=0.05)
+    known = information["knowledge"]["token_id"]
+    assert known["value"][0] == pytest.approx(known["most"], abs=0.05)
     assert results["dimension"]["estimates"][0] == [None] * 4
     assert results["health"]["distinct_rows"][0] == 12
 
@@ -141,7 +142,7 @@ def test_odd_layers_leave_gaps_and_no_crash() -> None:
     disjoint: dict[str, Any] = {"text_ids": np.arange(400) // 10, "token_ids": np.arange(400) // 10}
     found = analyze(mf.Activations.from_arrays(layers, **disjoint), SETTINGS)
     validate(found)
-    assert found["information"]["token_identity"] == [None] * 3
+    assert found["information"]["knowledge"]["token_id"]["value"] == [None] * 3
 
 
 def test_stages_of_other_settings_are_not_mixed_up(tmp_path: Path) -> None:
@@ -174,10 +175,6 @@ def test_split_takes_equally_many_rows_of_half_of_the_texts() -> None:
     assert parts.moved == 1 - 12 / 240
     alone = split(acts.text_ids, torch.arange(acts.n_tokens), 240, seed=3)
     assert alone.rows.shape[0] == 0  # a token that occurs once cannot be exchanged
-
-
-def test_token_entropy() -> None:
-    assert token_entropy(torch.tensor([4, 4, 9, 9])) == pytest.approx(np.log(2))
 
 
 def test_layer_health() -> None:

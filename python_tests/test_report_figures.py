@@ -23,7 +23,8 @@ from msma_fast.report.ticks import layer_ticks, limits, linear_ticks, log_ticks,
 SVG = "{http://www.w3.org/2000/svg}"
 NAMES = {
     "norms", "top-coordinate", "massive-rows", "distinct-rows", "overlap", "cka", "dimension-scale",
-    "dimension-layers", "excess", "mi", "null", "token-identity", "fisher-trace", "fisher-rank", "fisher-steps",
+    "dimension-layers", "excess", "mi", "null", "knows-token-id", "knows-next-token", "knows-position",
+    "fisher-trace", "fisher-rank", "fisher-steps",
 }  # fmt: skip
 
 

@@ -39,8 +39,8 @@ def test_the_text_has_every_number(results: dict[str, Any]) -> None:
         "dimensions": 18,
         "ceiling": 6.54,
         "n_nulls": 2,
-        "token_entropy": 5.43,
     }
+    results["information"]["knowledge"]["token_id"]["most"] = 5.43
     results["fisher"] |= {"n": 63, "n_searched": 249, "k": 7}
     results["fisher"]["path"]["median"] = 11.75
     results["information"]["unreliable"] = [[{i, j} == {2, 3} for j in range(5)] for i in range(5)]
@@ -74,7 +74,7 @@ def test_only_what_was_used_is_cited(results: dict[str, Any]) -> None:
         "amari2000methods", "rao1945information", "roy2007effective", "nostalgebraist2020interpreting",
     }  # fmt: skip
     assert _keys(methods_text(results)) == everything
-    results["information"]["token_identity"] = None
+    results["information"]["knowledge"] = {}
     results["dimension"]["mle"] = None
     results["health"]["massive_rows"] = [0] * 5
     text = methods_text(results)

@@ -86,7 +86,7 @@ def test_every_section_is_there_in_order(results: dict[str, Any], tmp_path: Path
 def test_every_figure_says_how_to_read_it_and_what_it_is_made_of(results: dict[str, Any], tmp_path: Path) -> None:
     html, _ = write(results, tmp_path)
     figures = re.findall(r"<figure .*?</figure>", html, re.DOTALL)
-    assert len(figures) == 15
+    assert len(figures) == 17
     for figure in figures:
         assert figure.count("How to read it.") == 1
         caption = figure[figure.index("<figcaption>") : figure.index("</figcaption>")]
@@ -178,7 +178,7 @@ def test_nulls_are_drawn_as_gaps(results: dict[str, Any], tmp_path: Path) -> Non
     for name in ("lower", "median", "upper"):
         results["fisher"]["trace"][name] = [None] * layers
     results["information"]["null"] = results["information"]["excess"] = None
-    results["information"]["token_identity"] = results["information"]["token_entropy"] = None
+    results["information"]["knowledge"]["next_token"] |= {"value": [None] * layers, "null": [None] * layers}
     for section in ("model", "data"):
         results[section] = {k: v if k in ("n_tokens",) else None for k, v in results[section].items()}
     html, page = write(results, tmp_path)

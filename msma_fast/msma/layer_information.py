@@ -16,7 +16,8 @@ from torch import Tensor
 from msma_fast import shortfall
 from msma_fast.activations import Activations
 from msma_fast.diagnostics import WIDER, independent_rows, neighbor_counts, reasons_against
-from msma_fast.information import ksg_mi_matrix, ross_mi
+from msma_fast.information import ksg_mi_matrix
+from msma_fast.msma.layer_knowledge import knowledge, labels_of
 from msma_fast.msma.spaces import information_space, rms_normalized
 from msma_fast.msma.stages import Stages
 from msma_fast.permutation import permute_within
@@ -73,20 +74,6 @@ def _repeated(rows: Tensor, token_ids: Tensor) -> Tensor:
     return rows[counts[inverse] > 1]
 
 
-def _identity(space: Tensor, token_ids: Tensor, k: int, text_ids: Tensor) -> float:
-    """Information about the token id, nan where no token has a neighbour of its kind in another text."""
-    try:
-        return ross_mi(space, token_ids, k, metric="euclidean", groups=text_ids)
-    except ValueError:
-        return float("nan")
-
-
-def token_entropy(token_ids: Tensor) -> float:
-    """Plug-in entropy of the token ids in the sample, nats: the most a layer can say about them."""
-    share = token_ids.unique(return_counts=True)[1].to(torch.float64) / token_ids.shape[0]
-    return float(-(share * share.log()).sum())
-
-
 def layer_information(
     acts: Activations, stages: Stages, parts: Split, blocks: list[int], settings: InformationSettings, step: Step
 ) -> dict[str, Any]:
@@ -110,11 +97,19 @@ def layer_information(
     projected = stages.run("spaces", project)
     spaces = [projected[str(index)] for index in range(len(acts))]
 
-    def identity() -> dict[str, Tensor]:
-        each = [_identity(space, token_ids, k, text_ids) for space in spaces]
-        return {"identity": torch.tensor(each, dtype=torch.float64)}
+    extra = (None if ids is None else ids[parts.rows] for ids in (acts.next_token_ids, acts.positions))
+    labels = labels_of(token_ids, *extra)
 
-    token_identity = stages.run("identity", identity)["identity"]
+    def known() -> dict[str, Tensor]:
+        found = knowledge(spaces, labels, text_ids, k, n_nulls, seed)
+        return {
+            f"{name}.{field}": torch.tensor(value, dtype=torch.float64)
+            for name, one in found.items()
+            for field, value in one._asdict().items()
+            if value is not None
+        }
+
+    knows = stages.run("knowledge", known)
     step()
     continuous = [spaces[index] for index in blocks]
 
@@ -127,10 +122,10 @@ def layer_information(
     mi_wide = stages.run("mi-wide", partial(matrix, None, wide))["mi"]
     step()
     generator = torch.Generator().manual_seed(seed)
-    labels = token_ids.unique(return_inverse=True)[1]
+    same = token_ids.unique(return_inverse=True)[1]
     nulls = []
     for t in range(n_nulls):
-        permutation = permute_within(labels, generator)
+        permutation = permute_within(same, generator)
         nulls.append(stages.run(f"null-{t}", partial(matrix, permutation))["mi"])
         step()
     null = torch.stack(nulls).mean(0)
@@ -165,9 +160,23 @@ def layer_information(
         "excess": _table(mi - null, blocks, len(acts)),
         "unreliable": [[cell is not None for cell in row] for row in reasons],
         "reasons": reasons,
-        "token_identity": [float(value) if value.isfinite() else None for value in token_identity],
-        "token_entropy": token_entropy(token_ids),
+        "knowledge": {name: _known(knows, name) for name in labels},
     }
+
+
+def _known(stored: dict[str, Tensor], name: str) -> dict[str, Any]:
+    """{value, null (None for the token itself), most, n} of one label, None where an estimate is not known."""
+    null = stored.get(f"{name}.null")
+    return {
+        "value": _plain(stored[f"{name}.value"]),
+        "null": None if null is None else _plain(null),
+        "most": float(stored[f"{name}.most"]),
+        "n": int(stored[f"{name}.n"]),
+    }
+
+
+def _plain(values: Tensor) -> list[float | None]:
+    return [float(value) if value.isfinite() else None for value in values]
 
 
 def _table(matrix: Tensor, blocks: list[int], count: int) -> list[list[float | None]]:

@@ -40,7 +40,7 @@ def sources(results: dict[str, Any]) -> str:
         "twonn": skipped(dimension) is None and dimension["method"] == "twonn",
         "mle": skipped(dimension) is None and (dimension["method"] == "mle" or dimension.get("mle") is not None),
         "ksg": skipped(information) is None,
-        "ross": skipped(information) is None and information["token_identity"] is not None,
+        "ross": skipped(information) is None and bool(information["knowledge"]),
         "fisher": skipped(results["fisher"]) is None,
         "rank": skipped(results["fisher"]) is None and traced(results["fisher"]),
         "massive": any(results["health"]["massive_rows"]),
@@ -138,10 +138,15 @@ def _information(results: dict[str, Any]) -> str:
         )
     flagged = sum(bool(info["unreliable"][i][j]) for i in range(len(info["unreliable"])) for j in range(i))
     text += f" {number(flagged)} pairs of layers are marked unreliable."
-    if info["token_identity"] is not None:
-        text += " What a layer knows about the token identity is the label estimator of Ross (2014)"
-        if info["token_entropy"] is not None:
-            text += f"; the entropy of the token identity is {number(info['token_entropy'])} nats"
+    names = {"token_id": "its token", "next_token": "the next one", "position": "the position in the text (eighths)"}
+    if info["knowledge"]:
+        each = [
+            f"{names[name]} (N = {number(one['n'])}, entropy {number(one['most'])} nats)"
+            for name, one in info["knowledge"].items()
+        ]
+        text += f" What a layer knows about {', '.join(each)} is the label estimator of Ross (2014), k = {info['k']}"
+        if len(each) > 1:
+            text += "; its null exchanges labels among rows of the same token"
         text += "."
     return text
 

@@ -108,23 +108,6 @@ def dimension_figures(results: dict[str, Any]) -> list[Figure]:
     return [by_scale, over_depth]
 
 
-def identity_figure(results: dict[str, Any]) -> Figure:
-    """What each layer knows about the token id, beside the entropy that it could know at most."""
-    info = results["information"]
-    series = [Series("token identity", info["token_identity"], FINE, label="known")]
-    if info["token_entropy"] is not None:
-        level = [info["token_entropy"]] * len(results["layers"])
-        series.append(Series("entropy of the token", level, PALE, label="entropy", dashed=True))
-    return by_layer(
-        results, "token-identity", "What a layer knows about the token", series, measure="information, nats",
-        include=0, right=58,
-        read="Close to the dashed line the layer still spells out which token it stands on; the lower it "
-        "lies, the more of that has given way to something else.",
-        caption=f"Label estimator, k = {info['k']}, N = {number(info['n'])} tokens. Space: "
-        f"{results['spaces']['information']}.",
-    )  # fmt: skip
-
-
 def by_layer(
     results: dict[str, Any], name: str, title: str, series: list[Series], *, measure: str, read: str,
     caption: str, log: bool = False, bars: bool = False, include: float | None = None, right: float = 18,

@@ -131,10 +131,16 @@ def _information(information: dict[str, Any], layers: int) -> None:
         for i, row in enumerate(_list(path, _get(information, name, "information"), layers)):
             for j, item in enumerate(_list(f"{path}[{i}]", row, layers)):
                 _is(isinstance(item, kinds), f"{path}[{i}][{j}]", wanted, item)
-    if _get(information, "token_identity", "information") is not None:
-        _vector("information.token_identity", information["token_identity"], layers)
-    if _get(information, "token_entropy", "information") is not None:
-        _number("information.token_entropy", information["token_entropy"])
+    known = _get(information, "knowledge", "information")
+    _is(isinstance(known, dict), "information.knowledge", "a dict", known)
+    for name, one in known.items():
+        path = f"information.knowledge.{name}"
+        _is(name in ("token_id", "next_token", "position"), path, "'token_id', 'next_token' or 'position'", name)
+        _vector(f"{path}.value", _get(one, "value", path), layers)
+        if _get(one, "null", path) is not None:
+            _vector(f"{path}.null", one["null"], layers)
+        for count in ("most", "n"):
+            _number(f"{path}.{count}", _get(one, count, path))
 
 
 def _fisher(fisher: dict[str, Any], layers: int) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 from msma_fast.report.datacard import data_card
 from msma_fast.report.figure import Figure, prose, text
 from msma_fast.report.fisher import fisher_figures, fisher_neighbours, traced
+from msma_fast.report.knowledge import knowledge_figures
 from msma_fast.report.maps import cka_figure, information_figures, overlap_figure
 from msma_fast.report.methods import paragraphs, sources
-from msma_fast.report.panels import dimension_figures, health_figures, identity_figure
+from msma_fast.report.panels import dimension_figures, health_figures
 from msma_fast.report.schema import skipped
 from msma_fast.report.templates import template
 from msma_fast.report.ticks import number
@@ -92,7 +93,7 @@ def dimension_section(results: dict[str, Any]) -> Section:
 
 
 def information_section(results: dict[str, Any]) -> Section:
-    info, why = results["information"], skipped(results["information"])
+    why = skipped(results["information"])
     title = "Information between layers"
     lead = (
         "How much one layer tells about another, and how much of that is only which token it is: an "
@@ -101,7 +102,7 @@ def information_section(results: dict[str, Any]) -> Section:
     if why is not None:
         return _figures("information", title, lead, [], why)
     maps = information_figures(results)
-    figures = [*maps, identity_figure(results)] if info["token_identity"] is not None else maps
+    figures = [*maps, *knowledge_figures(results)]
     names = {"excess": "beyond token identity", "mi": "the estimate", "null": "its null"}
     choices = "".join(
         f'<input type="radio" name="show-information" id="show-{figure.name}"{" checked" if i == 0 else ""}>'

@@ -202,6 +202,16 @@ def test_layer_matrix(method: str, batches: int, monkeypatch: pytest.MonkeyPatch
             torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
 
 
+def test_a_sample_of_both_sides_has_one_width() -> None:
+    """It lies once in memory, whichever side reads it."""
+    samples = [torch.arange(60.0).reshape(20, 3), torch.arange(20.0).reshape(20, 1)]
+    stack = ksg_exact.stacked(samples, [(1, 1), (1, 0)])
+    assert stack.few == (3, 3)
+    assert stack.width.tolist() == [3, 3]
+    assert torch.equal(stack.rows[stack.start[1] :].reshape(-1, 3)[:20, 0], samples[1][:, 0].double())
+    assert ksg_exact.stacked(samples, [(1, 0)]).few == (1, 3)
+
+
 def test_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """So many rows that the lists of one pair do not fit one launch."""
     monkeypatch.setattr(triton_ksg_pairs, "_LISTED", 256)
