@@ -219,6 +219,9 @@ def test_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     groups = torch.arange(300, dtype=torch.int32) // 4
     same(sample("normal", 300, 9, 1), sample("duplicates", 300, 3, 2), [1, 3], "ksg2", groups=groups, window=2)
     same(sample("normal", 260, 1, 1), sample("normal", 260, 1, 2), [2], "ksg1", window=3)
+    # Neighbours in time are neighbours in space, so that those across the edge of a block have to be left out.
+    walk = torch.arange(260, dtype=torch.float64)[:, None] ** 1.1
+    same(walk, walk + torch.sin(walk), [1, 3], "ksg1", window=3)
 
 
 @pytest.mark.parametrize("k", [3, 512])
