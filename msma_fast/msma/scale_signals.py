@@ -2,15 +2,22 @@
 
 overlap          mean share of common k nearest neighbours, of other texts where texts are known (L, L)
 cka              linear centred kernel alignment, biased (Kornblith et al., ICML 2019) (L, L)
+information      KSG information less its mean over permutations within token ids (L, L), nan where rows repeat exactly
 dimension        TwoNN of at most 2,000 rows, the distinct ones of them (L,); nan where many repeat
 attention_span   the mean over heads of what collecting kept (L,); nan at an embedding
+token_id, next_token, position   what the layer knows of them, nats (L,): layer_knowledge.py; of the last two, less their null
+fisher_trace     log of the median trace of the token metric that the read-out gives (L,): the logit lens before the last;
+                 nan in a stack that is not read
 
-Everything is of rows divided by their root mean square, so that the growth of the residual stream is no difference.
+The first two place boundaries, the others say whether they agree. Everything is of rows divided by their root mean square, so
+that the growth of the residual stream is no difference, but what the read-out makes of the rows, which is of the rows as they
+are. Information and knowledge are of at most 2,000 rows of half of the texts, in the information space (msma/spaces.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -19,13 +26,22 @@ import torch
 from torch import Tensor
 
 from msma_fast.activations import Activations
+from msma_fast.fisher import Readout, logit_fisher_trace
+from msma_fast.information import ksg_mi_matrix
+from msma_fast.msma.fisher_geometry import stages_of
+from msma_fast.msma.layer_information import Split, split
+from msma_fast.msma.layer_knowledge import LABELS, Known, knowledge, labels_of
 from msma_fast.msma.layers import overlap_matrix, twonn
-from msma_fast.msma.spaces import rms_normalized
+from msma_fast.msma.spaces import information_space, rms_normalized
 from msma_fast.neighbors import knn
+from msma_fast.permutation import permute_within
 from msma_fast.similarity import cka_matrix, shared_fraction
 
 _FAR = 50.0  # times the median size of a layer's entries that are not zero: a massive coordinate
 _ROWS = 2000
+_READ = 64  # rows that a read-out reads
+_DIMENSIONS, _K, _NULLS = 16, 3, 3  # of information: of its space, of its estimator, of its null
+_LEAST = 50 * _K
 _UNITS = 4  # texts, or rows, below which nothing is resampled
 
 Signal = np.ndarray
@@ -62,21 +78,108 @@ def cka(layers: list[Tensor], k: int, text_ids: Tensor | None, whole: bool) -> S
 SIMILARITIES: dict[str, Callable[[list[Tensor], int, Tensor | None, bool], Signal]] = {"overlap": overlap, "cka": cka}
 
 
-def dimension(acts: Activations, layers: list[Tensor]) -> Signal:
-    step = -(-layers[0].shape[0] // _ROWS)
-    return np.array([twonn(rows[::step], 1)[0] for rows in layers])
+class Source:
+    """What the other signals are made of: activations, their RMS-normalised rows, a read-out or None, a seed."""
+
+    def __init__(self, acts: Activations, layers: list[Tensor], readout: Readout | None, seed: int) -> None:
+        self.acts, self.layers, self.readout, self.seed = acts, layers, readout, seed
+
+    @cached_property
+    def parts(self) -> Split:
+        """Rows whose token occurs again, of half of the texts, and the rows of the others."""
+        if self.acts.text_ids is None or self.acts.token_ids is None:
+            raise ValueError(
+                "signals: expected activations with text_ids and token_ids for information, got some without"
+            )
+        parts = split(self.acts.text_ids, self.acts.token_ids, _ROWS, self.seed)
+        if parts.rows.shape[0] < _LEAST or parts.fit.shape[0] < _DIMENSIONS:
+            raise ValueError(
+                f"signals: expected at least {_LEAST} rows of tokens that occur twice in half of the texts for information, "
+                f"got {parts.rows.shape[0]}"
+            )
+        return parts
+
+    @cached_property
+    def spaces(self) -> list[Tensor]:
+        parts, least = self.parts, min(_DIMENSIONS, *self.acts.dims)
+        return [information_space(rows[parts.rows], rows[parts.fit], least) for rows in self.layers]
+
+    @cached_property
+    def known(self) -> dict[str, Known]:
+        """Raises ValueError where labels that were asked for are not known."""
+        rows = self.parts.rows
+        ids = (None if each is None else each[rows] for each in (self.acts.next_token_ids, self.acts.positions))
+        return knowledge(self.spaces, labels_of(self.token_ids, *ids), self.text_ids, _K, _NULLS, self.seed)
+
+    @property
+    def text_ids(self) -> Tensor:
+        return torch.as_tensor(self.acts.text_ids)[self.parts.rows]
+
+    @property
+    def token_ids(self) -> Tensor:
+        return torch.as_tensor(self.acts.token_ids)[self.parts.rows]
 
 
-def attention_span(acts: Activations, layers: list[Tensor]) -> Signal:
-    spans = acts.metadata.get("attention_span")
+def information(source: Source) -> Signal:
+    spaces, groups = source.spaces, source.text_ids
+    kept = [index for index, space in enumerate(spaces) if space.unique(dim=0).shape[0] == space.shape[0]]
+    found = np.full((len(spaces), len(spaces)), np.nan)
+    if len(kept) > 1:
+        some, generator = [spaces[index] for index in kept], torch.Generator().manual_seed(source.seed)
+        same = source.token_ids.unique(return_inverse=True)[1]
+        draws = [permute_within(same, generator) for _ in range(_NULLS)]
+        matrices = [
+            torch.as_tensor(ksg_mi_matrix(some, _K, metric="euclidean", groups=groups, permutation=each))
+            for each in (None, *draws)
+        ]
+        excess = matrices[0] - torch.stack(matrices[1:]).mean(0)
+        found[np.ix_(kept, kept)] = excess.cpu().numpy()
+    return found
+
+
+def dimension(source: Source) -> Signal:
+    step = -(-source.layers[0].shape[0] // _ROWS)
+    return np.array([twonn(rows[::step], 1)[0] for rows in source.layers])
+
+
+def attention_span(source: Source) -> Signal:
+    spans = source.acts.metadata.get("attention_span")
     if spans is None:
         raise ValueError("signals: expected activations collected with attention_span=True for 'attention_span'")
     return np.array([np.nan if each is None else float(np.mean(each)) for each in spans])
 
 
-VALUES: dict[str, Callable[[Activations, list[Tensor]], Signal]] = {
+def fisher_trace(source: Source) -> Signal:
+    if source.readout is None:
+        raise ValueError("readout: expected fisher.readout(model) for the signal 'fisher_trace', got None")
+    weight, bias, norm = source.readout
+    found, step = np.full(len(source.acts), np.nan), -(-source.acts.n_tokens // _READ)
+    read = [index for group in stages_of(source.acts)[0] for index in group]
+    together = torch.cat([source.acts.layer(index)[::step].to(torch.float32) for index in read])
+    traces = torch.as_tensor(logit_fisher_trace(together, weight, bias, norm=norm)).view(len(read), -1)
+    found[read] = traces.median(1).values.log().cpu().numpy()
+    return found
+
+
+def known_of(name: str) -> Callable[[Source], Signal]:
+    def found(source: Source) -> Signal:
+        if name not in source.known:
+            raise ValueError(
+                f"signals: expected activations that know {LABEL_SOURCES[name]} for {name!r}, got some without"
+            )
+        one = source.known[name]
+        return np.array(one.value) - (0.0 if one.null is None else np.array(one.null))
+
+    return found
+
+
+LABEL_SOURCES = {"token_id": "token_ids", "next_token": "next_token_ids", "position": "positions"}
+PAIRS: dict[str, Callable[[Source], Signal]] = {"information": information}
+VALUES: dict[str, Callable[[Source], Signal]] = {
     "dimension": dimension,
     "attention_span": attention_span,
+    "fisher_trace": fisher_trace,
+    **{name: known_of(name) for name in LABELS},
 }
 
 

@@ -16,9 +16,10 @@ import torch
 
 from msma_fast import _checks
 from msma_fast.activations import Activations
+from msma_fast.fisher import Readout
 from msma_fast.msma import drift, scale_signals, segmentation
 from msma_fast.msma.naming import stack_of
-from msma_fast.msma.scale_signals import SIMILARITIES, VALUES, Signal
+from msma_fast.msma.scale_signals import PAIRS, SIMILARITIES, VALUES, Signal, Source
 
 PAPER = {
     "gpt2": ((0, 2), (3, 8), (9, 12)),
@@ -132,25 +133,30 @@ def find_scales(
     seed: int = 0,
     k: int = 15,
     untrained: Any = None,
+    readout: Readout | None = None,
 ) -> ScalePartition:
     """The scales of a model's layers, each boundary tested against drift.
 
     acts: Activations, or a list of (n, d_l) arrays of the same n tokens, in order of depth. signals: at least one similarity,
-    "overlap" or "cka", which place the boundaries, and "dimension", "attention_span", whose agreement is told. n_scales
+    "overlap" or "cka", which place the boundaries, and others whose agreement is told: "dimension"; "information" (excess over
+    the within-token null), "token_id", "next_token" and "position" (what a layer knows of them), which need the ids of texts
+    and tokens; "attention_span", which needs activations collected with it; "fisher_trace", which needs `readout`
+    (`fisher.readout(model)`). n_scales
     "auto": as many as are supported, which may be one; a number: that many in each stack, supported or not. n_resamples:
     random halves of the texts for the intervals (of the rows where texts are unknown; none of fewer than four); k: neighbours
     of the overlap; untrained: activations of an untrained model of the same configuration, in which a boundary should not
     be. Encoder and decoder are cut apart.
 
     Cost: the neighbours of every layer and L^2 / 2 matrix products n d^2, once; 1 + n_resamples times those of neighbouring
-    layers alone. The test takes the noise about the trend for normal, and tests each stack at 0.05 (docs/scales.md says how
-    often it is wrong). Below 7 layers a stack nothing can be told from drift: p_value is 1. Raises ValueError / TypeError for
-    unknown signals, n_scales that is no count, fewer than two layers, too few rows for k, and an overlap that nothing is
-    known of because all tokens are of one text. When not to use it: to name what a range of layers does; ranges say where
-    layers change, not what they hold.
+    layers alone; information 2 L^2 KSG estimates of 2,000 rows. The test takes the noise about the trend for normal, and tests
+    each stack at 0.05 (docs/scales.md says how often it is wrong). Below 7 layers a stack nothing can be told from drift:
+    p_value is 1. Raises ValueError / TypeError for unknown signals and those that ids, a read-out or rows are missing for,
+    n_scales that is no count, fewer than two layers, too few rows for k, and an overlap that nothing is known of because all
+    tokens are of one text. When not to use it: to name what a range of layers does; ranges say where layers change, not what
+    they hold.
     """
     layers = scale_signals.activations(acts)
-    known = (*SIMILARITIES, *VALUES)
+    known = (*SIMILARITIES, *PAIRS, *VALUES)
     asked = list(dict.fromkeys(signals))
     if not set(asked) <= set(known) or not set(asked) & set(SIMILARITIES):
         raise ValueError(
@@ -175,8 +181,9 @@ def find_scales(
             raise ValueError(
                 f"signals: expected {name!r} to be known somewhere; no token has a neighbour of another text"
             )
-    values = {name: VALUES[name](layers, rows) for name in asked if name in VALUES}
-    del rows
+    source = Source(layers, rows, readout, seed)
+    values = {name: (PAIRS | VALUES)[name](source) for name in asked if name not in SIMILARITIES}
+    del rows, source
     mean = np.mean(list(measured.values()), 0)
     found = _places({name: np.diagonal(signal, 1) for name, signal in measured.items()}, stacks, count, seed, mean)
     places = [one.place for one in found]
@@ -184,7 +191,7 @@ def find_scales(
     drawn = [_nearest(places, _similarities(_rows(half), half, paired, k), stacks) for half in halves]
     bare = _places(_similarities(_rows(layers, without_massive=True), layers, paired, k), stacks, count, seed)
     other = [] if untrained is None else _places(_untrained(untrained, layers, paired, k), stacks, count, seed)
-    own = {name: _best(signal, stacks, places, name in SIMILARITIES) for name, signal in {**measured, **values}.items()}
+    own = {name: _best(signal, stacks, places) for name, signal in {**measured, **values}.items()}
     boundaries = []
     for number, one in enumerate(found):
         short = _short(one.place, stacks)
@@ -297,20 +304,20 @@ def _nearest(places: Sequence[int], beside: dict[str, Signal], stacks: Sequence[
     return where
 
 
-def _best(signal: Signal, stacks: Sequence[tuple[int, int]], places: Sequence[int], paired: bool) -> set[int]:
-    """The boundaries of a signal's own best cut into as many runs of each stack."""
+def _best(signal: Signal, stacks: Sequence[tuple[int, int]], places: Sequence[int]) -> set[int]:
+    """The boundaries of a signal's own best cut into as many runs of each stack, of the layers where it is known."""
     found: set[int] = set()
     for first, last in stacks:
         count = 1 + sum(first < place <= last for place in places)
-        part = slice(first, last + 1)
-        if paired:
-            cut = segmentation.segment(signal[part, part], count)
-        else:
-            known = np.flatnonzero(np.isfinite(signal[part]))
-            if len(known) < count:
-                continue
-            cut = tuple(int(known[place]) for place in segmentation.of_values(signal[part][known], count))
-        found |= {place + first for place in cut}
+        own = np.diagonal(signal) if signal.ndim == 2 else signal
+        known = first + np.flatnonzero(np.isfinite(own[first : last + 1]))
+        if len(known) >= count:
+            cut = (
+                segmentation.segment(signal[np.ix_(known, known)], count)
+                if signal.ndim == 2
+                else segmentation.of_values(signal[known], count)
+            )
+            found |= {int(known[place]) for place in cut}
     return found
 
 

@@ -88,6 +88,20 @@ def test_peaked_distributions_keep_their_digits() -> None:
         check(h, weight, bias, v, 2e-5)
 
 
+@pytest.mark.usefixtures("small")
+def test_the_rounding_of_the_top_token_is_not_its_variance() -> None:
+    """p_top = 1 - 1e-11, every row: a rounding of u_top squared would be more than what is left."""
+    h, weight, _, v = problem(16, 60, 70, 0.003)
+    bias = np.zeros(60, dtype=np.float32)
+    bias[45] = 29.0
+    found = fisher.logit_fisher_quadratic(h, weight, v, bias, backend="triton")
+    others, u = probabilities(h, weight, bias), v.astype(np.float64) @ weight.astype(np.float64).T
+    others[:, 45] = 0.0
+    assert 1e-12 < others.sum(1).max() < 1e-10
+    wanted = (others * (u - u[:, 45:46]) ** 2).sum(1)  # less the square of the mean, 1e-11 times as much
+    np.testing.assert_allclose(found, wanted, rtol=5e-5)
+
+
 @pytest.mark.parametrize("size", [1e2, 1e4])
 @pytest.mark.usefixtures("small")
 def test_huge_logits(size: float) -> None:
