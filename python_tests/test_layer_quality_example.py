@@ -80,7 +80,10 @@ def test_the_effective_rank_counts_equal_directions(example: dict[str, Any]) -> 
     assert example["effective_rank"](crosses @ torch.diag(torch.tensor([1.0, 1, 0, 0, 0, 0]))) == pytest.approx(2.0)
     stretched = crosses @ torch.diag(torch.tensor([3.0, 1, 0, 0, 0, 0]))
     assert example["effective_rank"](stretched) == pytest.approx(math.exp(math.log(4) - 0.75 * math.log(3)))
-    assert math.isnan(example["effective_rank"](torch.ones(5, 3) / 3))
+    lengths = torch.linspace(0.1, 9, 50)[:, None]
+    rounded = normal(64).float() * lengths / lengths  # one state, but for the rounding
+    assert len(rounded.unique(dim=0)) > 1
+    assert math.isnan(example["effective_rank"](rounded))
 
 
 def test_eight_coordinates_are_eight_coordinates(planted: dict[str, Any]) -> None:
