@@ -86,7 +86,7 @@ def edges(layers: Layers) -> torch.Tensor:
 def overlap(a: torch.Tensor, b: torch.Tensor) -> np.ndarray:
     """(L_a, L_b) from the edges of each. Common neighbours are common ones of the two matrices, so that one product counts
     all pairs of layers; of one pair it is mf.NeighborGraph.overlap, or mf.neighborhood_overlap from the rows."""
-    return (a.flatten(1) @ b.flatten(1).T).numpy() / (K * a.shape[1])
+    return (a.flatten(1) @ b.flatten(1).T).double().numpy() / (K * a.shape[1])
 
 
 def compare(a: Layers, b: Layers, seed: int = 0) -> Found:
