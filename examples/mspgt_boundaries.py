@@ -34,16 +34,22 @@ K, DIMENSIONS, SCALES = 5, 8, 3
 WALKS = 10
 
 
-class Boundaries(NamedTuple):
-    """Layers that begin a scale, by each rule; spans (L,) tokens and information (L,) nats of layer l and the one before,
-    nan where there is none; ours: the cut into three, supported or not; supported: as many scales as find_scales supports."""
+class Rules(NamedTuple):
+    """Layers that begin a scale by MSPGT's two rules, and what they rest on: spans (L,) tokens, information (L,) nats of
+    layer l and the one before, nan where there is none."""
 
-    span_rule: list[int]
-    information_rule: list[int]
+    span: list[int]
+    information: list[int]
     spans: np.ndarray
-    information: np.ndarray
-    ours: mf.ScalePartition
-    supported: mf.ScalePartition
+    shared: np.ndarray
+
+
+class Boundaries(NamedTuple):
+    """forced: the three scales of find_scales, supported or not; chosen: as many as it supports."""
+
+    rules: Rules
+    forced: mf.ScalePartition
+    chosen: mf.ScalePartition
 
 
 def walk(jump: int | None = None, layers: int = 13, seed: int = 0) -> mf.Activations:
@@ -94,29 +100,30 @@ def neighbour_information(acts: mf.Activations) -> np.ndarray:
     return np.concatenate([[np.nan, np.nan], np.diagonal(mi, 1)])
 
 
-def boundaries(acts: mf.Activations, n_resamples: int = 10) -> Boundaries:
+def rules(acts: mf.Activations) -> Rules:
     spans, information = layer_spans(acts), neighbour_information(acts)
     changes = np.abs(np.diff(information, prepend=np.nan))
+    return Rules(crossings(spans), peaks(changes, SCALES - 1), spans, information)
+
+
+def boundaries(acts: mf.Activations, n_resamples: int = 10) -> Boundaries:
     signals = ("overlap", "cka", "attention_span")
-    ours = mf.find_scales(acts, signals=signals, n_scales=SCALES, n_resamples=n_resamples)
-    supported = mf.find_scales(acts, n_resamples=0)
-    return Boundaries(crossings(spans), peaks(changes, SCALES - 1), spans, information, ours, supported)
+    forced = mf.find_scales(acts, signals=signals, n_scales=SCALES, n_resamples=n_resamples)
+    return Boundaries(rules(acts), forced, mf.find_scales(acts, n_resamples=0))
 
 
 def show(title: str, found: Boundaries) -> None:
+    by_rule, tested = found.rules, {one.layer: one for one in found.forced.boundaries}
     print(f"{title}\n{'layer':>8}{'span':>8}{'MI before':>11}   a scale begins here, by")
-    tested = {one.layer: one for one in found.ours.boundaries}
-    for layer, (span, information) in enumerate(zip(found.spans, found.information, strict=True)):
-        said = ["span"] * (layer in found.span_rule) + ["information"] * (layer in found.information_rule)
+    for layer, (span, shared) in enumerate(zip(by_rule.spans, by_rule.shared, strict=True)):
+        said = ["span"] * (layer in by_rule.span) + ["information"] * (layer in by_rule.information)
         if layer in tested:
             verdict = "supported" if tested[layer].supported else "not supported"
             said.append(f"find_scales: {verdict} (p = {tested[layer].p_value:.2g} under drift)")
-        numbers = (
-            f"{'':>{width}}" if np.isnan(x) else f"{x:{width}.2f}" for x, width in ((span, 8), (information, 11))
-        )
-        print(f"{layer:>8}{''.join(numbers)}   {', '.join(said)}")
-    count = len(found.supported.boundaries)
-    print(f"find_scales, left to choose: {'one scale' if not count else f'{count + 1} scales'}\n")
+        numbers = ("" if np.isnan(number) else f"{number:.2f}" for number in (span, shared))
+        print("{:>8}{:>8}{:>11}   {}".format(layer, *numbers, ", ".join(said)))
+    count = len(found.chosen.ranges)
+    print(f"find_scales, left to choose: {count} scale{'s' * (count > 1)}\n")
 
 
 def main(model: str = "minilm", texts: int = 60) -> dict[str, Boundaries]:
@@ -124,10 +131,13 @@ def main(model: str = "minilm", texts: int = 60) -> dict[str, Boundaries]:
     for title, acts in (("walk", walk()), ("walk with a jump at 6", walk(jump=6)), (model, of_model(model, texts))):
         answers[title] = boundaries(acts)
         show(title, answers[title])
-    walks = [boundaries(walk(seed=seed), n_resamples=0) for seed in range(1, 1 + WALKS)]
-    cut = [sum(map(bool, each)) for each in zip(*((w.span_rule, w.information_rule) for w in walks), strict=True)]
-    ours = sum(bool(one.supported.boundaries) for one in walks)
-    print(f"Of {WALKS} walks without features {cut[0]} are cut by the span rule, {cut[1]} by the information rule,")
+    walks = [walk(seed=seed) for seed in range(1, 1 + WALKS)]
+    cut = [(bool(found.span), bool(found.information)) for found in map(rules, walks)]
+    by_span, by_information = np.sum(cut, 0)
+    ours = sum(len(mf.find_scales(acts, n_resamples=0).boundaries) > 0 for acts in walks)
+    print(
+        f"Of {WALKS} walks without features {by_span} are cut by the span rule, {by_information} by the information rule,"
+    )
     print(f"{ours} by find_scales, which is meant to be wrong once in twenty.")
     return answers
 

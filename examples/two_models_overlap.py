@@ -113,14 +113,14 @@ def draw(found: Found, a: str, b: str) -> str:
     """The overlaps as a map, the first model upwards and the second to the right, coloured from chance to the largest."""
     rows, columns = found.overlap.shape
     left, top, width, height = 56.0, 76.0, 460.0, 300.0
-    low, high = found.chance, float(max(found.overlap.max(), found.null.max()))
+    low, high = found.chance, max(float(found.overlap.max()), float(found.null.max()))
     sheet = Canvas(620, 456, name="overlap", title=f"Shared neighbours of {a} and {b}", standalone=True)
     sheet.text(left, 30, f"{a} and {b} share up to {found.overlap.max():.0%} of neighbours", size=17, color="ink")
     about = f"by chance {found.chance:.2f}; at most {found.null.max():.2f} in {DRAWS} exchanges of the texts"
     sheet.text(left, 54, f"mean share of {K} nearest texts in common; {about}", size=12)
     w, h = width / columns, height / rows
     for row, column in np.ndindex(rows, columns):
-        share = min(1.0, max(0.0, (found.overlap[row, column] - low) / (high - low)))
+        share = float(np.clip((found.overlap[row, column] - low) / (high - low), 0, 1))
         x, y = left + column * w, top + (rows - 1 - row) * h
         sheet.rect(x, y, w, h, f"m{round(share * (LEVELS - 1))}", ' shape-rendering="crispEdges"')
         if w > 30 and h > 15:
@@ -155,4 +155,5 @@ def main(
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    first, second = sys.argv[1:3] or ("minilm", "smollm2")
+    main(first, second)

@@ -80,18 +80,18 @@ def test_a_jump_is_where_neighbours_share_least(example: dict[str, Any]) -> None
 def test_the_published_rules_cut_a_walk_without_features_and_find_scales_does_not(example: dict[str, Any]) -> None:
     for seed in range(3):
         found = example["boundaries"](example["walk"](seed=seed), n_resamples=4)
-        assert found.span_rule
-        assert len(found.information_rule) == 2
-        assert len(found.ours.boundaries) == 2  # asked for
-        assert not any(one.supported for one in found.ours.boundaries)
-        assert found.supported.boundaries == ()
+        assert found.rules.span
+        assert len(found.rules.information) == 2
+        assert len(found.forced.boundaries) == 2  # asked for
+        assert not any(one.supported for one in found.forced.boundaries)
+        assert found.chosen.boundaries == ()
 
 
 def test_a_jump_is_found_by_what_looks_at_the_states(example: dict[str, Any]) -> None:
     found = example["boundaries"](example["walk"](jump=6), n_resamples=4)
-    assert [one.layer for one in found.ours.boundaries if one.supported] == [6]
-    assert [one.layer for one in found.supported.boundaries] == [6]
-    assert any(abs(layer - 6) <= 1 for layer in found.information_rule)
+    assert [one.layer for one in found.forced.boundaries if one.supported] == [6]
+    assert [one.layer for one in found.chosen.boundaries] == [6]
+    assert any(abs(layer - 6) <= 1 for layer in found.rules.information)
 
 
 def test_the_table_says_who_cuts_where(example: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,8 +102,8 @@ def test_the_table_says_who_cuts_where(example: dict[str, Any], capsys: pytest.C
     assert sorted(lines) == list(range(13))
     assert "find_scales: supported" in lines[6]
     for layer, line in lines.items():
-        assert ("span" in line) == (layer in found.span_rule)
-        assert ("information" in line) == (layer in found.information_rule)
+        assert ("span" in line) == (layer in found.rules.span)
+        assert ("information" in line) == (layer in found.rules.information)
     assert "left to choose: 2 scales" in printed
 
 
@@ -114,11 +114,11 @@ def test_the_table_says_who_cuts_where(example: dict[str, Any], capsys: pytest.C
 )
 def test_a_real_model_is_cut_by_all_three(example: dict[str, Any]) -> None:
     found = example["boundaries"](example["of_model"]("minilm", 24), n_resamples=4)
-    assert found.spans.shape == found.information.shape == (7,)
-    assert np.isnan(found.spans[0])
-    assert ((found.spans[1:] > 1) & (found.spans[1:] < 64)).all()
-    assert (found.information[2:] > 0.5).all()
-    assert found.span_rule
-    assert found.information_rule
-    assert len(found.ours.boundaries) == 2
-    assert set(found.span_rule + found.information_rule) <= set(range(2, 7))
+    assert found.rules.spans.shape == found.rules.shared.shape == (7,)
+    assert np.isnan(found.rules.spans[0])
+    assert ((found.rules.spans[1:] > 1) & (found.rules.spans[1:] < 64)).all()
+    assert (found.rules.shared[2:] > 0.5).all()
+    assert found.rules.span
+    assert found.rules.information
+    assert len(found.forced.boundaries) == 2
+    assert set(found.rules.span + found.rules.information) <= set(range(2, 7))
