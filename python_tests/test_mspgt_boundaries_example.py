@@ -67,8 +67,8 @@ def test_independent_layers_share_nothing_and_equal_ones_everything(example: dic
     information = example["neighbour_information"](acts)
     assert np.isnan(information[:2]).all()
     assert information[2] == pytest.approx(0.0, abs=0.15)
-    # psi(N) - psi(k) of the 300 rows of half of the texts, five others of each text being no neighbours.
-    assert information[3] == pytest.approx(np.log(294.5) - 1.506, abs=0.02)
+    # Equal: psi(N) - psi(k), N = 295 of 300 rows, the five others of a text being no neighbours.
+    assert information[3] == pytest.approx(np.log(294.5) - 1.5061, abs=0.005)
 
 
 def test_a_jump_is_where_neighbours_share_least(example: dict[str, Any]) -> None:
@@ -92,6 +92,14 @@ def test_a_jump_is_found_by_what_looks_at_the_states(example: dict[str, Any]) ->
     assert [one.layer for one in found.forced.boundaries if one.supported] == [6]
     assert [one.layer for one in found.chosen.boundaries] == [6]
     assert any(abs(layer - 6) <= 1 for layer in found.rules.information)
+
+
+def test_a_peak_is_of_the_change_from_the_pair_before(example: dict[str, Any]) -> None:
+    found = example["rules"](example["walk"](jump=6))
+    changes = {layer: abs(found.shared[layer] - found.shared[layer - 1]) for layer in range(3, 13)}
+    assert max(changes, key=changes.__getitem__) in found.information
+    for layer in found.information:
+        assert changes[layer] >= max(changes.get(layer - 1, 0), changes.get(layer + 1, 0))
 
 
 def test_the_table_says_who_cuts_where(example: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:

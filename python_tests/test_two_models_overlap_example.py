@@ -69,6 +69,23 @@ def test_chance_is_found_significant_at_its_rate(example: dict[str, Any]) -> Non
     assert 0.3 < p_values.mean() < 0.7
 
 
+def test_hubs_that_both_models_have_leave_the_null_where_it_is(example: dict[str, Any]) -> None:
+    rng = np.random.default_rng(0)
+    cloud = torch.from_numpy(
+        rng.standard_normal((200, 64)) + 0.5
+    )  # off the origin: texts near the mean are near to all
+    edges = example["edges"]([cloud])[0]
+    assert edges.sum(0).max() > 4 * example["K"]
+    found = example["compare"]([cloud], [cloud])
+    assert found.mean == pytest.approx(found.chance, abs=0.004)
+
+
+def test_the_null_takes_the_largest_pair_as_the_measure_does(example: dict[str, Any]) -> None:
+    found = example["compare"](*example["planted"](texts=60, kind="noisy"))
+    assert found.null.shape == (example["DRAWS"],)
+    assert found.null.mean() > found.mean + 0.01
+
+
 def test_more_noise_leaves_fewer_neighbours(example: dict[str, Any]) -> None:
     found = example["compare"](*example["planted"](kind="noisy"))
     assert (np.diff(found.overlap, axis=1) < -0.03).all()
