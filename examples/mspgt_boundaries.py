@@ -16,7 +16,7 @@ finds it within a layer. The embedding, which has no attention and repeats rows,
 Both rules answer for every stack: spans that spread over a range cross its thirds, and changes have a highest one. So they
 say nothing about whether there is a boundary; that is what the p-value is for (docs/scales.md).
 
-    python examples/mspgt_boundaries.py [MODEL]      minilm (the default), smollm2, a folder or a name on the hub
+    python examples/mspgt_boundaries.py [MODEL]      of one stack: minilm (the default), smollm2, a folder, a name on the hub
 """
 
 from __future__ import annotations
