@@ -2,8 +2,8 @@
 
 l_it = h_i.(w_t - c) + b_t, c the mean row of W: up to a number that all tokens of a row share
 normalizer_kernel: log_normalizer_i = log sum_t exp(l_it), and top_i, the most probable token
-quadratic_kernel:  sum_t q u and sum_t q u^2, with q_it = exp(l_it - log_normalizer_i), 0 for top_i, and
-                   u_it = (w_t - c).v_i - origin_i
+quadratic_kernel:  sum_t p u and sum_t p u^2, with p_it = exp(l_it - log_normalizer_i) and u_it = (w_t - c).v_i - origin_i.
+                   With the origin at top_i both are of the size of what is left to the other tokens
 What becomes of the sums: msma_fast/backends/torch/logit_fisher.py. Sums of d numbers a row are matrix products there: a tile
 of them fits no registers, and adding to it in memory took longer on an H100.
 
@@ -71,13 +71,6 @@ def offered(dot, bias_ptr, token, size, BIAS: tl.constexpr, BLOCK: tl.constexpr)
     return tl.where((t < size)[None, :], dot, float("-inf"))
 
 
-@triton.jit
-def others(logits, log_normalizer, top, token, BLOCK: tl.constexpr):
-    """q: probabilities, 0 for the most probable token."""
-    t = token + tl.arange(0, BLOCK)
-    return tl.where(t[None, :] == top[:, None], 0.0, tl.exp(logits - log_normalizer[:, None]))
-
-
 @triton.jit(do_not_specialize=SIZES)
 def normalizer_kernel(
     h_ptr, weight_ptr, center_ptr, bias_ptr, best_ptr, total_ptr, top_ptr, n, size, width, each,
@@ -108,16 +101,15 @@ def normalizer_kernel(
 
 @triton.jit(do_not_specialize=SIZES)
 def quadratic_kernel(
-    h_ptr, weight_ptr, center_ptr, bias_ptr, log_ptr, top_ptr, v_ptr, origin_ptr, mean_ptr, square_ptr,
+    h_ptr, weight_ptr, center_ptr, bias_ptr, log_ptr, v_ptr, origin_ptr, mean_ptr, square_ptr,
     n, size, width, each,
     BIAS: tl.constexpr, VECTOR: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """mean and square (shares, n): sum q u and sum q u^2."""
+    """mean and square (shares, n): sum p u and sum p u^2."""
     row, share = tl.program_id(0) * ROWS, tl.program_id(1)
     d = width * VECTOR
     i = row + tl.arange(0, ROWS)
     log_normalizer = tl.load(log_ptr + i, mask=i < n, other=float("inf"))
-    top = tl.load(top_ptr + i, mask=i < n, other=-1)
     origin = tl.load(origin_ptr + i, mask=i < n, other=0.0)
     mean = tl.zeros((ROWS,), dtype=tl.float32)
     square = tl.zeros((ROWS,), dtype=tl.float32)
@@ -134,11 +126,11 @@ def quadratic_kernel(
             u = tl.dot(
                 part_of(v_ptr, row, start, n, d, ROWS, BLOCK_D), w, u, input_precision=PRECISION, out_dtype=tl.float32
             )
-        q = others(offered(dot, bias_ptr, token, size, BIAS, BLOCK), log_normalizer, top, token, BLOCK)
+        p = tl.exp(offered(dot, bias_ptr, token, size, BIAS, BLOCK) - log_normalizer[:, None])
         u -= origin[:, None]
-        q *= u
-        mean += tl.sum(q, axis=1)
-        square += tl.sum(q * u, axis=1)
+        p *= u
+        mean += tl.sum(p, axis=1)
+        square += tl.sum(p * u, axis=1)
     at = tl.cast(share, tl.int64) * n + i
     tl.store(mean_ptr + at, mean, mask=i < n)
     tl.store(square_ptr + at, square, mask=i < n)
@@ -237,13 +229,13 @@ def rows_of(read: Readout, h: Tensor) -> Rows:
 
 
 def quadratic(read: Readout, of: Rows, v: Tensor, origin: Tensor) -> tuple[Tensor, Tensor]:
-    """(sum q u, sum q u^2), (n,) each; v (n, d) contiguous, origin (n,)."""
+    """(sum p u, sum p u^2), (n,) each; v (n, d) contiguous, origin (n,)."""
     tile = launched(configurations(QUADRATIC, read.vector()), quadratic_needs, v.device)
     n, rows = v.shape[0], triton.cdiv(v.shape[0], tile["ROWS"])
     programs, each = shares(read, rows, tile["BLOCK"])
     mean, square = v.new_empty(2, programs, n)
     quadratic_kernel[(rows, programs)](
-        of.h, read.weight, read.center, read.biased(), of.log_normalizer, of.top, v, origin, mean, square,
+        of.h, read.weight, read.center, read.biased(), of.log_normalizer, v, origin, mean, square,
         n, read.tokens, read.width(), each, **read.flags(), **tile, **FUSED,
     )  # fmt: skip
     return mean.sum(0), square.sum(0)

@@ -6,7 +6,7 @@ MUTATIONS = [
     ("tokens beyond the end", 'tl.where((t < size)[None, :], dot, float("-inf"))', "dot"),
     ("products in one TF32", 'PRECISION = tl.constexpr("tf32x3")', 'PRECISION = tl.constexpr("tf32")'),
     ("no bias", "if BIAS:", "if not BIAS:"),
-    ("the top token kept", "tl.where(t[None, :] == top[:, None], 0.0, ", "tl.where(t[None, :] < 0, 0.0, "),
+    ("no origin", "u -= origin[:, None]", "u -= 0.0 * origin[:, None]"),
     ("last coordinates of a product", "for start in range(0, d, BLOCK_D):", "for start in range(0, d - 1, BLOCK_D):"),
     ("a maximum that does not rise", "raised = tl.maximum(best, largest)", "raised = largest"),
     (
@@ -21,7 +21,7 @@ MUTATIONS = [
         "at = i\n    tl.store(best_ptr",
     ),
     ("no origin", "u -= origin[:, None]", "u = u"),
-    ("square of u alone", "square += tl.sum(q * u, axis=1)", "square += tl.sum(u * u, axis=1)"),
+    ("square of u alone", "square += tl.sum(p * u, axis=1)", "square += tl.sum(u * u, axis=1)"),
     ("a wrong length", "return self.weight.shape[1] // self.vector()", "return self.weight.shape[1] // 16"),
     ("blocks left out", "return triton.cdiv(tiles, each), each", "return tiles // each, each"),
     ("shares not weighed", "(total * (best - largest).exp()).sum(0)", "total.sum(0)"),

@@ -89,8 +89,8 @@ def test_peaked_distributions_keep_their_digits() -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_the_rounding_of_the_top_token_is_not_its_variance() -> None:
-    """p_top = 1 - 1e-11, every row: a rounding of u_top squared would be more than what is left."""
+def test_what_is_left_to_the_others_keeps_its_digits() -> None:
+    """p_top = 1 - 1e-11, every row: a rounding of u_top^2 would be more than what is left."""
     h, weight, _, v = problem(16, 60, 70, 0.003)
     bias = np.zeros(60, dtype=np.float32)
     bias[45] = 29.0
