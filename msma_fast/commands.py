@@ -227,10 +227,10 @@ def train_command(arguments: argparse.Namespace, command: str) -> None:
             progress=lambda done, total: update(stage, done, total),
         )
         run = source["training"]
+        before, after, plain = (run[f"heldout_{name}"] for name in ("loss_before", "loss_after", "unigram_entropy"))
         console.print(
-            f"held-out loss {run['heldout_loss_before']:.2f} before, {run['heldout_loss_after']:.2f} after "
-            f"{run['steps']} steps in {run['seconds']:.0f} s; no prediction without context is below {run['heldout_unigram_entropy']:.2f} "
-            f"(nats per token, {run['heldout_tokens']} tokens)\n"
+            f"held-out loss {before:.2f} before, {after:.2f} after {run['steps']} steps in {run['seconds']:.0f} s; "
+            f"no prediction without context is below {plain:.2f} (nats per token, {run['heldout_tokens']} tokens)\n"
             f"written to {out}; analyze it with msma-fast analyze --model {out}"
         )
 

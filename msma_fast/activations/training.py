@@ -35,8 +35,8 @@ from msma_fast.activations.small_models import (
 from msma_fast.activations.texts import TextSet
 
 MINUTES = 4.0
-_BATCH = {"gpt2": 16, "t5": 16}
-_PEAK = {"gpt2": 2e-3, "t5": 3e-3}
+_BATCH = 8  # windows a step
+_PEAK = {"gpt2": 3e-3, "t5": 4e-3}
 _WARM_UP = 0.05
 _HELD_OUT = 0.05
 _HELD_OUT_WINDOWS = 128  # at most, evenly spread: they are read twice, outside the time allowed
@@ -79,7 +79,7 @@ def train_model(
     chosen = torch.linspace(0, len(heldout) - 1, min(len(heldout), _HELD_OUT_WINDOWS)).long()
     batch = _batches(architecture, tokenizer)
     whole = batch(heldout[chosen], torch.Generator().manual_seed(seed))
-    tests = [Batch(*parts) for parts in zip(*(each.split(_BATCH[architecture]) for each in whole), strict=True)]
+    tests = [Batch(*parts) for parts in zip(*(each.split(_BATCH) for each in whole), strict=True)]
     model = fresh_model(architecture, tokenizer, seed)
     before, entropy, tokens = held_out(model, tests)
 
@@ -90,7 +90,7 @@ def train_model(
     taken = 0
     started = time.perf_counter()
     for part in _parts_done(started, allowed, steps, progress):
-        starts = torch.randint(len(windows), (_BATCH[architecture],), generator=generator)
+        starts = torch.randint(len(windows), (_BATCH,), generator=generator)
         logits, labels, _ = _predicted(model, batch(windows[starts], generator))
         for group in optimizer.param_groups:
             group["lr"] = _PEAK[architecture] * rate(part)
@@ -111,7 +111,7 @@ def train_model(
             "minutes": None if steps is not None else allowed / 60,
             "seconds": round(seconds, 1),
             "seed": seed,
-            "windows_per_step": _BATCH[architecture],
+            "windows_per_step": _BATCH,
             "tokens_per_window": CONTEXT,
             "heldout_loss_before": before,
             "heldout_loss_after": after,
