@@ -140,7 +140,7 @@ def _load_folder(name: str | Path, dtype: torch.dtype, source: dict[str, Any], u
 
 
 def _convert(file: Path, folder: Path) -> None:
-    """Dequantise a GGUF file into a folder of safetensors, which appears under its name when it is whole."""
+    """Dequantise a GGUF file into a folder of safetensors."""
     transformers = require("transformers", "converting a GGUF file")
     quantisation = gguf_quantisation(file)
     options: dict[str, Any] = {}
@@ -158,10 +158,11 @@ def _convert(file: Path, folder: Path) -> None:
     }
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config  # the weights are dense now
-    with contextlib.suppress(OSError):  # another process may have finished the same folder meanwhile
+    try:
         save_folder(model, tokenizer, folder)
-    if not folder.is_dir():
-        raise RuntimeError(f"the converted model could not be moved to {folder}")
+    except OSError:
+        if not folder.is_dir():  # another process may have finished the same folder meanwhile
+            raise
 
 
 def gguf_quantisation(file: Path) -> str:
