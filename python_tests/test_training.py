@@ -69,7 +69,7 @@ def test_what_was_trained_loads_and_is_collected(architecture: str, layers: int,
     ids = tokenizer(text)["input_ids"]
     assert tokenizer.decode(ids, skip_special_tokens=True) == text
     assert (ids[-1] == tokenizer.eos_token_id) is (architecture == "t5")
-    acts = collect_activations(model, tokenizer, read_texts(file).texts[:3], tokens_per_text=4)
+    acts = collect_activations(model, tokenizer, read_texts(file).texts[:3], tokens_per_text=4, max_length=128)
     assert (len(acts), acts.dims) == (layers, [128] * layers)
     assert acts.metadata["model"] == source["name"]
 
@@ -79,9 +79,10 @@ def test_the_record_of_a_run(architecture: str, trained: Any) -> None:
     run = trained[architecture][1]["training"]
     assert (run["steps"], run["seed"], run["minutes"], run["texts"]) == (3, 0, None, "rivers.txt")
     assert run["architecture"] == architecture
-    assert 5.0 < run["heldout_loss_after"] < run["heldout_loss_before"] < 8.0
     config = json.loads((trained[architecture][0] / "config.json").read_text(encoding="utf-8"))
     assert config["msma_fast_source"]["training"] == run
+    assert run["heldout_loss_before"] == pytest.approx(math.log(config["vocab_size"]), abs=0.3)  # no token is favoured
+    assert run["heldout_loss_after"] < run["heldout_loss_before"]
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -114,7 +115,7 @@ def test_the_last_texts_are_never_trained_on(trained: Any, file: Path, tmp_path:
 
 
 def test_some_steps_learn_what_follows_what(file: Path, tmp_path: Path) -> None:
-    run = train_model("gpt2", read_texts(file), tmp_path / "learned", steps=25)["training"]
+    run = train_model("gpt2", read_texts(file), tmp_path / "learned", steps=18)["training"]
     assert run["heldout_loss_after"] < run["heldout_unigram_entropy"] - 0.2
 
 
