@@ -63,7 +63,7 @@ def test_files_without_texts(tmp_path: Path, name: str, content: bytes, message:
 
 def test_paths_without_texts(tmp_path: Path) -> None:
     with pytest.raises(
-        FileNotFoundError, match=r"path: expected commons, kjv, pydoc, a file or a folder, got 'nowhere'"
+        FileNotFoundError, match=r"path: expected commons, kjv, kjv-verses, pydoc, a file or a folder, got 'nowhere'"
     ):
         read_texts("nowhere")
     with pytest.raises(ValueError, match="path: expected at least one text"):
