@@ -102,6 +102,14 @@ def test_the_same_seed_and_steps_give_the_same_weights(
     assert not any(torch.equal(weights[name], other[name]) for name in weights if weights[name].ndim == 2)
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_untrained_gives_the_weights_a_run_began_with(architecture: str, trained: Any) -> None:
+    model, tokenizer, _ = load_model(trained[architecture][0], dtype=torch.float32)
+    began = small_models.fresh_model(architecture, tokenizer, 0).state_dict()
+    fresh = untrained(model, seed=0).state_dict()
+    assert all(torch.equal(fresh[name], began[name]) for name in began)
+
+
 def test_the_last_texts_are_never_trained_on(trained: Any, file: Path, tmp_path: Path) -> None:
     """Other held-out texts: the same tokenizer, the same weights, another held-out loss."""
     texts = read_texts(file)

@@ -21,6 +21,8 @@ def untrained(model: Any, seed: int = 0) -> Any:
     of the model's. config.msma_fast_source is kept, says "untrained" in its name, and has a `note` and the seed. Memory: the
     model once more, in torch's default dtype while it is drawn.
 
+    Of a model that `train_model` made, the training's seed gives the weights it began with.
+
     Initialisations differ between versions of transformers, and some are not what the model was trained from: its paper or
     its code may have used another. Raises TypeError for what is not a transformers model, NotImplementedError where the
     configuration does not give a model with the same weights (quantised ones, adapters, a vocabulary resized behind its
