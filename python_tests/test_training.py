@@ -21,8 +21,10 @@ from msma_fast.activations import (
     load_model,
     objectives,
     read_texts,
+    small_models,
     train_model,
     training,
+    untrained,
 )
 
 pytest.importorskip("transformers")
