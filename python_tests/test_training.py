@@ -83,7 +83,7 @@ def test_the_record_of_a_run(architecture: str, trained: Any) -> None:
     assert run["architecture"] == architecture
     config = json.loads((trained[architecture][0] / "config.json").read_text(encoding="utf-8"))
     assert config["msma_fast_source"]["training"] == run
-    assert run["heldout_loss_before"] == pytest.approx(math.log(config["vocab_size"]), abs=0.3)  # no token is favoured
+    assert run["heldout_loss_before"] == pytest.approx(math.log(config["vocab_size"]), abs=0.6)  # no token is favoured
     assert run["heldout_loss_after"] < run["heldout_loss_before"]
 
 
@@ -144,10 +144,10 @@ def test_span_corruption_takes_out_what_the_target_says() -> None:
     generator = torch.Generator().manual_seed(0)
     windows = torch.arange(5 * 128).reshape(5, 128) + 1000
     removed, spans = objectives.span_sizes(128)
-    assert (removed, spans) == (32, 11)
+    assert (removed, spans) == (64, 8)
     batch = objectives.span_corruption(windows, torch.arange(spans), 999, generator)
-    assert batch.input_ids.shape == (5, 128 - 32 + 11 + 1)
-    assert batch.labels.shape == batch.scored.shape == (5, 32 + 11 + 1)
+    assert batch.input_ids.shape == (5, 128 - 64 + 8 + 1)
+    assert batch.labels.shape == batch.scored.shape == (5, 64 + 8 + 1)
     for window, inputs, labels, scored in zip(windows.tolist(), *(part.tolist() for part in batch), strict=True):
         assert inputs[-1] == labels[-1] == 999
         taken: dict[int, list[int]] = {}

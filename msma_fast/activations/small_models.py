@@ -73,8 +73,6 @@ def fresh_model(architecture: str, tokenizer: Any, seed: int) -> Any:
         )
         built = transformers.GPT2LMHeadModel
     else:
-        # A read-out of its own, as in T5 1.1, and a tenth of T5's initial weights: tied or larger ones learn the tokens'
-        # frequencies so slowly that some hundred steps leave nothing else.
         config = transformers.T5Config(
             vocab_size=len(tokenizer),
             d_model=WIDTH,
@@ -83,8 +81,6 @@ def fresh_model(architecture: str, tokenizer: Any, seed: int) -> Any:
             num_layers=BLOCKS,
             num_heads=_HEADS,
             dropout_rate=0.0,
-            tie_word_embeddings=False,
-            initializer_factor=0.1,
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
             decoder_start_token_id=tokenizer.pad_token_id,
