@@ -21,6 +21,7 @@ from torch import Tensor
 from msma_fast import _checks
 from msma_fast._version import __version__
 from msma_fast.activations.embedded import save_folder
+from msma_fast.activations.held_out import held_out, predicted
 from msma_fast.activations.objectives import Batch, next_token, span_corruption
 from msma_fast.activations.optional import require
 from msma_fast.activations.small_models import (
@@ -97,7 +98,7 @@ def train_model(
     started = time.perf_counter()
     for part in _parts_done(started, allowed, steps, progress):
         starts = torch.randint(len(windows), (_BATCH,), generator=generator)
-        logits, labels, _ = _predicted(model, batch(windows[starts], generator))
+        logits, labels, _ = predicted(model, batch(windows[starts], generator))
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * rate(part)
         optimizer.zero_grad()
@@ -133,29 +134,6 @@ def train_model(
 def rate(part: float) -> float:
     """The learning rate over its peak where `part` in [0, 1] of the run is done."""
     return min(1.0, part / _WARM_UP) * (1 + math.cos(math.pi * part)) / 2
-
-
-def held_out(model: Any, batches: list[Batch]) -> tuple[float, float, int]:
-    """(mean cross-entropy, entropy of the tokens' own frequencies, how many) of the scored labels; nats per token."""
-    total, labels = 0.0, []
-    model.eval()
-    with torch.inference_mode():
-        for batch in batches:
-            logits, targets, scored = _predicted(model, batch)
-            labels.append(targets[scored])
-            total += float(torch.nn.functional.cross_entropy(logits[scored], labels[-1], reduction="sum"))
-    counts = torch.cat(labels).bincount().double()
-    shares = counts[counts > 0] / counts.sum()
-    return total / int(counts.sum()), -float((shares * shares.log()).sum()), int(counts.sum())
-
-
-def _predicted(model: Any, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """(logits (b, m, V), the tokens they are for (b, m), which of these are scored (b, m))."""
-    inputs, labels, scored = batch
-    if model.config.is_encoder_decoder:
-        before = model.prepare_decoder_input_ids_from_labels(labels)
-        return model(input_ids=inputs, decoder_input_ids=before).logits, labels, scored
-    return model(input_ids=inputs).logits[:, :-1], labels[:, 1:], scored[:, 1:]  # position i predicts token i + 1
 
 
 def _batches(architecture: str, tokenizer: Any) -> Callable[[Tensor, torch.Generator], Batch]:
