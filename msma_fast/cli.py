@@ -1,4 +1,4 @@
-"""The command `msma-fast`: analyze, collect, compare, doctor, bench. Arguments are here, the work in modules."""
+"""The command `msma-fast`: analyze, collect, compare, train, doctor, bench. Arguments are here, the work in modules."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from msma_fast._version import __version__
+
+_MODELS = "smollm2, minilm, minilm-roberta, a local folder (what train wrote, too) or a hub name (smollm2)"
+_TEXTS = "commons, kjv, kjv-verses, pydoc, a .txt, .jsonl or .csv file, or a folder"
 
 
 def _positive(text: str) -> int:
@@ -17,12 +20,8 @@ def _positive(text: str) -> int:
 
 
 def _collection(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="smollm2", help="smollm2, minilm, a local folder or a hub name (smollm2)")
-    parser.add_argument(
-        "--texts",
-        default="commons",
-        help="commons, kjv, kjv-verses, pydoc, a .txt, .jsonl or .csv file, or a folder (commons)",
-    )
+    parser.add_argument("--model", default="smollm2", help=_MODELS)
+    parser.add_argument("--texts", default="commons", help=f"{_TEXTS} (commons)")
     parser.add_argument("--tokens", type=_positive, default=8000, help="tokens in all (8000)")
     parser.add_argument("--tokens-per-text", type=_positive, default=32, help="random positions of each text (32)")
     parser.add_argument("--max-length", type=_positive, default=128, help="tokens a text is cut to (128)")
@@ -58,6 +57,17 @@ def build_parser() -> argparse.ArgumentParser:
     compare.add_argument("--k", type=_positive, default=15, help="neighbours (15)")
     compare.add_argument("--resamples", type=int, default=10, help="random halves of the texts, for errors (10)")
     compare.add_argument("--seed", type=int, default=0, help="of the halves (0)")
+    train = commands.add_parser("train", help="train a small model on a text set, for analyses without a download")
+    train.add_argument("architecture", help="gpt2 (a decoder) or t5 (encoder and decoder), six blocks a stack")
+    train.add_argument("--texts", default="kjv", help=f"{_TEXTS} (kjv)")
+    train.add_argument("--out", help="a new or empty folder for the model (runs/ARCHITECTURE)")
+    train.add_argument(
+        "--minutes", type=float, help="of training; how many steps fit varies, so the weights do too (4)"
+    )
+    train.add_argument(
+        "--steps", type=_positive, help="train as many steps instead; the same seed then gives the same weights"
+    )
+    train.add_argument("--seed", type=int, default=0, help="of the weights and of what is read when (0)")
     commands.add_parser("doctor", help="what this machine offers, and which backend serves what")
     commands.add_parser("bench", help="time knn beside torch and what else is installed")
     return parser
@@ -84,10 +94,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             "analyze": commands.analyze_command,
             "collect": commands.collect_command,
             "compare": commands.compare_command,
+            "train": commands.train_command,
         }
         run[arguments.command](arguments, command)
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command continues where it stopped", file=sys.stderr)
+        what = "nothing was written" if arguments.command == "train" else "the same command continues where it stopped"
+        print(f"\ninterrupted; {what}", file=sys.stderr)
         return 130
     except (ValueError, TypeError, OSError, ImportError, NotImplementedError) as error:
         print(f"msma-fast: {error}", file=sys.stderr)

@@ -1,4 +1,5 @@
-"""What `msma-fast analyze`, `collect` and `compare` do. Messages go to standard error; standard output is for --json."""
+"""What `msma-fast analyze`, `collect`, `compare` and `train` do. Messages go to standard error; standard output is
+for --json."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from typing import Any
 
 import torch
 
-from msma_fast.activations import Activations, TextSet, collect_activations, load_model, read_texts
+from msma_fast.activations import Activations, TextSet, collect_activations, load_model, read_texts, train_model
 from msma_fast.activations.optional import require
 from msma_fast.fisher import Readout, readout
 from msma_fast.msma.analysis import Settings, analyze
@@ -31,6 +32,8 @@ _STAGES = {
     "similarity": "overlap and CKA of all pairs",
     "information": "mutual information and its null",
     "fisher": "Fisher geometry of the tokens at each layer",
+    "seconds": "training, seconds",
+    "steps": "training, steps",
 }
 
 
@@ -205,6 +208,31 @@ def compare_command(arguments: argparse.Namespace, command: str) -> None:
     (out / "comparison.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(table(results))
     print(f"\n{out / 'comparison.json'}", file=sys.stderr)
+
+
+def train_command(arguments: argparse.Namespace, command: str) -> None:
+    """`msma-fast train`: a folder with a small model, and its held-out loss."""
+    texts = read_texts(arguments.texts)
+    out = arguments.out or f"runs/{arguments.architecture}"
+    stage = "seconds" if arguments.steps is None else "steps"
+    with _progress() as (console, update):
+        console.print(f"[bold]{texts.name}[/]: {len(texts.texts)} texts")
+        source = train_model(
+            arguments.architecture,
+            texts,
+            out,
+            minutes=arguments.minutes,
+            steps=arguments.steps,
+            seed=arguments.seed,
+            progress=lambda done, total: update(stage, done, total),
+        )
+        run = source["training"]
+        before, after, plain = (run[f"heldout_{name}"] for name in ("loss_before", "loss_after", "unigram_entropy"))
+        console.print(
+            f"held-out loss {before:.2f} before, {after:.2f} after {run['steps']} steps in {run['seconds']:.0f} s; "
+            f"no prediction without context is below {plain:.2f} (nats per token, {run['heldout_tokens']} tokens)\n"
+            f"written to {out}; analyze it with msma-fast analyze --model {out}"
+        )
 
 
 def _activations(path: Path) -> Activations:

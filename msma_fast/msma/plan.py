@@ -51,7 +51,7 @@ def _configuration(model: str) -> Any:
     from msma_fast.activations import load_model
     from msma_fast.activations.optional import require
 
-    if model in ("smollm2", "minilm"):
+    if model in ("smollm2", "minilm", "minilm-roberta"):
         return load_model(model)[0].config
     return require("transformers", "reading a configuration").AutoConfig.from_pretrained(model)
 
