@@ -251,3 +251,90 @@ def test_the_cheapest_cut_is_the_cheapest() -> None:
     assert segmentation.of_values(np.array([0.0, 0.1, 0.0, 5.0, 5.1, 9.0]), 3) == (3, 5)
     with pytest.raises(ValueError, match="runs: expected 1 to 7"):
         segmentation.segment(similarity, 8)
+
+
+def read(n: int = 400, layers: int = 9, seed: int = 0) -> mf.Activations:
+    """Layers that know their token before layer 5, and the next one, which depends on no token, from there on."""
+    rng = np.random.default_rng(seed)
+    token, following, private = rng.integers(0, 8, n), rng.integers(0, 8, n), 3 * rng.standard_normal((n, 2))
+    corners = 6 * rng.standard_normal((2, 8, 24))
+    stack = []
+    for layer in range(layers):
+        of = corners[0][token] if layer < 5 else corners[1][following]
+        stack.append(of + np.pad(private, ((0, 0), (0, 22))) + 0.1 * rng.standard_normal((n, 24)))
+    acts = mf.Activations.from_arrays(
+        stack, text_ids=np.arange(n) // 4, token_ids=token, positions=np.tile(np.arange(4), n // 4)
+    )
+    acts.next_token_ids = torch.from_numpy(following)
+    return acts
+
+
+def test_what_layers_know_agrees_with_a_boundary() -> None:
+    names = ("overlap", "information", "token_id", "next_token", "position")
+    found = mf.find_scales(read(), signals=names, n_scales=2, n_resamples=0)
+    assert [boundary.layer for boundary in found.boundaries] == [5]
+    assert found.signals is not None
+    assert list(found.signals) == list(names)
+    agrees = found.boundaries[0].agrees
+    assert agrees["overlap"]
+    assert agrees["token_id"]
+    assert agrees["next_token"]
+    token, following, position = (found.signals[name] for name in names[2:])
+    assert token[:5] == pytest.approx(np.log(8), abs=0.15)
+    assert token[5:] == pytest.approx(0, abs=0.15)
+    assert following[5:] == pytest.approx(np.log(8), abs=0.3)
+    assert np.abs([*following[:5], *position]).max() < 0.2
+    # Pairs of layers share the private part wherever they lie: their excess has no boundary of its own to agree with.
+    excess = found.signals["information"]
+    assert excess.shape == (9, 9)
+    assert excess[0, 8] > 0.15
+
+
+def test_information_is_not_asked_of_rows_that_repeat() -> None:
+    acts = read()
+    stack = [torch.eye(8, 24)[torch.as_tensor(acts.token_ids)], *(acts.layer(index) for index in range(1, 9))]
+    again = mf.Activations.from_arrays(stack, text_ids=acts.text_ids, token_ids=acts.token_ids)
+    signals = mf.find_scales(again, signals=("cka", "information"), n_resamples=0).signals
+    assert signals is not None
+    assert np.isnan(signals["information"][0]).all()
+    assert np.isfinite(signals["information"][1:, 1:]).all()
+
+
+def test_the_trace_of_the_read_out() -> None:
+    rng = np.random.default_rng(0)
+    weight = torch.from_numpy(rng.standard_normal((30, 24)).astype(np.float32))
+    read_out = mf.fisher.Readout(weight, None, None)
+    stack = [scale * rng.standard_normal((200, 24)).astype(np.float32) for scale in (0.1, 0.1, 0.1, 3, 3, 3, 3)]
+    found = mf.find_scales(stack, signals=("cka", "fisher_trace"), readout=read_out, n_scales=2, n_resamples=0)
+    assert found.signals is not None
+    trace = found.signals["fisher_trace"]
+    p = torch.softmax(torch.from_numpy(stack[0][::4]) @ weight.T, 1).double()
+    second = (p[:, :, None] * weight.double()).unsqueeze(0)[0]
+    mean = second.sum(1)
+    variance = (p * weight.double().square().sum(1)).sum(1) - mean.square().sum(1)
+    assert trace[0] == pytest.approx(float(variance.median().log()), abs=1e-4)
+    assert trace[:3].min() > trace[3:].max() + 1
+
+
+@pytest.mark.parametrize(
+    ("signal", "match"),
+    [
+        ("information", "expected activations with text_ids and token_ids"),
+        ("next_token", "expected activations with text_ids and token_ids"),
+        ("fisher_trace", "readout: expected"),
+        ("attention_span", "attention_span=True"),
+    ],
+)
+def test_signals_that_cannot_be_known(signal: str, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        mf.find_scales(walk(8), signals=("cka", signal), n_resamples=0)
+
+
+def test_labels_that_cannot_be_known() -> None:
+    acts = read()
+    acts.next_token_ids = None
+    with pytest.raises(ValueError, match="next_token_ids for 'next_token'"):
+        mf.find_scales(acts, signals=("cka", "next_token"), n_resamples=0)
+    few = mf.Activations.from_arrays(walk(8), text_ids=np.arange(200) // 4, token_ids=np.arange(200))
+    with pytest.raises(ValueError, match="at least 150 rows"):
+        mf.find_scales(few, signals=("cka", "token_id"), n_resamples=0)

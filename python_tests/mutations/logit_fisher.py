@@ -6,7 +6,6 @@ MUTATIONS = [
     ("tokens beyond the end", 'tl.where((t < size)[None, :], dot, float("-inf"))', "dot"),
     ("products in one TF32", 'PRECISION = tl.constexpr("tf32x3")', 'PRECISION = tl.constexpr("tf32")'),
     ("no bias", "if BIAS:", "if not BIAS:"),
-    ("no origin", "u -= origin[:, None]", "u -= 0.0 * origin[:, None]"),
     ("last coordinates of a product", "for start in range(0, d, BLOCK_D):", "for start in range(0, d - 1, BLOCK_D):"),
     ("a maximum that does not rise", "raised = tl.maximum(best, largest)", "raised = largest"),
     (
