@@ -177,6 +177,38 @@ def _fisher(rng: np.random.Generator, n_layers: int, explorer: dict[str, Any], k
     }  # fmt: skip
 
 
+def _scales(rng: np.random.Generator, n_layers: int) -> dict[str, Any]:
+    def depth(size: float) -> list[float | None]:
+        return [None, *(size * (1 + 0.2 * rng.random()) for _ in range(1, n_layers))]
+
+    middle = n_layers // 2
+    two = n_layers > 2
+    boundary = {
+        "layer": middle, "p_value": 0.0125, "supported": True, "interval": [middle - 1, middle], "found": 0.9,
+        "agrees": {"overlap": True, "cka": True, "dimension": False}, "without_massive": True, "untrained": False,
+    }  # fmt: skip
+    return {
+        "n": 2016, "k": 15, "resamples": 10, "stacks": [[0, n_layers - 1]],
+        "found": {
+            "ranges": [[0, middle - 1], [middle, n_layers - 1]] if two else [[0, n_layers - 1]],
+            "names": ["local", "global"] if two else ["all"],
+            "boundaries": [boundary] if two else [],
+        },
+        "forced": [{"layer": middle, "p_value": 0.0125}, {"layer": n_layers - 1, "p_value": 0.62}] if two else None,
+        "spaces": {
+            name: {"overlap": depth(size), "cka": depth(size / 9), "boundaries": [middle] if two else []}
+            for name, size in (("as they are", 0.3), ("z-scores", 0.5), ("divided by their root mean square", 0.2))
+        },
+        "projections": {"8": depth(0.6), "16": depth(0.8), "32": depth(0.9)},
+        "untrained": {
+            "model": "SmolLM2-135M-Instruct, untrained",
+            "cka": [0.9 / (i + 1) for i in range(n_layers)],
+            "dimension": [depth(12.0), depth(15.0)],
+            "knowledge": {name: [depth(2.0), depth(1.0)] for name in ("token_id", "next_token", "position")},
+        },
+    }  # fmt: skip
+
+
 def make_results(n_layers: int = 31, n_rows: int = 8000, n_tokens: int = 200, seed: int = 0) -> dict[str, Any]:
     """A complete result dict of schema msma_fast.analysis/1."""
     rng = np.random.default_rng(seed)
@@ -240,6 +272,7 @@ def make_results(n_layers: int = 31, n_rows: int = 8000, n_tokens: int = 200, se
         },
         "information": _information(rng, n_layers),
         "fisher": _fisher(rng, n_layers, explorer),
+        "scales": _scales(rng, n_layers),
         "explorer": explorer,
         "warnings": [
             {"level": "warning", "subject": "layers 4 to 30",

@@ -24,7 +24,8 @@ SVG = "{http://www.w3.org/2000/svg}"
 NAMES = {
     "norms", "top-coordinate", "massive-rows", "distinct-rows", "overlap", "cka", "dimension-scale",
     "dimension-layers", "excess", "mi", "null", "knows-token-id", "knows-next-token", "knows-position",
-    "fisher-trace", "fisher-rank", "fisher-steps",
+    "turnover", "turnover-spaces", "excess-dimensions", "untrained-cka", "untrained-dimension", "untrained-token-id",
+    "untrained-next-token", "untrained-position", "fisher-trace", "fisher-rank", "fisher-steps",
 }  # fmt: skip
 
 

@@ -86,7 +86,7 @@ def test_every_section_is_there_in_order(results: dict[str, Any], tmp_path: Path
 def test_every_figure_says_how_to_read_it_and_what_it_is_made_of(results: dict[str, Any], tmp_path: Path) -> None:
     html, _ = write(results, tmp_path)
     figures = re.findall(r"<figure .*?</figure>", html, re.DOTALL)
-    assert len(figures) == 17
+    assert len(figures) == 25
     for figure in figures:
         assert figure.count("How to read it.") == 1
         caption = figure[figure.index("<figcaption>") : figure.index("</figcaption>")]

@@ -25,6 +25,7 @@ from msma_fast.msma.layer_information import InformationSettings, layer_informat
 from msma_fast.msma.layers import DECIMATIONS, layer_pass, overlap_matrix
 from msma_fast.msma.machine import hardware, versions
 from msma_fast.msma.naming import layer_names
+from msma_fast.msma.scale_analysis import STEPS, first_texts, scale_analysis
 from msma_fast.msma.spaces import rms_normalized
 from msma_fast.msma.stages import Stages, content_digest
 from msma_fast.msma.summary import summarize, warn
@@ -54,6 +55,8 @@ class Settings(NamedTuple):
     fisher_tokens: int = 64  # read at every layer
     fisher_searched: int = 256  # the tokens among which two layers look for Fisher-Rao neighbours
     fisher_k: int = 8
+    scale_tokens: int = 2000
+    scale_resamples: int = 10
     seed: int = 0
 
 
@@ -66,6 +69,7 @@ def analyze(
     settings: Settings | None = None,
     *,
     readout: Readout | None = None,
+    untrained: Activations | None = None,
     work: Path | None = None,
     about: dict[str, Any] | None = None,
     progress: Progress = _quiet,
@@ -74,11 +78,15 @@ def analyze(
 
     :param readout: `fisher.readout(model)` of the model whose last block's output is the last layer, for the Fisher geometry
         of the tokens; without it that section is skipped.
+    :param untrained: activations of an untrained model of the same configuration on the tokens of
+        `scale_analysis.first_texts(acts, settings.scale_tokens)`, for the difference that training makes; without them that
+        part is skipped.
     :param work: folder for finished stages; a later call with the same activations and settings continues there.
     :param about: data set `name` and `source`, `texts_rejected` before collecting, `tokens_wanted`, the `command`, and
         `collect_seconds`, for the data card; `no_readout`, why there is no read-out.
-    :param progress: called as progress(stage, done, total); stages "layers", "similarity", "information", "fisher".
-    :raises ValueError: fewer than two layers, fewer tokens than the neighbours asked for, or a read-out of another width.
+    :param progress: called as progress(stage, done, total); stages "layers", "similarity", "information", "fisher", "scales".
+    :raises ValueError: fewer than two layers, fewer tokens than the neighbours asked for, a read-out of another width, or
+        other tokens of the untrained model.
     """
     settings = settings or Settings()
     about = about or {}
@@ -111,6 +119,9 @@ def analyze(
     before = time.perf_counter()
     fisher = _fisher(acts, readout, work, key, settings, about, progress)
     timings["fisher"] = time.perf_counter() - before
+    before = time.perf_counter()
+    scales = _scales(acts, untrained, stages, settings, progress)
+    timings["scales"] = time.perf_counter() - before
     layers = layer_names(acts)
     results: dict[str, Any] = {
         "schema": SCHEMA,
@@ -140,6 +151,7 @@ def analyze(
         },
         "information": information,
         "fisher": fisher,
+        "scales": scales,
         "explorer": explorer(
             acts, chosen, [(f["indices"][chosen], f["distances"][chosen]) for f in passes], settings.explorer_k
         ),
@@ -201,6 +213,41 @@ def _fisher(
         progress("fisher", done, total)
 
     return fisher_geometry(acts, readout, stages, rows, searched, settings.fisher_k, step)
+
+
+def _scales(
+    acts: Activations, untrained: Activations | None, stages: Stages, settings: Settings, progress: Progress
+) -> dict[str, Any]:
+    few = first_texts(acts, settings.scale_tokens)
+    if untrained is not None:
+        _same_tokens(few, untrained)
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        progress("scales", done, STEPS)
+
+    def compute() -> dict[str, Any]:
+        return scale_analysis(few, untrained, settings.k, settings.scale_resamples, settings.seed, step)
+
+    name = "scales" if untrained is None else f"scales-{content_digest(untrained)[:16]}"
+    try:
+        found: dict[str, Any] = stages.run_json(name, compute)
+    except ValueError as error:  # too few rows of too few texts
+        return {"skipped": f"Scales: {error}."}
+    return found
+
+
+def _same_tokens(few: Activations, untrained: Activations) -> None:
+    if len(untrained) != len(few) or untrained.n_tokens != few.n_tokens:
+        raise ValueError(
+            f"untrained: expected {len(few)} layers of {few.n_tokens} tokens, got {len(untrained)} of {untrained.n_tokens}"
+        )
+    for name in ("token_ids", "positions"):
+        mine, theirs = getattr(few, name), getattr(untrained, name)
+        if mine is not None and theirs is not None and not torch.equal(mine, theirs):
+            raise ValueError(f"untrained: expected the {name} of the first texts of acts, got others")
 
 
 def _model(acts: Activations) -> dict[str, Any]:

@@ -185,12 +185,14 @@ def find_scales(
     values = {name: (PAIRS | VALUES)[name](source) for name in asked if name not in SIMILARITIES}
     del rows, source
     mean = np.mean(list(measured.values()), 0)
-    found = _places({name: np.diagonal(signal, 1) for name, signal in measured.items()}, stacks, count, seed, mean)
+    found = boundaries_of(
+        {name: np.diagonal(signal, 1) for name, signal in measured.items()}, stacks, count, seed, mean
+    )
     places = [one.place for one in found]
     halves = (layers.select(rows=some) for some in draws)
     drawn = [_nearest(places, _similarities(_rows(half), half, paired, k), stacks) for half in halves]
-    bare = _places(_similarities(_rows(layers, without_massive=True), layers, paired, k), stacks, count, seed)
-    other = [] if untrained is None else _places(_untrained(untrained, layers, paired, k), stacks, count, seed)
+    bare = boundaries_of(_similarities(_rows(layers, without_massive=True), layers, paired, k), stacks, count, seed)
+    other = [] if untrained is None else boundaries_of(_untrained(untrained, layers, paired, k), stacks, count, seed)
     own = {name: _best(signal, stacks, places) for name, signal in {**measured, **values}.items()}
     boundaries = []
     for number, one in enumerate(found):
@@ -252,7 +254,7 @@ def _enough(acts: Activations, draws: Sequence[torch.Tensor], k: int) -> None:
         )
 
 
-def _places(
+def boundaries_of(
     beside: dict[str, Signal],
     stacks: Sequence[tuple[int, int]],
     count: int | None,

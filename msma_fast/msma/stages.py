@@ -38,6 +38,14 @@ class Stages:
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
 
+    def run_json(self, name: str, compute: Callable[[], Any]) -> Any:
+        """The same for a JSON-able result."""
+
+        def as_bytes() -> dict[str, Tensor]:
+            return {"json": torch.tensor(list(json.dumps(compute()).encode()), dtype=torch.uint8)}
+
+        return json.loads(bytes(self.run(name, as_bytes)["json"].tolist()))
+
     def run(self, name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """The kept result of the stage, or a new one, kept whole or not at all."""
         if self._folder is None:

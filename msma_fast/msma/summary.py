@@ -62,6 +62,29 @@ def _information(results: dict[str, Any]) -> str:
     )
 
 
+def _about_scales(results: dict[str, Any]) -> list[tuple[str, str, str]]:
+    scales, names = results["scales"], [layer["name"] for layer in results["layers"]]
+    if "skipped" in scales:
+        return [("note", "scales", str(scales["skipped"]))]
+    supported = [one for one in scales["found"]["boundaries"] if one["supported"]]
+    if not supported:
+        return [
+            (
+                "note",
+                "scales",
+                "No boundary between layers is more than drift through depth explains: names such as local, intermediate and "
+                "global would be names of positions.",
+            )
+        ]
+    found = []
+    for one in supported:
+        if one["without_massive"] is False or one["untrained"]:
+            massive = one["without_massive"] is False
+            why = "is gone without massive coordinates" if massive else "is in an untrained model too"
+            found.append(("warning", "scales", f"The boundary before {names[one['layer']]} {why}."))
+    return found
+
+
 def summarize(results: dict[str, Any]) -> list[str]:
     """Three sentences: neighbours, dimension, information."""
     return [_neighbours(results), _dimension(results), _information(results)]
@@ -116,6 +139,7 @@ def warn(results: dict[str, Any]) -> list[dict[str, str]]:
         )
     found += _about_information(results)
     found += _about_fisher(results)
+    found += _about_scales(results)
     skipped = results["data"]["n_texts_skipped"]
     if skipped:
         found.append(

@@ -27,7 +27,7 @@ def methods_text(results: dict[str, Any]) -> str:
 
 def paragraphs(results: dict[str, Any]) -> list[str]:
     """The paragraphs without the references."""
-    parts = (_model, _data, _geometry, _dimension, _information, _fisher, _software)
+    parts = (_model, _data, _geometry, _dimension, _information, _fisher, _scales, _software)
     return [text for text in (part(results) for part in parts) if text]
 
 
@@ -181,6 +181,21 @@ def _fisher(results: dict[str, Any]) -> str:
         f"{percent(one['shared'])} at {names[one['layer']]}" for one in fisher["overlap"] if one["shared"] is not None
     ]
     return text + (f": they share {' and '.join(shares)}." if shares else ".")
+
+
+def _scales(results: dict[str, Any]) -> str:
+    scales = results["scales"]
+    if skipped(scales) is not None:
+        return ""
+    text = (
+        f"Scales. N = {number(scales['n'])} tokens of the first texts. A boundary between two layers is supported where the "
+        "turnover (minus the logarithm of the shared neighbours, and of linear CKA) stands out from a robust trend over depth "
+        "by more than the largest of as many layers of normal noise does once in twenty draws, in both measures, and where at "
+        f"least half of {scales['resamples']} random halves of the texts put it within a layer."
+    )
+    if scales["untrained"] is not None:
+        text += f" The untrained model ({scales['untrained']['model']}) has the same configuration and random weights."
+    return text
 
 
 def _software(results: dict[str, Any]) -> str:

@@ -19,7 +19,8 @@ _SCRIPTS = (
 _RAIL = {
     "summary": "Summary", "data": "Data", "health": "Health", "maps": "Layers compared",
     "dimension": "Dimension", "information": "Information",
-    "fisher": "Fisher geometry", "explorer-section": "Neighbours", "methods": "Methods",
+    "fisher": "Fisher geometry", "scales": "Scales", "untrained": "Untrained", "explorer-section": "Neighbours",
+    "methods": "Methods",
 }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """What a result dict of schema msma_fast.analysis/1 must hold, checked before anything is drawn.
 
 `health`, `overlap`, `model`, `data` and the lists of texts are required. `cka`, `dimension`, `information`,
-`fisher` and `explorer` may be None or {"skipped": "why"}: the report then says why the section is empty. A float
+`fisher`, `scales` and `explorer` may be None or {"skipped": "why"}: the report then says why the section is empty. A float
 that is not finite counts as null everywhere, and `clean` writes it so.
 """
 
@@ -84,6 +84,7 @@ def validate(results: dict[str, Any]) -> None:
     _optional(results, "dimension", _dimension, layers)
     _optional(results, "information", _information, layers)
     _optional(results, "fisher", _fisher, layers)
+    _optional(results, "scales", _scales, layers)
     _optional(results, "explorer", _explorer, layers)
 
 
@@ -167,6 +168,47 @@ def _fisher(fisher: dict[str, Any], layers: int) -> None:
         _is(str(_get(one, "token", path)) in rows, f"{path}.token", "a row that fisher.rows holds", one["token"])
         for name in ("fisher", "euclidean"):
             _near(f"{path}.{name}", _get(one, name, path), rows, "fisher.rows")
+
+
+def _scales(scales: dict[str, Any], layers: int) -> None:
+    for name in ("n", "k", "resamples"):
+        _number(f"scales.{name}", _get(scales, name, "scales"))
+    found = _get(scales, "found", "scales")
+    names = _list("scales.found.names", _get(found, "names", "scales.found"))
+    for i, (first, last) in enumerate(_list("scales.found.ranges", _get(found, "ranges", "scales.found"), len(names))):
+        _layer(f"scales.found.ranges[{i}]", first, layers)
+        _layer(f"scales.found.ranges[{i}]", last, layers)
+    for i, one in enumerate(_list("scales.found.boundaries", _get(found, "boundaries", "scales.found"))):
+        path = f"scales.found.boundaries[{i}]"
+        _layer(f"{path}.layer", _get(one, "layer", path), layers)
+        _number(f"{path}.p_value", _get(one, "p_value", path))
+        for name in ("supported", "interval", "found", "agrees", "without_massive", "untrained"):
+            _get(one, name, path)
+    for i, one in enumerate(_get(scales, "forced", "scales") or []):
+        _layer(f"scales.forced[{i}].layer", _get(one, "layer", "scales.forced"), layers)
+        _number(f"scales.forced[{i}].p_value", _get(one, "p_value", "scales.forced"))
+    spaces = _get(scales, "spaces", "scales")
+    _is(isinstance(spaces, dict) and len(spaces) == 3, "scales.spaces", "three spaces", spaces)
+    for name, one in spaces.items():
+        for measure in ("overlap", "cka"):
+            path = f"scales.spaces.{name}"
+            _vector(f"{path}.{measure}", _get(one, measure, path), layers)
+        for layer in _list(f"scales.spaces.{name}.boundaries", _get(one, "boundaries", f"scales.spaces.{name}")):
+            _layer(f"scales.spaces.{name}.boundaries", layer, layers)
+    for width, values in (_get(scales, "projections", "scales") or {}).items():
+        _vector(f"scales.projections.{width}", values, layers)
+    if _get(scales, "untrained", "scales") is not None:
+        _untrained(scales["untrained"], layers)
+
+
+def _untrained(other: dict[str, Any], layers: int) -> None:
+    path = "scales.untrained"
+    _vector(f"{path}.cka", _get(other, "cka", path), layers)
+    known = _get(other, "knowledge", path)
+    _is(isinstance(known, dict), f"{path}.knowledge", "a dict", known)
+    for name, sides in {"dimension": _get(other, "dimension", path), **known}.items():
+        for i, side in enumerate(_list(f"{path}.{name}", sides, 2)):
+            _vector(f"{path}.{name}[{i}]", side, layers)
 
 
 def _explorer(explorer: dict[str, Any], layers: int) -> None:

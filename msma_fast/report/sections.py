@@ -12,6 +12,7 @@ from msma_fast.report.knowledge import knowledge_figures
 from msma_fast.report.maps import cka_figure, information_figures, overlap_figure
 from msma_fast.report.methods import paragraphs, sources
 from msma_fast.report.panels import dimension_figures, health_figures
+from msma_fast.report.scales import boundary_table, turnover_figures, untrained_figures
 from msma_fast.report.schema import skipped
 from msma_fast.report.templates import template
 from msma_fast.report.ticks import number
@@ -35,7 +36,8 @@ def all_sections(results: dict[str, Any]) -> list[Section]:
     """In reading order; the summary and the warnings stand in the header."""
     return [
         data_section(results), health_section(results), maps_section(results), dimension_section(results),
-        information_section(results), fisher_section(results), explorer_section(results), methods_section(results),
+        information_section(results), fisher_section(results), scales_section(results), untrained_section(results),
+        explorer_section(results), methods_section(results),
     ]  # fmt: skip
 
 
@@ -129,6 +131,27 @@ def fisher_section(results: dict[str, Any]) -> Section:
         lead += " Trace and effective rank are not known: they need a LayerNorm or RMSNorm right before the output embedding."
     section = _figures("fisher", "Fisher geometry of the tokens", lead, [] if why else fisher_figures(results), why)
     return section if why else replace(section, body=section.body + fisher_neighbours(results))
+
+
+def scales_section(results: dict[str, Any]) -> Section:
+    why = skipped(results["scales"])
+    lead = (
+        "Any stack of layers can be cut into three, a random walk too. Here each boundary has to stand out from a smooth "
+        "drift through depth, and what it depends on stands beside it."
+    )
+    if why is not None:
+        return _figures("scales", "Scales", lead, [], why)
+    section = _figures("scales", "Scales", lead, turnover_figures(results))
+    return replace(section, body=section.body + boundary_table(results))
+
+
+def untrained_section(results: dict[str, Any]) -> Section:
+    why = skipped(results["scales"])
+    if why is None and results["scales"]["untrained"] is None:
+        why = "The untrained model was not asked for, or is not at hand."
+    lead = "What the architecture does to the tokens before it has learned anything is no finding about the model."
+    title = "Difference from the untrained model"
+    return _figures("untrained", title, lead, [] if why else untrained_figures(results), why)
 
 
 def explorer_section(results: dict[str, Any]) -> Section:
