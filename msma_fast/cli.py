@@ -45,6 +45,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     analyze.add_argument("--k", type=_positive, default=15, help="neighbours (15)")
     analyze.add_argument("--mi-tokens", type=_positive, default=2000, help="tokens for mutual information (2000)")
+    analyze.add_argument(
+        "--untrained",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="hold the model against its own configuration with random weights, in memory beside it (yes)",
+    )
     analyze.add_argument("--dry-run", action="store_true", help="only say what it would take: time, memory, disk")
     analyze.add_argument("--json", action="store_true", help="print results.json on standard output")
     collect = commands.add_parser("collect", help="only collect activations into a folder")

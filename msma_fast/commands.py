@@ -14,13 +14,22 @@ from typing import Any
 
 import torch
 
-from msma_fast.activations import Activations, TextSet, collect_activations, load_model, read_texts, train_model
+from msma_fast.activations import (
+    Activations,
+    TextSet,
+    collect_activations,
+    load_model,
+    read_texts,
+    train_model,
+    untrained,
+)
 from msma_fast.activations.optional import require
 from msma_fast.fisher import Readout, readout
 from msma_fast.msma.analysis import Settings, analyze
 from msma_fast.msma.comparison import compare, table
 from msma_fast.msma.plan import plan
 from msma_fast.msma.preview import preview
+from msma_fast.msma.scale_analysis import first_texts
 from msma_fast.report import first_figure, write_report
 
 Update = Callable[[str, int, int], None]
@@ -32,6 +41,8 @@ _STAGES = {
     "similarity": "overlap and CKA of all pairs",
     "information": "mutual information and its null",
     "fisher": "Fisher geometry of the tokens at each layer",
+    "random": "reading texts with the untrained model",
+    "scales": "boundaries, and what they depend on",
     "seconds": "training, seconds",
     "steps": "training, steps",
 }
@@ -110,9 +121,9 @@ def read_out(model: Any) -> tuple[Readout | None, str]:
 
 def _collect(
     arguments: argparse.Namespace, folder: Path, console: Any, update: Update, first: Path | None
-) -> tuple[Activations, dict[str, Any], Any]:
-    """(activations, what the data card says of the texts, the model), resumed from `folder`; `first`: where the first figure
-    goes."""
+) -> tuple[Activations, dict[str, Any], Any, Any]:
+    """(activations, what the data card says of the texts, the model, a function that collects the first texts with another
+    one), resumed from `folder`; `first`: where the first figure goes."""
     texts = read_texts(arguments.texts)
     console.print(f"[bold]{texts.name}[/]: {len(texts.texts)} texts")
     model, tokenizer, info = load_model(arguments.model)
@@ -131,18 +142,27 @@ def _collect(
         quick = preview(model, tokenizer, chosen, arguments.k, max_length=arguments.max_length, seed=arguments.seed)
         first_figure(quick, first)
         console.print(f"first figure after {time.perf_counter() - started:.0f} s: {first}")
-    acts = collect_activations(
-        model,
-        tokenizer,
-        chosen,
-        path=folder,
-        tokens_per_text=arguments.tokens_per_text,
-        max_length=arguments.max_length,
-        seed=arguments.seed,
-        progress=lambda done, total: update("collect", done, total),
-    )
+
+    def read(model: Any, texts: list[str], folder: Path, stage: str) -> Activations:
+        return collect_activations(
+            model,
+            tokenizer,
+            texts,
+            path=folder,
+            tokens_per_text=arguments.tokens_per_text,
+            max_length=arguments.max_length,
+            seed=arguments.seed,
+            progress=lambda done, total: update(stage, done, total),
+        )
+
+    acts = read(model, chosen, folder, "collect")
+
+    def read_first(other: Any, rows: int, folder: Path) -> Activations:
+        texts = first_texts(acts, rows).text_ids
+        return read(other, chosen[: 1 + int(torch.as_tensor(texts).max())], folder, "random")
+
     about = {"name": texts.name, "source": texts.source, "texts_rejected": rejected, "tokens_wanted": arguments.tokens}
-    return acts, about, model
+    return acts, about, model, read_first
 
 
 def collect_command(arguments: argparse.Namespace, command: str) -> None:
@@ -173,21 +193,29 @@ def analyze_command(arguments: argparse.Namespace, command: str) -> None:
     started = time.perf_counter()
     about: dict[str, Any] = {"command": command}
     found: Readout | None = None
+    other: Activations | None = None
+    settings = Settings(k=arguments.k, mi_tokens=arguments.mi_tokens, seed=arguments.seed)
     with _progress() as (console, update):
         if arguments.activations:
             source = Path(arguments.activations)
             acts = Activations.from_safetensors(source)
             about |= {"name": source.name, "source": f"activations read from {source.name}"}
         else:
-            acts, collected, model = _collect(
+            acts, collected, model, read_first = _collect(
                 arguments, out / "activations", console, update, out / "figures" / "first_look.svg"
             )
             found, why = read_out(model)
+            if arguments.untrained:
+                try:
+                    other = read_first(untrained(model), settings.scale_tokens, out / "untrained")
+                except NotImplementedError as error:
+                    console.print(f"no untrained model: {error}")
             del model  # only its read-out is needed from here on
             about |= collected | ({"no_readout": why} if found is None else {})
         about["collect_seconds"] = time.perf_counter() - started
-        settings = Settings(k=arguments.k, mi_tokens=arguments.mi_tokens, seed=arguments.seed)
-        results = analyze(acts, settings, readout=found, work=out / "work", about=about, progress=update)
+        results = analyze(
+            acts, settings, readout=found, untrained=other, work=out / "work", about=about, progress=update
+        )
         page = write_report(results, out)
         console.print()
         for sentence in results["summary"]:
