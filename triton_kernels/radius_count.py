@@ -102,7 +102,8 @@ TILES = (
     Configuration(
         {"BLOCK_N": 128, "BLOCK_M": 32, "BLOCK_D": 64}, 8, 3
     ),  # where accumulators are read from tensor memory
-    Configuration({"BLOCK_N": 128, "BLOCK_M": 32, "BLOCK_D": 32}, 8, 2, registers=168),
+    Configuration({"BLOCK_N": 128, "BLOCK_M": 32, "BLOCK_D": 32}, 8, 2, only=(80, 86, 89), registers=168),
+    Configuration({"BLOCK_N": 128, "BLOCK_M": 32, "BLOCK_D": 32}, 8, 2, only=(90, 100, 120)),
 )
 
 
