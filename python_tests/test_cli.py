@@ -42,7 +42,10 @@ def test_analyze_reads_the_layers_of_a_model_with_a_read_out(family: str, tmp_pa
     out = tmp_path / "run"
     arguments = ["--model", str(tmp_path / "model"), "--texts", str(texts), "--tokens", "120", "--tokens-per-text", "8"]
     assert cli.main(["analyze", *arguments, "--out", str(out)]) == 0
-    fisher = json.loads((out / "results.json").read_text(encoding="utf-8"))["fisher"]
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    fisher, other = results["fisher"], results["scales"]["untrained"]
+    assert other["model"].endswith("untrained")
+    assert other["cka"][-1] < 0.99
     if family == "bert":  # loaded without a head
         assert fisher["skipped"].startswith(
             "No read-out: model: expected a transformers model with a language-model head"
