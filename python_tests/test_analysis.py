@@ -14,7 +14,7 @@ import msma_fast as mf
 from msma_fast.msma import Settings, analyze
 from msma_fast.msma.explorer import choose_tokens
 from msma_fast.msma.health import layer_health
-from msma_fast.msma.layer_information import split
+from msma_fast.msma.layer_information import InformationSettings, layer_information, split
 from msma_fast.msma.spaces import information_space, rms_normalized
 from msma_fast.msma.stages import Stages
 from msma_fast.report import validate, write_report
@@ -196,3 +196,23 @@ def test_chosen_tokens_are_spread_over_texts() -> None:
     chosen = choose_tokens(acts, TEXTS, seed=0)
     assert len(set(acts.text_ids[chosen].tolist())) == TEXTS
     assert len(set(chosen.tolist())) == TEXTS
+
+
+@pytest.mark.parametrize("texts", [16, 4, 2])
+def test_independent_layers_share_nothing(texts: int) -> None:
+    """However few the texts are: 30 draws, whose mean excess is 0 within its error, and each within its own."""
+    n, found = 320, []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        layers = [rng.standard_normal((2 * n, 3)).astype(np.float32) for _ in range(3)]
+        ids: dict[str, Any] = {"text_ids": np.arange(2 * n) % texts, "token_ids": rng.integers(0, 6, 2 * n)}
+        acts = mf.Activations.from_arrays(layers, **ids)
+        assert acts.text_ids is not None
+        assert acts.token_ids is not None
+        parts = split(acts.text_ids, acts.token_ids, n, seed)
+        blocks, settings = [0, 1, 2], InformationSettings(k=3, dimensions=3, n_nulls=3, seed=seed)
+        excess = layer_information(acts, Stages(None, None), parts, blocks, settings, lambda: None)["excess"]
+        found.append(np.mean([excess[0][1], excess[0][2], excess[1][2]]))
+    error = np.std(found, ddof=1) / np.sqrt(len(found))
+    assert abs(np.mean(found)) < 3.5 * error
+    assert np.abs(found).max() < 0.12

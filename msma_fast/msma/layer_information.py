@@ -1,6 +1,7 @@
 """Mutual information between layers, against the null that two layers share nothing but the token's identity.
 
-Rows: half of the texts, equally many tokens of each; the projections are fitted on the other half. Null: the mean over
+Rows: half of the texts, equally many tokens of each; the projections are fitted on the other half (of fewer than four texts,
+on the other half of the rows of each). Null: the mean over
 permutations that exchange rows of one layer only among equal token ids. Excess = estimate - null.
 """
 
@@ -22,6 +23,8 @@ from msma_fast.msma.spaces import information_space, rms_normalized
 from msma_fast.msma.stages import Stages
 from msma_fast.permutation import permute_within
 from msma_fast.results import Evidence, Missing
+
+_FEW_TEXTS = 4
 
 Step = Callable[[], None]
 
@@ -46,12 +49,16 @@ class Split(NamedTuple):
 
 def split(text_ids: Tensor, token_ids: Tensor, n: int, seed: int) -> Split:
     """At most n rows from a random half of the texts, of tokens that occur at least twice among them, since a single one
-    cannot be exchanged; the other half fits the projection."""
+    cannot be exchanged; the other half fits the projection. Of fewer than four texts half would be one, whose tokens have no
+    neighbours in another: a random half of the rows of all is taken instead."""
     generator = torch.Generator().manual_seed(seed)
     texts = text_ids.unique()
-    order = texts[torch.randperm(texts.shape[0], generator=generator)]
-    half = order[: max(1, texts.shape[0] // 2)]
-    mine = torch.isin(text_ids, half)
+    if texts.shape[0] < _FEW_TEXTS:
+        mine = torch.zeros_like(text_ids, dtype=torch.bool)
+        mine[torch.randperm(text_ids.shape[0], generator=generator)[: text_ids.shape[0] // 2]] = True
+    else:
+        order = texts[torch.randperm(texts.shape[0], generator=generator)]
+        mine = torch.isin(text_ids, order[: texts.shape[0] // 2])
     candidates = mine.nonzero().squeeze(1)
     # The same number from every text: shuffle, then take rows by their rank within the text.
     by_text, rank = ranked_by_text(candidates[torch.randperm(candidates.shape[0], generator=generator)], text_ids)
