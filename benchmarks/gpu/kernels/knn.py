@@ -45,7 +45,9 @@ def variants() -> Iterator[Variant]:
         for columns in (False, True):  # the fast search wants to know whose bound is the least
             tiles = knn.BOUNDS_WITH_COLUMNS if columns else knn.BOUNDS
             # A bin is a register of one thread; Triton 3.6 has a warp tell its number once, with 64 rows on sm_90.
-            lacks = ("SHFL.BFLY",) if columns else ("SHFL",)
+            lacks = (
+                "SHFL.BFLY",
+            )  # nothing is summed or compared across threads; older compilers broadcast a warp's number
             yield Variant(
                 "knn", f"{label} columns" if columns else label, knn.bounds_kernel, TYPES, flags | {"COLUMNS": columns},
                 tiles, knn.bounds_needs, ROWS, tensor_core=True, tiling=Tiling(),
