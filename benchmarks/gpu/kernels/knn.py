@@ -44,14 +44,12 @@ def variants() -> Iterator[Variant]:
         collect = knn.COLLECT_LABELLED if labels else knn.COLLECT
         for columns in (False, True):  # the fast search wants to know whose bound is the least
             tiles = knn.BOUNDS_WITH_COLUMNS if columns else knn.BOUNDS
-            # A bin is a register of one thread; Triton 3.6 has a warp tell its number once, with 64 rows on sm_90.
-            lacks = (
-                "SHFL.BFLY",
-            )  # nothing is summed or compared across threads; older compilers broadcast a warp's number
+            # A bin is a register of one thread, so that nothing is compared across threads (Triton 3.6 may have a warp tell
+            # its number to itself, which is another word).
             yield Variant(
                 "knn", f"{label} columns" if columns else label, knn.bounds_kernel, TYPES, flags | {"COLUMNS": columns},
                 tiles, knn.bounds_needs, ROWS, tensor_core=True, tiling=Tiling(),
-                lacks=lacks, slow=slow or (columns and labels),
+                lacks=("SHFL.BFLY",), slow=slow or (columns and labels),
             )  # fmt: skip
         yield Variant(
             "knn", label, knn.collect_kernel, TYPES, flags, collect, knn.collect_needs, ROWS,
