@@ -81,6 +81,7 @@ def test_ops_of_this_backend_alone_move() -> None:
     assert calls == [("meta", "meta"), ("cpu", "cpu"), ("meta", "meta")]
 
 
+@pytest.mark.usefixtures("strict")
 def test_answers_are_the_same() -> None:
     x = np.random.default_rng(0).standard_normal((150, 20))
     wanted = mf.knn(x, 4, backend="triton")
