@@ -16,7 +16,9 @@ namespace {
 template <typename Use>
 void for_chunks(const HiddenRows& h, const TokenHead& head, int threads, const Use& use) {
     const int64_t n = h.count, d = head.dimension, L = best_fisher_body().lanes;
-    const int64_t step = chunk_rows(n, 0.045, 1, L);
+    // The diagonals take as much memory as d / V of the logits.
+    const double memory = 0.045 - static_cast<double>(d) / static_cast<double>(head.tokens);
+    const int64_t step = chunk_rows(n, memory, 1, L);
     FisherChunk chunk(head, step, false, true, worthy_threads(n, head, threads));
     const Buffer<float> rests(chunk.stride() * ceil_div(d, L) * L);
     const auto once = [&](const HiddenRows& from, Range rows, const std::vector<int64_t>& places) {

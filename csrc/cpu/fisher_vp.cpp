@@ -13,7 +13,9 @@ void logit_fisher_vp(const HiddenRows& h, const TokenHead& head, const float* v,
     if (vectors == 0) return;
     threads = worthy_threads(n * vectors, head, threads);
     const FisherBody body = best_fisher_body();
-    const int64_t step = chunk_rows(n, 0.04, 2, body.lanes);
+    // The products take as much memory as a d / V of the logits each.
+    const double memory = 0.045 - static_cast<double>(vectors * d) / static_cast<double>(head.tokens);
+    const int64_t step = chunk_rows(n, memory, 2, body.lanes);
     FisherChunk chunk(head, step, true, true, threads);
     const Buffer<float> sums(chunk.stride() * ceil_div(d, body.lanes) * body.lanes);
     for (int64_t c = 0; c < ceil_div(n, step); ++c) {

@@ -31,7 +31,7 @@ def check(x: torch.Tensor, y: torch.Tensor) -> None:
         np.testing.assert_allclose(grad.double().numpy(), wanted, rtol=near, atol=0.01 * near * np.abs(wanted).max())
 
 
-@pytest.mark.parametrize(("n", "dx", "dy"), [(2, 1, 1), (16, 8, 32), (17, 33, 7), (53, 3, 70)])
+@pytest.mark.parametrize(("n", "dx", "dy"), [(2, 1, 1), (16, 8, 32), (17, 33, 7), (70, 3, 19)])
 def test_odd_shapes(n: int, dx: int, dy: int) -> None:
     check(*leaves(cloud("normal", n, dx, 0), cloud("normal", n, dy, 1)))
 
