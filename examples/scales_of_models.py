@@ -76,7 +76,7 @@ def rows(name: str, found: Read, partition: mf.ScalePartition, paper: str | None
         cells = [
             name, "" if told is None else names[told[number]], names[one.layer],
             "supported" if one.supported else "not supported", f"{one.p_value:.2g}", where, agree,
-            said(one.without_massive), said(one.untrained),
+            said(one.without_massive), said(one.rescaled), said(one.untrained),
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return lines
@@ -93,7 +93,7 @@ def main(arguments: list[str]) -> None:
         asked += [f"{folder}={rest}" for folder, rest in MADE.items() if Path(folder).is_dir()]
     head = [
         "model", "paper: before", "ours: before", "drift", "p", "in resamples", "signals that agree",
-        "without massive coordinates", "untrained",
+        "without massive coordinates", "rescaled", "untrained",
     ]  # fmt: skip
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
     chosen = []

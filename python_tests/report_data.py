@@ -185,16 +185,14 @@ def _scales(rng: np.random.Generator, n_layers: int) -> dict[str, Any]:
     two = n_layers > 2
     boundary = {
         "layer": middle, "p_value": 0.0125, "supported": True, "interval": [middle - 1, middle], "found": 0.9,
-        "agrees": {"overlap": True, "cka": True, "dimension": False}, "without_massive": True, "untrained": False,
+        "agrees": {"overlap": True, "cka": True, "dimension": False}, "without_massive": True, "rescaled": True,
+        "untrained": False,
     }  # fmt: skip
     return {
         "n": 2016, "k": 15, "resamples": 10, "stacks": [[0, n_layers - 1]],
-        "found": {
-            "ranges": [[0, middle - 1], [middle, n_layers - 1]] if two else [[0, n_layers - 1]],
-            "names": ["local", "global"] if two else ["all"],
-            "boundaries": [boundary] if two else [],
-        },
-        "forced": [{"layer": middle, "p_value": 0.0125}, {"layer": n_layers - 1, "p_value": 0.62}] if two else None,
+        "count": 3, "told": n_layers > 6,
+        "ranges": [[0, middle - 1], [middle, n_layers - 1]] if two else [[0, n_layers - 1]],
+        "boundaries": [boundary, boundary | {"layer": n_layers - 1, "p_value": 0.62, "supported": False}] if two else [],
         "spaces": {
             name: {"overlap": depth(size), "cka": depth(size / 9), "boundaries": [middle] if two else []}
             for name, size in (("as they are", 0.3), ("z-scores", 0.5), ("divided by their root mean square", 0.2))

@@ -131,7 +131,8 @@ def test_repeated_rows_have_no_information_and_no_dimension() -> None:
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one, two = (acts(layers(seed=seed)).save(tmp_path / name) for seed, name in ((0, "a"), (1, "run/activations")))
+    one = acts(layers(seed=0)).save(tmp_path / "a")
+    acts(layers(seed=1)).save(tmp_path / "run/activations")
     out = tmp_path / "out"
     assert (
         cli.main(["compare", str(one), str(tmp_path / "run"), "--out", str(out), "--resamples", "2", "--k", "5"]) == 0
@@ -143,4 +144,13 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert results["command"].startswith("msma-fast compare")
     assert cli.main(["compare", str(one), str(tmp_path / "nothing"), "--out", str(out)]) == 1
     assert "msma-fast: " in capsys.readouterr().err
-    assert two
+
+
+def test_one_text_has_no_information_and_ids_of_one_side_serve_both() -> None:
+    a, b = layers(seed=0), layers(seed=1)
+    texts = np.arange(a[0].shape[0]) // 4
+    shared = compare(mf.Activations.from_arrays(a, text_ids=texts), mf.Activations.from_arrays(b), n_resamples=0)
+    both = (mf.Activations.from_arrays(each, text_ids=texts) for each in (a, b))
+    assert compare(*both, n_resamples=0) == shared
+    other = compare(mf.Activations.from_arrays(b), mf.Activations.from_arrays(a, text_ids=texts), n_resamples=0)
+    assert other["boundaries"] == shared["boundaries"][::-1]

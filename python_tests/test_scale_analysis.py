@@ -38,19 +38,21 @@ def section() -> dict[str, Any]:
 
 
 def test_the_planted_boundary_is_found_in_every_space(section: dict[str, Any]) -> None:
-    (boundary,) = section["found"]["boundaries"]
+    assert section["count"] == 3
+    assert section["told"]
+    (boundary,) = (one for one in section["boundaries"] if one["supported"])
     assert boundary["layer"] == CUT
-    assert boundary["supported"]
-    assert boundary["untrained"] is False
-    assert section["found"]["ranges"] == [[0, CUT - 1], [CUT, LAYERS - 1]]
+    assert boundary["rescaled"]
+    assert boundary["interval"][0] - 1 <= CUT <= boundary["interval"][1] + 1
+    assert section["ranges"] == [[0, CUT - 1], [CUT, LAYERS - 1]]
     assert len(section["spaces"]) == 3
     for one in section["spaces"].values():
         assert one["boundaries"] == [CUT]
         assert one["overlap"][0] is None
         assert int(np.argmax(one["overlap"][1:])) + 1 == CUT
-    forced = {one["layer"]: one["p_value"] for one in section["forced"]}
-    assert len(forced) == 2
-    assert forced[CUT] == boundary["p_value"] <= 0.05 < max(forced.values())
+    p_values = {one["layer"]: one["p_value"] for one in section["boundaries"]}
+    assert len(p_values) == 2
+    assert p_values[CUT] <= 0.05 < max(p_values.values())
 
 
 def test_turnover_is_minus_the_logarithm_of_the_similarity(section: dict[str, Any]) -> None:

@@ -111,11 +111,17 @@ def test_a_supported_boundary_says_what_speaks_for_it() -> None:
 
 
 def test_what_is_no_boundary_makes_none() -> None:
-    """Rows that repeat, a coordinate that becomes massive in the middle, and a last layer that is normed."""
+    """Rows that repeat, a coordinate that becomes massive in the middle, and a last layer that is normed, with a gain."""
     stack = walk(13, seed=5)
     assert places(mf.find_scales([np.concatenate([x, x[:60]]) for x in stack], **FAST)) == []
-    normed = [*stack[:-1], stack[-1] / np.sqrt((stack[-1] ** 2).mean(1, keepdims=True))]
+    gain = np.exp(np.random.default_rng(0).standard_normal(24))
+    normed = [*stack[:-1], gain * stack[-1] / np.sqrt((stack[-1] ** 2).mean(1, keepdims=True))]
     assert places(mf.find_scales(normed, **FAST)) == []
+    forced = mf.find_scales(normed, **FAST, n_scales=2).boundaries[0]
+    assert forced.layer == 12  # which the gain makes the longest step by far, and another scale of coordinates does not
+    assert forced.p_value <= 0.05
+    assert forced.rescaled is False
+    assert not forced.supported
     massive = [x.copy() for x in stack]
     for x in massive[6:]:
         x[:3, 5] = 3000.0

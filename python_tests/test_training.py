@@ -138,7 +138,8 @@ def test_minutes_are_kept_to(file: Path, tmp_path: Path) -> None:
         "gpt2", read_texts(file), tmp_path / "brief", minutes=0.02, progress=lambda *call: calls.append(call)
     )["training"]
     assert run["steps"] >= 1
-    assert 1.2 <= run["seconds"] < 8
+    assert run["seconds"] >= 1.2
+    assert run["steps"] < 200
     assert run["minutes"] == pytest.approx(0.02)
     assert calls[-1] == (2, 2)
 

@@ -53,7 +53,7 @@ def compare(a: Any, b: Any, *, k: int = 15, n_resamples: int = 10, seed: int = 0
     rows, rate = halves(ids, one.n_tokens, n_resamples, seed)
     samples = [(some, informed[torch.isin(informed, some)]) for some in (torch.arange(one.n_tokens), *rows)]
     whole, *draws = _measured(one, two, ids, samples, k)
-    parts = [find_scales(side, n_resamples=n_resamples, seed=seed, k=k) for side in (one, two)]
+    parts = [find_scales(_with_texts(side, ids), n_resamples=n_resamples, seed=seed, k=k) for side in (one, two)]
     return {
         "schema": SCHEMA,
         "k": k,
@@ -83,6 +83,13 @@ def _same(one: Activations, two: Activations) -> None:
         left, right = getattr(one, name), getattr(two, name)
         if left is not None and right is not None and not torch.equal(left, right):
             raise ValueError(f"b: expected the same {name} as a; collect both from the same texts with the same seed")
+
+
+def _with_texts(side: Activations, ids: Tensor | None) -> Activations:
+    """The same layers, with text_ids that the other side may know."""
+    shared = side.select()
+    shared.text_ids = ids
+    return shared
 
 
 def _measured(
@@ -115,6 +122,8 @@ def _information(x: Tensor, y: Tensor, ids: Tensor | None) -> float:
     fit = torch.arange(x.shape[0]) % 2 == 0 if ids is None else torch.isin(ids, ids.unique()[::2])
     groups = None if ids is None else ids[~fit]
     rows = int((~fit).sum())
+    if rows == 0:  # a single text
+        return math.nan
     enough = rows > _NEIGHBOURS if groups is None else int(neighbor_counts(groups, 0, rows).min()) >= _NEIGHBOURS
     if not enough or int(fit.sum()) < 2:
         return math.nan

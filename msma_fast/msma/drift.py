@@ -71,8 +71,8 @@ def p_value(z: float, places: np.ndarray, seed: int = 0) -> float:
 
 def boundaries(values: np.ndarray, most: int | None = None, level: float = 0.05, seed: int = 0) -> list[Found]:
     """The places of turnovers (s, L - 1), of s similarities, that a drift does not explain, the largest z first: until one is
-    not significant at `level`, or, where `most` is given, the `most` largest whatever their p-value. None where there are
-    too few layers."""
+    not significant at `level`, or, where `most` is given, the `most` largest whatever their p-value; no p-value is less
+    than one before it (a step-down test). None where there are too few layers."""
     places = np.flatnonzero(np.isfinite(values).all(0)) + 1
     found: list[Found] = []
     while len(places) >= LEAST and (most is None or len(found) < most):
@@ -80,7 +80,7 @@ def boundaries(values: np.ndarray, most: int | None = None, level: float = 0.05,
         top = int(z.sum(0).argmax())
         near = np.abs(places - places[top]) <= (1 if len(z) > 1 else 0)
         least = float(z[:, near].max(1).min())
-        one = Found(int(places[top]), least, p_value(least, places, seed))
+        one = Found(int(places[top]), least, max([p_value(least, places, seed), *(other.p_value for other in found)]))
         if most is None and one.p_value > level:
             break
         found.append(one)

@@ -3,8 +3,9 @@
 value   I(X_l; Y), the label estimator (Ross 2014), rows in the information space (msma/spaces.py)
 null    the mean over permutations of the labels Y among rows with the same token: what the token's identity alone says
         of Y. value - null is what the occurrence adds. None for the token itself
-most    H(Y) of the sample, plug-in: no layer can know more
+most    H(Y), plug-in: about the most that a layer can know
 
+Rows count whose label has another row in another text.
 Y is the token id; the id of the token after it (rows at the end of a text have none and are left out); and the position in
 the text as one of POSITION_BINS runs of equally many rows. Tokens of one text are not neighbours.
 """
@@ -17,6 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from msma_fast.diagnostics import neighbor_counts
 from msma_fast.information import ross_mi
 from msma_fast.permutation import permute_within
 
@@ -25,7 +27,7 @@ POSITION_BINS = 8
 
 
 class Known(NamedTuple):
-    """value (L,), null (L,) or None where the label is the token itself, most, and n rows of the estimate."""
+    """value (L,), null (L,) or None where the label is the token itself, most, and the n rows of the estimate."""
 
     value: list[float]
     null: list[float] | None
@@ -40,7 +42,7 @@ def knowledge(
     found: dict[str, Known] = {}
     token = labels["token_id"].unique(return_inverse=True)[1]
     for name, label in labels.items():
-        rows = (label >= 0).nonzero().squeeze(1)
+        rows = _met_again(label, text_ids)
         mine, texts, own = label[rows], text_ids[rows], token[rows]
         null = None
         if name != "token_id":
@@ -51,6 +53,14 @@ def knowledge(
         value = [_information(space[rows], mine, k, texts) for space in spaces]
         found[name] = Known(value, null, entropy(mine), rows.shape[0])
     return found
+
+
+def _met_again(label: Tensor, text_ids: Tensor) -> Tensor:
+    """Rows (m,) that have a label which occurs in another text too."""
+    pairs = torch.stack([label, text_ids], 1).unique(dim=0)
+    texts = pairs[:, 0].unique(return_counts=True)
+    again = texts[0][texts[1] > 1]
+    return (torch.isin(label, again) & (label >= 0)).nonzero().squeeze(1)
 
 
 def labels_of(token_ids: Tensor, next_token_ids: Tensor | None, positions: Tensor | None) -> dict[str, Tensor]:
@@ -66,13 +76,16 @@ def labels_of(token_ids: Tensor, next_token_ids: Tensor | None, positions: Tenso
 
 
 def entropy(labels: Tensor) -> float:
-    """Plug-in entropy of the labels (n,), nats."""
+    """Plug-in entropy of the labels (n,), nats; 0 of none."""
     share = labels.unique(return_counts=True)[1].to(torch.float64) / labels.shape[0]
     return float(-(share * share.log()).sum())
 
 
 def _information(space: Tensor, label: Tensor, k: int, text_ids: Tensor) -> float:
+    """nan where a row has too few neighbours in other texts."""
+    if label.shape[0] <= k or int(neighbor_counts(text_ids, 0, label.shape[0]).min()) < k:
+        return float("nan")
     try:
         return ross_mi(space, label, k, metric="euclidean", groups=text_ids)
-    except ValueError:
+    except ValueError:  # a permuted label may meet itself in its own text alone
         return float("nan")

@@ -1,13 +1,13 @@
 """The scales of a model as a report shows them, how much of them is a matter of choice, and what training has to do with it.
 
-found            `find_scales`
-forced           the boundaries of three scales a stack whatever the test says; None where a stack has fewer than three layers
+boundaries       those of `count` scales a stack whatever the test says: three, more where more are supported
+ranges           the layers between supported boundaries; told: whether the stacks are long enough for any to be
 turnover         -log similarity of a layer and the one before it (L,), None where a stack begins
 spaces           turnover of the overlap, and the boundaries, of rows as they are, of z-scores of every coordinate, and of rows
                  divided by their root mean square, in which everything else is told
 projections      excess information (layer_information.py) of a layer and the one before it in d' leading components
 untrained        the same model with random weights on the same tokens: CKA with the trained layer, dimension, and what either
-                 knows of the labels of layer_knowledge.py
+                 knows of the labels of layer_knowledge.py, less what the token alone says
 All of the first texts alone, as many as hold about `rows` tokens.
 """
 
@@ -23,13 +23,13 @@ from torch import Tensor
 
 from msma_fast.activations import Activations
 from msma_fast.information import ksg_mi_matrix
-from msma_fast.msma import scales
+from msma_fast.msma import drift, scales
 from msma_fast.msma.layer_information import Split, split
-from msma_fast.msma.layer_knowledge import knowledge, labels_of
+from msma_fast.msma.layer_knowledge import Known, knowledge, labels_of
 from msma_fast.msma.layers import twonn
 from msma_fast.msma.scale_signals import SIMILARITIES
 from msma_fast.msma.scales import ScalePartition, find_scales
-from msma_fast.msma.spaces import information_space, rms_normalized
+from msma_fast.msma.spaces import information_space, rms_normalized, z_scores
 from msma_fast.permutation import permute_within
 from msma_fast.similarity import cka
 
@@ -40,13 +40,6 @@ _LEAST = 50 * _KSG_K
 
 Step = Callable[[], None]
 Rows = list[Tensor]
-
-
-def z_scores(x: Tensor) -> Tensor:
-    """(n, d) float32: every coordinate centred and divided by its standard deviation; a constant one is 0."""
-    x = x.to(torch.float32)
-    spread = x.std(0, correction=0)
-    return (x - x.mean(0)) / torch.where(spread > 0, spread, 1.0)
 
 
 SPACES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -70,7 +63,11 @@ def scale_analysis(
     acts: Activations, untrained: Activations | None, k: int, resamples: int, seed: int, step: Step
 ) -> dict[str, Any]:
     """The `scales` section of the results; acts and untrained: the same tokens, few. step() is called STEPS times."""
-    found = find_scales(acts, n_resamples=resamples, seed=seed, k=k, untrained=untrained)
+    auto = find_scales(acts, n_resamples=0, seed=seed, k=k)
+    shortest = min(last - first + 1 for first, last in auto.stacks)
+    most = max(sum(first <= a <= last for a, _ in auto.ranges) for first, last in auto.stacks)
+    count = min(max(3, most), shortest)
+    found = find_scales(acts, n_scales=count, n_resamples=resamples, seed=seed, k=k, untrained=untrained)
     step()
     spaces: dict[str, Any] = {}
     for name, space in SPACES.items():
@@ -86,8 +83,10 @@ def scale_analysis(
         "k": k,
         "resamples": resamples,
         "stacks": [list(stack) for stack in found.stacks],
-        "found": _partition(found),
-        "forced": _forced(found, seed),
+        "count": count,
+        "told": shortest > drift.LEAST,
+        "ranges": [list(each) for each in _supported(found)],
+        "boundaries": [one._asdict() | {"interval": one.interval and list(one.interval)} for one in found.boundaries],
         "spaces": spaces,
         "projections": projections,
         "untrained": other,
@@ -154,26 +153,19 @@ def _untrained(acts: Activations, other: Activations, parts: Split | None, seed:
             )
             for side in sides
         ]
-        told["knowledge"] = {name: [[_plain(value) for value in one[name].value] for one in known] for name in labels}
+        told["knowledge"] = {name: [_beyond_the_token(one[name]) for one in known] for name in labels}
     return told
 
 
-def _forced(found: ScalePartition, seed: int) -> list[dict[str, Any]] | None:
-    signals = found.signals or {}
-    if min(last - first + 1 for first, last in found.stacks) < 3:
-        return None
-    pairs = {name: signals[name] for name in SIMILARITIES}
-    beside = {name: np.diagonal(signal, 1) for name, signal in pairs.items()}
-    forced = scales.boundaries_of(beside, found.stacks, 3, seed, np.mean(list(pairs.values()), 0))
-    return [{"layer": one.place, "p_value": one.p_value} for one in forced]
+def _beyond_the_token(known: Known) -> list[float | None]:
+    null = [0.0] * len(known.value) if known.null is None else known.null
+    return [_plain(value - less) for value, less in zip(known.value, null, strict=True)]
 
 
-def _partition(found: ScalePartition) -> dict[str, Any]:
-    return {
-        "ranges": [list(each) for each in found.ranges],
-        "names": found.scale_names(),
-        "boundaries": [one._asdict() | {"interval": one.interval and list(one.interval)} for one in found.boundaries],
-    }
+def _supported(found: ScalePartition) -> list[tuple[int, int]]:
+    starts = {first for first, _ in found.stacks} | {one.layer for one in found.boundaries if one.supported}
+    ends = [*sorted(starts)[1:], len(found.names)]
+    return [(first, end - 1) for first, end in zip(sorted(starts), ends, strict=True)]
 
 
 def _plain(value: float) -> float | None:

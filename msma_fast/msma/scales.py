@@ -20,6 +20,7 @@ from msma_fast.fisher import Readout
 from msma_fast.msma import drift, scale_signals, segmentation
 from msma_fast.msma.naming import stack_of
 from msma_fast.msma.scale_signals import PAIRS, SIMILARITIES, VALUES, Signal, Source
+from msma_fast.msma.spaces import rms_normalized, z_scores
 
 PAPER = {
     "gpt2": ((0, 2), (3, 8), (9, 12)),
@@ -37,7 +38,9 @@ class Boundary(NamedTuple):
     and, where there are resamples, found within a layer in at least half of them; interval: the middle 95 % of where they
     put it, found: the share that put it within a layer, None without resamples; agrees: per signal, whether its own best cut
     into as many runs has one there; without_massive, untrained: whether it is found without massive coordinates, and in an
-    untrained model of the same configuration (None where not asked, and where a stack is too short to tell)."""
+    untrained model of the same configuration (None where not asked, and where a stack is too short to tell); rescaled: whether
+    it is found when every coordinate is divided by its standard deviation, which the gain of a norm does not change; what is
+    not is not supported."""
 
     layer: int
     p_value: float
@@ -46,6 +49,7 @@ class Boundary(NamedTuple):
     found: float | None
     agrees: dict[str, bool]
     without_massive: bool | None
+    rescaled: bool | None
     untrained: bool | None
 
 
@@ -184,10 +188,16 @@ def find_scales(
     source = Source(layers, rows, readout, seed)
     values = {name: (PAIRS | VALUES)[name](source) for name in asked if name not in SIMILARITIES}
     del rows, source
+    # Before the rows are divided by their size, on which a gain has its effect too.
+    rescaled = [rms_normalized(z_scores(layers.layer(index))) for index in range(len(layers))]
+    scaled = boundaries_of(_similarities(rescaled, layers, paired, k), stacks, None, seed)
+    del rescaled
     mean = np.mean(list(measured.values()), 0)
     found = boundaries_of(
         {name: np.diagonal(signal, 1) for name, signal in measured.items()}, stacks, count, seed, mean
     )
+    if count is None:
+        found = [one for one in found if _seen(one, scaled, False)]
     places = [one.place for one in found]
     halves = (layers.select(rows=some) for some in draws)
     drawn = [_nearest(places, _similarities(_rows(half), half, paired, k), stacks) for half in halves]
@@ -197,7 +207,8 @@ def find_scales(
     boundaries = []
     for number, one in enumerate(found):
         short = _short(one.place, stacks)
-        elsewhere = _seen(one, bare, short), None if untrained is None else _seen(one, other, short)
+        asked_of = (bare, scaled, None if untrained is None else other)
+        elsewhere = [None if there is None else _seen(one, there, short) for there in asked_of]
         boundaries.append(_boundary(one, [draw[number] for draw in drawn], own, elsewhere))
     ranges = [
         (a, b - 1)
@@ -326,7 +337,8 @@ def _best(signal: Signal, stacks: Sequence[tuple[int, int]], places: Sequence[in
 def _boundary(
     one: drift.Found, drawn: Sequence[int], own: dict[str, set[int]], elsewhere: Sequence[bool | None]
 ) -> Boundary:
-    """drawn: where resamples put it; elsewhere: whether it is seen without massive coordinates, and in an untrained model."""
+    """drawn: where resamples put it; elsewhere: whether it is seen without massive coordinates, in rescaled ones, and in an
+    untrained model."""
     share = float(np.mean([abs(place - one.place) <= _NEAR for place in drawn])) if drawn else None
     interval = None
     if drawn:
@@ -335,7 +347,7 @@ def _boundary(
     return Boundary(
         one.place,
         one.p_value,
-        one.p_value <= LEVEL and (share is None or share >= 0.5),
+        one.p_value <= LEVEL and (share is None or share >= 0.5) and elsewhere[1] is not False,
         interval,
         share,
         {name: _near(one.place, places) for name, places in own.items()},

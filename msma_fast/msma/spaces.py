@@ -19,6 +19,13 @@ def rms_normalized(x: Tensor) -> Tensor:
     return x / torch.where(rms > 0, rms, 1.0)
 
 
+def z_scores(x: Tensor) -> Tensor:
+    """(n, d) float32: every coordinate centred and divided by its standard deviation; a constant one is 0."""
+    x = x.to(torch.float32)
+    spread = x.std(0, correction=0)
+    return (x - x.mean(0)) / torch.where(spread > 0, spread, 1.0)
+
+
 def information_space(rows: Tensor, fit: Tensor, dimensions: int) -> Tensor:
     """(n, d) and fitting rows (m, d), both RMS-normalised -> (n, d') float64."""
     fit = fit.to(torch.float64)

@@ -25,7 +25,7 @@ def content_digest(acts: Activations) -> str:
     digest = hashlib.sha256()
     for index in range(len(acts)):
         digest.update(acts.layer(index, dtype=None).contiguous().view(torch.uint8).numpy().data)
-    for ids in (acts.text_ids, acts.token_ids):
+    for ids in (acts.text_ids, acts.token_ids, acts.positions, acts.next_token_ids):
         digest.update(b"none" if ids is None else ids.contiguous().numpy().tobytes())
     return digest.hexdigest()
 

@@ -66,14 +66,18 @@ def _about_scales(results: dict[str, Any]) -> list[tuple[str, str, str]]:
     scales, names = results["scales"], [layer["name"] for layer in results["layers"]]
     if "skipped" in scales:
         return [("note", "scales", str(scales["skipped"]))]
-    supported = [one for one in scales["found"]["boundaries"] if one["supported"]]
+    supported = [one for one in scales["boundaries"] if one["supported"]]
+    if not scales["told"]:
+        return [
+            ("note", "scales", "There are too few layers to tell a boundary between them from drift through depth.")
+        ]
     if not supported:
         return [
             (
                 "note",
                 "scales",
-                "No boundary between layers is more than drift through depth explains: names such as local, intermediate and "
-                "global would be names of positions.",
+                "No boundary between layers is supported as more than drift through depth: names such as local, intermediate "
+                "and global would be names of positions.",
             )
         ]
     found = []

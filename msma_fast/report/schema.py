@@ -171,22 +171,18 @@ def _fisher(fisher: dict[str, Any], layers: int) -> None:
 
 
 def _scales(scales: dict[str, Any], layers: int) -> None:
-    for name in ("n", "k", "resamples"):
+    _is(isinstance(_get(scales, "told", "scales"), bool), "scales.told", "true or false", scales["told"])
+    for name in ("n", "k", "resamples", "count"):
         _number(f"scales.{name}", _get(scales, name, "scales"))
-    found = _get(scales, "found", "scales")
-    names = _list("scales.found.names", _get(found, "names", "scales.found"))
-    for i, (first, last) in enumerate(_list("scales.found.ranges", _get(found, "ranges", "scales.found"), len(names))):
-        _layer(f"scales.found.ranges[{i}]", first, layers)
-        _layer(f"scales.found.ranges[{i}]", last, layers)
-    for i, one in enumerate(_list("scales.found.boundaries", _get(found, "boundaries", "scales.found"))):
-        path = f"scales.found.boundaries[{i}]"
+    for i, (first, last) in enumerate(_list("scales.ranges", _get(scales, "ranges", "scales"))):
+        _layer(f"scales.ranges[{i}]", first, layers)
+        _layer(f"scales.ranges[{i}]", last, layers)
+    for i, one in enumerate(_list("scales.boundaries", _get(scales, "boundaries", "scales"))):
+        path = f"scales.boundaries[{i}]"
         _layer(f"{path}.layer", _get(one, "layer", path), layers)
         _number(f"{path}.p_value", _get(one, "p_value", path))
-        for name in ("supported", "interval", "found", "agrees", "without_massive", "untrained"):
+        for name in ("supported", "interval", "found", "agrees", "without_massive", "rescaled", "untrained"):
             _get(one, name, path)
-    for i, one in enumerate(_get(scales, "forced", "scales") or []):
-        _layer(f"scales.forced[{i}].layer", _get(one, "layer", "scales.forced"), layers)
-        _number(f"scales.forced[{i}].p_value", _get(one, "p_value", "scales.forced"))
     spaces = _get(scales, "spaces", "scales")
     _is(isinstance(spaces, dict) and len(spaces) == 3, "scales.spaces", "three spaces", spaces)
     for name, one in spaces.items():
