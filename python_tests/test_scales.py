@@ -63,6 +63,16 @@ def test_what_only_drifts_is_seldom_cut(make: Callable[..., list[np.ndarray]], l
     assert sum(bool(places(mf.find_scales(stack, **FAST))) for stack in stacks) <= 10
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("layers", "seen"), [(7, range(5, 6)), (9, range(2, 8)), (13, range(2, 13))])
+def test_where_a_long_step_is_found(layers: int, seen: range) -> None:
+    """And where it is not: before layer 1, where the trend itself is steep, nothing ever is."""
+    for cut in (1, *seen):
+        found = [places(mf.find_scales(walk(layers, (cut,), seed), **FAST)) for seed in range(20)]
+        near = np.mean([any(abs(place - cut) <= 1 for place in one) for one in found])
+        assert near >= 0.95 if cut in seen else near == 0.0
+
+
 def test_drift_alone_is_seldom_cut() -> None:
     """The test itself on its null: noise of any size about a trend."""
     rng = np.random.default_rng(1)
