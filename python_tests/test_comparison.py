@@ -90,9 +90,9 @@ def test_halves_have_half_of_the_rows_of_every_estimate(monkeypatch: pytest.Monk
     seen: list[tuple[int, int]] = []
     measured = comparison._measured
 
-    def noted(one: Any, two: Any, ids: Any, samples: Any, k: int) -> Any:
+    def noted(one: Any, two: Any, ids: Any, tokens: Any, samples: Any, k: int) -> Any:
         seen.extend((len(some), len(informed)) for some, informed in samples)
-        return measured(one, two, ids, samples, k)
+        return measured(one, two, ids, tokens, samples, k)
 
     monkeypatch.setattr(comparison, "_measured", noted)
     compare(acts(layers(2)), acts(layers(2)), k=4, n_resamples=2)
@@ -154,3 +154,20 @@ def test_one_text_has_no_information_and_ids_of_one_side_serve_both() -> None:
     assert compare(*both, n_resamples=0) == shared
     other = compare(mf.Activations.from_arrays(b), mf.Activations.from_arrays(a, text_ids=texts), n_resamples=0)
     assert other["boundaries"] == shared["boundaries"][::-1]
+
+
+def test_models_that_share_the_token_alone_have_no_excess() -> None:
+    rng = np.random.default_rng(0)
+    tokens, texts = rng.integers(0, 4, 960), np.arange(960) // 8
+    corners, private = 8 * rng.standard_normal((4, 6)), rng.standard_normal((960, 6))
+    one, apart = ([corners[tokens] + rng.standard_normal((960, 6)) for _ in range(2)] for _ in range(2))
+    near = [x + 0.05 * private for x in one]
+    first, other, like = (
+        mf.Activations.from_arrays(stack, text_ids=texts, token_ids=tokens) for stack in (one, apart, near)
+    )
+    found = compare(first, other, n_resamples=0)["measures"]
+    assert found["mi"]["value"] == pytest.approx([np.log(4)] * 2, abs=0.25)
+    assert found["excess"]["value"] == pytest.approx([0.0] * 2, abs=0.15)
+    assert min(compare(first, like, n_resamples=0)["measures"]["excess"]["value"]) > 1.0
+    bare = compare(one, apart, n_resamples=0)["measures"]
+    assert bare["excess"]["value"] == [None] * 2

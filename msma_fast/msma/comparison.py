@@ -3,6 +3,8 @@
 overlap          mean share of common k nearest neighbours of A's and B's layer l
 cka              linear centred kernel alignment of the two
 mi               KSG information between the two, nats, each in its information space (msma/spaces.py)
+excess           mi less its mean over permutations among rows of the same token: two models that share nothing but the token
+                 have much of the first and none of this
 dimension        TwoNN of A's layer and of B's, and the difference B - A
 All of RMS-normalised rows; tokens of one text are not neighbours. Standard errors are those of random halves of the texts,
 drawn without replacement: SE^2 = B / (U - B) times the variance over draws (Politis, Romano 1994; msma_fast/intervals.py).
@@ -21,38 +23,43 @@ from torch import Tensor
 from msma_fast import _checks
 from msma_fast.activations import Activations
 from msma_fast.diagnostics import neighbor_counts
-from msma_fast.information import ksg_mi
+from msma_fast.information import ksg_mi, ksg_mi_matrix
 from msma_fast.msma import drift
 from msma_fast.msma.layers import twonn
 from msma_fast.msma.scale_signals import activations, halves, rows_of
 from msma_fast.msma.scales import ScalePartition, find_scales
 from msma_fast.msma.spaces import information_space
 from msma_fast.neighbors import knn
+from msma_fast.permutation import permute_within
 from msma_fast.similarity import cka, shared_fraction
 
 SCHEMA = "msma_fast.comparison/1"
-MEASURES = ("overlap", "cka", "mi", "dimension_a", "dimension_b", "dimension_difference")
-_DIMENSIONS, _NEIGHBOURS = 16, 3  # of the information space, and of its estimator
+MEASURES = ("overlap", "cka", "mi", "excess", "dimension_a", "dimension_b", "dimension_difference")
+_DIMENSIONS, _NEIGHBOURS, _NULLS = 16, 3, 3  # of the information space, of its estimator, and permutations of its null
 _INFORMED = 2000  # rows of an estimate of information, and of a dimension
 
 
 def compare(a: Any, b: Any, *, k: int = 15, n_resamples: int = 10, seed: int = 0) -> dict[str, Any]:
     """Results of schema msma_fast.comparison/1 for activations a and b of the same tokens, with equally many layers.
 
-    a, b: Activations, or lists of (n, d_l) arrays; text_ids are a's, or b's where a has none. Each of MEASURES is {"value":
-    (L,), "standard_error": (L,) or None}, None where it is not known; boundaries: those of each (`find_scales`), None where
-    the stacks are too short to tell; shifts: of each supported one of a to b's nearest in layers, None where b has none.
-    n_resamples < 2, or fewer than four texts: no standard errors. Cost: n_resamples + 1 times the neighbours of every layer.
+    a, b: Activations, or lists of (n, d_l) arrays; text_ids and token_ids are a's, or b's where a has none. Each of MEASURES is
+    {"value": (L,), "standard_error": (L,) or None}, None where it is not known; boundaries: those of each (`find_scales`),
+    None where the stacks are too short to tell; shifts: of each supported one of a to b's nearest in layers, None where b has
+    none. n_resamples < 2, or fewer than four texts: no standard errors. Cost: n_resamples + 1 times the neighbours of every
+    layer.
     Raises ValueError for different tokens, texts or numbers of layers.
     """
     one, two = activations(a), activations(b)
     _checks.integer("n_resamples", n_resamples, at_least=0)
     _same(one, two)
-    ids = one.text_ids if one.text_ids is not None else two.text_ids
+    ids, tokens = (
+        mine if mine is not None else theirs
+        for mine, theirs in ((one.text_ids, two.text_ids), (one.token_ids, two.token_ids))
+    )
     informed = torch.arange(0, one.n_tokens, -(-one.n_tokens // _INFORMED))
     rows, rate = halves(ids, one.n_tokens, n_resamples, seed)
     samples = [(some, informed[torch.isin(informed, some)]) for some in (torch.arange(one.n_tokens), *rows)]
-    whole, *draws = _measured(one, two, ids, samples, k)
+    whole, *draws = _measured(one, two, ids, tokens, samples, k)
     parts = [find_scales(_with_texts(side, ids), n_resamples=n_resamples, seed=seed, k=k) for side in (one, two)]
     return {
         "schema": SCHEMA,
@@ -93,7 +100,12 @@ def _with_texts(side: Activations, ids: Tensor | None) -> Activations:
 
 
 def _measured(
-    one: Activations, two: Activations, ids: Tensor | None, samples: list[tuple[Tensor, Tensor]], k: int
+    one: Activations,
+    two: Activations,
+    ids: Tensor | None,
+    tokens: Tensor | None,
+    samples: list[tuple[Tensor, Tensor]],
+    k: int,
 ) -> list[dict[str, list[float]]]:
     """For each sample (rows, rows for information and dimension), by layer: a layer is read once for all samples."""
     found: list[dict[str, list[float]]] = [{name: [] for name in MEASURES} for _ in samples]
@@ -101,7 +113,8 @@ def _measured(
         x, y = (rows_of(side, layer) for side in (one, two))
         for measures, (some, informed) in zip(found, samples, strict=True):
             groups, fewer = (None, None) if ids is None else (ids[some], ids[informed])
-            values = _of_all(x[some], y[some], groups, k) | _of_fewer(x[informed], y[informed], fewer)
+            values = _of_all(x[some], y[some], groups, k)
+            values |= _of_fewer(x[informed], y[informed], fewer, None if tokens is None else tokens[informed])
             for name, value in values.items():
                 measures[name].append(value)
     return found
@@ -112,25 +125,36 @@ def _of_all(x: Tensor, y: Tensor, groups: Tensor | None, k: int) -> dict[str, fl
     return {"overlap": shared_fraction(*near), "cka": float(cka(x, y))}
 
 
-def _of_fewer(x: Tensor, y: Tensor, groups: Tensor | None) -> dict[str, float]:
+def _of_fewer(x: Tensor, y: Tensor, groups: Tensor | None, tokens: Tensor | None) -> dict[str, float]:
     a, b = (twonn(rows, 1)[0] for rows in (x, y))
-    return {"mi": _information(x, y, groups), "dimension_a": a, "dimension_b": b, "dimension_difference": b - a}
+    mi, excess = _information(x, y, groups, tokens)
+    return {"mi": mi, "excess": excess, "dimension_a": a, "dimension_b": b, "dimension_difference": b - a}
 
 
-def _information(x: Tensor, y: Tensor, ids: Tensor | None) -> float:
-    """Between the halves that the projection was not fitted on; nan where rows have too few neighbours, or repeat."""
+def _information(x: Tensor, y: Tensor, ids: Tensor | None, tokens: Tensor | None) -> tuple[float, float]:
+    """(information, its excess) between the halves that the projection was not fitted on; nan where rows have too few
+    neighbours, or repeat, and an excess where tokens are unknown."""
     fit = torch.arange(x.shape[0]) % 2 == 0 if ids is None else torch.isin(ids, ids.unique()[::2])
     groups = None if ids is None else ids[~fit]
     rows = int((~fit).sum())
     if rows == 0:  # a single text
-        return math.nan
+        return math.nan, math.nan
     enough = rows > _NEIGHBOURS if groups is None else int(neighbor_counts(groups, 0, rows).min()) >= _NEIGHBOURS
     if not enough or int(fit.sum()) < 2:
-        return math.nan
+        return math.nan, math.nan
     one, two = (information_space(side[~fit], side[fit], min(_DIMENSIONS, side.shape[1])) for side in (x, y))
     if min(side.unique(dim=0).shape[0] for side in (one, two)) < 0.9 * rows:  # an embedding: points of a discrete set
-        return math.nan
-    return float(ksg_mi(one, two, _NEIGHBOURS, metric="euclidean", groups=groups))
+        return math.nan, math.nan
+    mi = float(ksg_mi(one, two, _NEIGHBOURS, metric="euclidean", groups=groups))
+    if tokens is None:
+        return mi, math.nan
+    same, generator = tokens[~fit].unique(return_inverse=True)[1], torch.Generator().manual_seed(0)
+    draws = [permute_within(same, generator) for _ in range(_NULLS)]
+    null = [
+        float(ksg_mi_matrix([one, two], _NEIGHBOURS, metric="euclidean", groups=groups, permutation=draw)[0, 1])
+        for draw in draws
+    ]
+    return mi, mi - sum(null) / _NULLS
 
 
 def _errors(draws: list[list[float]], rate: float) -> list[float | None]:
@@ -157,10 +181,10 @@ def _shifts(one: ScalePartition, two: ScalePartition) -> list[int | None]:
 
 def table(results: dict[str, Any]) -> str:
     """The comparison as text: a line for each layer, value +- standard error."""
-    head = ("layer", "overlap", "CKA", "MI (nats)", "dimension of A", "of B")
+    head = ("layer", "overlap", "CKA", "MI (nats)", "beyond the token", "dimension of A", "of B", "B - A")
     lines = [head]
     for layer, name in enumerate(results["layers"][0]):
-        cells = [_cell(results["measures"][measure], layer) for measure in MEASURES[:5]]
+        cells = [_cell(results["measures"][measure], layer) for measure in MEASURES]
         lines.append((name, *cells))
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     text = "\n".join(
