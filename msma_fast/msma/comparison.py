@@ -42,8 +42,8 @@ _INFORMED = 2000  # rows of an estimate of information, and of a dimension
 def compare(a: Any, b: Any, *, k: int = 15, n_resamples: int = 10, seed: int = 0) -> dict[str, Any]:
     """Results of schema msma_fast.comparison/1 for activations a and b of the same tokens, with equally many layers.
 
-    a, b: Activations, or lists of (n, d_l) arrays; text_ids and token_ids are a's, or b's where a has none. Each of MEASURES is
-    {"value": (L,), "standard_error": (L,) or None}, None where it is not known; boundaries: those of each (`find_scales`),
+    a, b: Activations, or lists of (n, d_l) arrays; text_ids and token_ids are a's, or b's where a has none. Each of MEASURES
+    is {"value": (L,), "standard_error": (L,) or None}, None where it is not known; boundaries: those of each (`find_scales`),
     None where the stacks are too short to tell; shifts: of each supported one of a to b's nearest in layers, None where b has
     none. n_resamples < 2, or fewer than four texts: no standard errors. Cost: n_resamples + 1 times the neighbours of every
     layer.
