@@ -21,6 +21,7 @@ from msma_fast.msma.analysis import Settings
 _NEIGHBOUR_PASSES = 3.5
 _VOCABULARY_PASSES = 38
 _PAIR_SECONDS = 9e-9  # one joint key: maximum, selection and two counts, on one thread
+_SCALE_SECONDS = 2.4  # on one core, of a layer with 2,000 tokens: boundaries, halves of the texts, other spaces
 
 
 class Shape(NamedTuple):
@@ -85,14 +86,17 @@ def plan(model: str, *, tokens: int, per_text: int, max_length: int, activations
     information = 4 * pairs * few * few * _PAIR_SECONDS / torch.get_num_threads()
     words, sampled = shape.vocabulary, min(Settings().fisher_tokens, n)
     fisher = shape.read * 2.0 * words * d * (_VOCABULARY_PASSES * sampled + d) / plain
-    disk = 2.0 * n * d * shape.layers if not activations else 0.0
-    memory = 4.0 * n * d * shape.layers + 2.0 * shape.weights + 5e8
-    total = forward + neighbours + similarity + information + fisher
+    few = min(Settings().scale_tokens, n)
+    scales = shape.layers * _SCALE_SECONDS * few / Settings().scale_tokens / torch.get_num_threads()
+    untrained = forward * few / n
+    disk = 2.0 * (n + few) * d * shape.layers if not activations else 0.0
+    memory = 4.0 * n * d * shape.layers + 4.0 * shape.weights + 5e8
+    total = forward + neighbours + similarity + information + fisher + scales + untrained
     lines = [
         f"{shape.layers} layers x {n} tokens x {d} coordinates",
         f"time    about {total:.0f} s: model {forward:.0f}, neighbours "
         f"{neighbours:.0f}, overlap and CKA {similarity:.0f}, information {information:.0f}, Fisher geometry "
-        f"{fisher:.0f}",
+        f"{fisher:.0f}, the untrained model {untrained:.0f}, scales {scales:.0f}",
         f"memory  about {memory / 2**30:.1f} GiB",
         f"disk    about {disk / 2**20:.0f} MiB of activations, and a few MiB of report",
     ]
