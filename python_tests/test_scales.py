@@ -346,6 +346,13 @@ def test_signals_that_cannot_be_known(signal: str, match: str) -> None:
         mf.find_scales(walk(8), signals=("cka", signal), n_resamples=0)
 
 
+def test_signals_are_a_sequence() -> None:
+    with pytest.raises(TypeError, match="got the string 'cka'"):
+        mf.find_scales(walk(8), signals="cka")
+    with pytest.raises(ValueError, match="seed"):
+        mf.find_scales(walk(8), seed=-1)
+
+
 def test_labels_that_cannot_be_known() -> None:
     acts = read()
     acts.next_token_ids = None

@@ -23,19 +23,18 @@ from torch import Tensor
 from msma_fast import _checks
 from msma_fast.activations import Activations
 from msma_fast.diagnostics import neighbor_counts
-from msma_fast.information import ksg_mi, ksg_mi_matrix
+from msma_fast.information import ksg_mi
 from msma_fast.msma import drift
+from msma_fast.msma.excess import DIMENSIONS, NEIGHBOURS, excess_matrix
 from msma_fast.msma.layers import twonn
 from msma_fast.msma.scale_signals import activations, halves, rows_of
 from msma_fast.msma.scales import ScalePartition, find_scales
 from msma_fast.msma.spaces import information_space
 from msma_fast.neighbors import knn
-from msma_fast.permutation import permute_within
 from msma_fast.similarity import cka, shared_fraction
 
 SCHEMA = "msma_fast.comparison/1"
 MEASURES = ("overlap", "cka", "mi", "excess", "dimension_a", "dimension_b", "dimension_difference")
-_DIMENSIONS, _NEIGHBOURS, _NULLS = 16, 3, 3  # of the information space, of its estimator, and permutations of its null
 _INFORMED = 2000  # rows of an estimate of information, and of a dimension
 
 
@@ -139,22 +138,16 @@ def _information(x: Tensor, y: Tensor, ids: Tensor | None, tokens: Tensor | None
     rows = int((~fit).sum())
     if rows == 0:  # a single text
         return math.nan, math.nan
-    enough = rows > _NEIGHBOURS if groups is None else int(neighbor_counts(groups, 0, rows).min()) >= _NEIGHBOURS
+    enough = rows > NEIGHBOURS if groups is None else int(neighbor_counts(groups, 0, rows).min()) >= NEIGHBOURS
     if not enough or int(fit.sum()) < 2:
         return math.nan, math.nan
-    one, two = (information_space(side[~fit], side[fit], min(_DIMENSIONS, side.shape[1])) for side in (x, y))
+    one, two = (information_space(side[~fit], side[fit], min(DIMENSIONS, side.shape[1])) for side in (x, y))
     if min(side.unique(dim=0).shape[0] for side in (one, two)) < 0.9 * rows:  # an embedding: points of a discrete set
         return math.nan, math.nan
-    mi = float(ksg_mi(one, two, _NEIGHBOURS, metric="euclidean", groups=groups))
+    mi = float(ksg_mi(one, two, NEIGHBOURS, metric="euclidean", groups=groups))
     if tokens is None:
         return mi, math.nan
-    same, generator = tokens[~fit].unique(return_inverse=True)[1], torch.Generator().manual_seed(0)
-    draws = [permute_within(same, generator) for _ in range(_NULLS)]
-    null = [
-        float(ksg_mi_matrix([one, two], _NEIGHBOURS, metric="euclidean", groups=groups, permutation=draw)[0, 1])
-        for draw in draws
-    ]
-    return mi, mi - sum(null) / _NULLS
+    return mi, float(excess_matrix([one, two], groups, tokens[~fit], seed=0)[0, 1])
 
 
 def _errors(draws: list[list[float]], rate: float) -> list[float | None]:

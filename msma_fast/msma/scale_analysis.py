@@ -22,21 +22,19 @@ import torch
 from torch import Tensor
 
 from msma_fast.activations import Activations
-from msma_fast.information import ksg_mi_matrix
 from msma_fast.msma import drift, scales
+from msma_fast.msma.excess import DIMENSIONS, NEIGHBOURS, NULLS, excess_matrix
 from msma_fast.msma.layer_information import Split, split
 from msma_fast.msma.layer_knowledge import Known, knowledge, labels_of
 from msma_fast.msma.layers import twonn
 from msma_fast.msma.scale_signals import SIMILARITIES
 from msma_fast.msma.scales import ScalePartition, find_scales
 from msma_fast.msma.spaces import information_space, rms_normalized, z_scores
-from msma_fast.permutation import permute_within
 from msma_fast.similarity import cka
 
 PROJECTIONS = (8, 16, 32)
 RMS = "divided by their root mean square"
-_KSG_K, _NULLS = 3, 3
-_LEAST = 50 * _KSG_K
+_LEAST = 50 * NEIGHBOURS
 
 Step = Callable[[], None]
 Rows = list[Tensor]
@@ -115,8 +113,6 @@ def _parts(acts: Activations, seed: int) -> Split | None:
 
 def _projections(acts: Activations, parts: Split, seed: int) -> dict[str, list[float | None]]:
     text_ids, token_ids = (torch.as_tensor(ids)[parts.rows] for ids in (acts.text_ids, acts.token_ids))
-    same, generator = token_ids.unique(return_inverse=True)[1], torch.Generator().manual_seed(seed)
-    draws = [None, *(permute_within(same, generator) for _ in range(_NULLS))]
     rows = [rms_normalized(acts.layer(index)) for index in range(len(acts))]
     found: dict[str, list[float | None]] = {}
     for width in PROJECTIONS:
@@ -126,11 +122,7 @@ def _projections(acts: Activations, parts: Split, seed: int) -> dict[str, list[f
             if any(space.unique(dim=0).shape[0] < space.shape[0] for space in pair):
                 values.append(None)  # rows that repeat, of an embedding: no density to estimate
                 continue
-            each = [
-                float(ksg_mi_matrix(list(pair), _KSG_K, metric="euclidean", groups=text_ids, permutation=draw)[0, 1])
-                for draw in draws
-            ]
-            values.append(_plain(each[0] - float(np.mean(each[1:]))))
+            values.append(_plain(float(excess_matrix(pair, text_ids, token_ids, seed)[0, 1])))
         found[str(width)] = values
     return found
 
@@ -146,10 +138,15 @@ def _untrained(acts: Activations, other: Activations, parts: Split | None, seed:
     if parts is not None:
         ids = (None if each is None else each[parts.rows] for each in (acts.next_token_ids, acts.positions))
         text_ids, token_ids = (torch.as_tensor(each)[parts.rows] for each in (acts.text_ids, acts.token_ids))
-        labels, width = labels_of(token_ids, *ids), min(16, *acts.dims)
+        labels, width = labels_of(token_ids, *ids), min(DIMENSIONS, *acts.dims)
         known = [
             knowledge(
-                [information_space(x[parts.rows], x[parts.fit], width) for x in side], labels, text_ids, _KSG_K, 1, seed
+                [information_space(x[parts.rows], x[parts.fit], width) for x in side],
+                labels,
+                text_ids,
+                NEIGHBOURS,
+                NULLS,
+                seed,
             )
             for side in sides
         ]

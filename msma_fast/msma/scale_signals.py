@@ -27,21 +27,19 @@ from torch import Tensor
 
 from msma_fast.activations import Activations
 from msma_fast.fisher import Readout, logit_fisher_trace
-from msma_fast.information import ksg_mi_matrix
+from msma_fast.msma.excess import DIMENSIONS, NEIGHBOURS, NULLS, excess_matrix
 from msma_fast.msma.fisher_geometry import stages_of
 from msma_fast.msma.layer_information import Split, split
 from msma_fast.msma.layer_knowledge import LABELS, Known, knowledge, labels_of
 from msma_fast.msma.layers import overlap_matrix, twonn
 from msma_fast.msma.spaces import information_space, rms_normalized
 from msma_fast.neighbors import knn
-from msma_fast.permutation import permute_within
 from msma_fast.similarity import cka_matrix, shared_fraction
 
 _FAR = 50.0  # times the median size of a layer's entries that are not zero: a massive coordinate
 _ROWS = 2000
 _READ = 64  # rows that a read-out reads
-_DIMENSIONS, _K, _NULLS = 16, 3, 3  # of information: of its space, of its estimator, of its null
-_LEAST = 50 * _K
+_LEAST = 50 * NEIGHBOURS  # rows of an estimate of information
 _UNITS = 4  # texts, or rows, below which nothing is resampled
 
 Signal = np.ndarray
@@ -92,7 +90,7 @@ class Source:
                 "signals: expected activations with text_ids and token_ids for information, got some without"
             )
         parts = split(self.acts.text_ids, self.acts.token_ids, _ROWS, self.seed)
-        if parts.rows.shape[0] < _LEAST or parts.fit.shape[0] < _DIMENSIONS:
+        if parts.rows.shape[0] < _LEAST or parts.fit.shape[0] < DIMENSIONS:
             raise ValueError(
                 f"signals: expected at least {_LEAST} rows of tokens that occur twice in half of the texts for information, "
                 f"got {parts.rows.shape[0]}"
@@ -101,7 +99,7 @@ class Source:
 
     @cached_property
     def spaces(self) -> list[Tensor]:
-        parts, least = self.parts, min(_DIMENSIONS, *self.acts.dims)
+        parts, least = self.parts, min(DIMENSIONS, *self.acts.dims)
         return [information_space(rows[parts.rows], rows[parts.fit], least) for rows in self.layers]
 
     @cached_property
@@ -109,7 +107,7 @@ class Source:
         """Raises ValueError where labels that were asked for are not known."""
         rows = self.parts.rows
         ids = (None if each is None else each[rows] for each in (self.acts.next_token_ids, self.acts.positions))
-        return knowledge(self.spaces, labels_of(self.token_ids, *ids), self.text_ids, _K, _NULLS, self.seed)
+        return knowledge(self.spaces, labels_of(self.token_ids, *ids), self.text_ids, NEIGHBOURS, NULLS, self.seed)
 
     @property
     def text_ids(self) -> Tensor:
@@ -121,18 +119,12 @@ class Source:
 
 
 def information(source: Source) -> Signal:
-    spaces, groups = source.spaces, source.text_ids
+    spaces = source.spaces
     kept = [index for index, space in enumerate(spaces) if space.unique(dim=0).shape[0] == space.shape[0]]
     found = np.full((len(spaces), len(spaces)), np.nan)
     if len(kept) > 1:
-        some, generator = [spaces[index] for index in kept], torch.Generator().manual_seed(source.seed)
-        same = source.token_ids.unique(return_inverse=True)[1]
-        draws = [permute_within(same, generator) for _ in range(_NULLS)]
-        matrices = [
-            torch.as_tensor(ksg_mi_matrix(some, _K, metric="euclidean", groups=groups, permutation=each))
-            for each in (None, *draws)
-        ]
-        excess = matrices[0] - torch.stack(matrices[1:]).mean(0)
+        some = [spaces[index] for index in kept]
+        excess = excess_matrix(some, source.text_ids, source.token_ids, source.seed)
         found[np.ix_(kept, kept)] = excess.cpu().numpy()
     return found
 

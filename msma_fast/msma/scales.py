@@ -160,6 +160,8 @@ def find_scales(
     they hold.
     """
     layers = scale_signals.activations(acts)
+    if isinstance(signals, str):
+        raise TypeError(f"signals: expected a sequence of names, got the string {signals!r}")
     known = (*SIMILARITIES, *PAIRS, *VALUES)
     asked = list(dict.fromkeys(signals))
     if not set(asked) <= set(known) or not set(asked) & set(SIMILARITIES):
@@ -170,6 +172,7 @@ def find_scales(
         raise ValueError(f"acts: expected at least two layers, got {len(layers)}")
     count = None if n_scales == "auto" else _checks.integer("n_scales", n_scales, at_least=1)
     _checks.integer("n_resamples", n_resamples, at_least=0)
+    _checks.integer("seed", seed, at_least=0)
     stacks = _stacks(layers.names)
     if count is not None and any(last - first + 1 < count for first, last in stacks):
         raise ValueError(f"n_scales: expected at most the layers of a stack, {stacks}, got {count}")
