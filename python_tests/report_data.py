@@ -197,7 +197,8 @@ def _scales(rng: np.random.Generator, n_layers: int) -> dict[str, Any]:
             name: {"overlap": depth(size), "cka": depth(size / 9), "boundaries": [middle] if two else []}
             for name, size in (("as they are", 0.3), ("z-scores", 0.5), ("divided by their root mean square", 0.2))
         },
-        "projections": {"8": depth(0.6), "16": depth(0.8), "32": depth(0.9)},
+        "projections": {"2": depth(0.4), "4": depth(0.6), "8": depth(0.8), "16": depth(0.9)},
+        "robust": True,
         "untrained": {
             "model": "SmolLM2-135M-Instruct, untrained",
             "cka": [0.9 / (i + 1) for i in range(n_layers)],

@@ -10,7 +10,7 @@ import torch
 
 import msma_fast as mf
 from msma_fast.msma import Settings, analyze
-from msma_fast.msma.scale_analysis import PROJECTIONS, RMS, STEPS, first_texts, scale_analysis, z_scores
+from msma_fast.msma.scale_analysis import PROJECTIONS, RMS, STEPS, _robust, first_texts, scale_analysis, z_scores
 from msma_fast.report import validate
 
 TEXTS, PER_TEXT, D, LAYERS, CUT = 100, 8, 36, 9, 5
@@ -46,6 +46,7 @@ def test_the_planted_boundary_is_found_in_every_space(section: dict[str, Any]) -
     assert boundary["interval"][0] - 1 <= CUT <= boundary["interval"][1] + 1
     assert section["ranges"] == [[0, CUT - 1], [CUT, LAYERS - 1]]
     assert len(section["spaces"]) == 3
+    assert section["robust"]
     for one in section["spaces"].values():
         assert one["boundaries"] == [CUT]
         assert one["overlap"][0] is None
@@ -80,6 +81,14 @@ def test_the_untrained_model_stands_beside_it(section: dict[str, Any]) -> None:
     assert random == pytest.approx([0.0] * LAYERS, abs=0.2)
     for side in other["knowledge"]["position"]:
         assert side == pytest.approx([0.0] * LAYERS, abs=0.2)
+
+
+def test_robust_is_the_same_boundaries_everywhere() -> None:
+    assert _robust([[], [], []])
+    assert _robust([[5], [6], [5]])
+    assert not _robust([[5], [7], [5]])
+    assert not _robust([[5], [], [5]])
+    assert not _robust([[5], [5], [5, 9]])
 
 
 def test_first_texts() -> None:

@@ -4,7 +4,8 @@ boundaries       those of `count` scales a stack whatever the test says: three, 
 ranges           the layers between supported boundaries; told: whether the stacks are long enough for any to be
 turnover         -log similarity of a layer and the one before it (L,), None where a stack begins
 spaces           turnover of the overlap, and the boundaries, of rows as they are, of z-scores of every coordinate, and of rows
-                 divided by their root mean square, in which everything else is told
+                 divided by their root mean square, in which everything else is told; robust: whether the boundaries are the
+                 same everywhere, within a layer
 projections      excess information (layer_information.py) of a layer and the one before it in d' leading components
 untrained        the same model with random weights on the same tokens: CKA with the trained layer, dimension, and what either
                  knows of the labels of layer_knowledge.py, less what the token alone says
@@ -13,7 +14,7 @@ All of the first texts alone, as many as hold about `rows` tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -32,7 +33,7 @@ from msma_fast.msma.scales import ScalePartition, find_scales
 from msma_fast.msma.spaces import information_space, rms_normalized, z_scores
 from msma_fast.similarity import cka
 
-PROJECTIONS = (8, 16, 32)
+PROJECTIONS = (2, 4, 8, 16)
 RMS = "divided by their root mean square"
 _LEAST = 50 * NEIGHBOURS
 
@@ -86,6 +87,7 @@ def scale_analysis(
         "ranges": [list(each) for each in _supported(found)],
         "boundaries": [one._asdict() | {"interval": one.interval and list(one.interval)} for one in found.boundaries],
         "spaces": spaces,
+        "robust": _robust([one["boundaries"] for one in spaces.values()]),
         "projections": projections,
         "untrained": other,
     }
@@ -95,6 +97,11 @@ def _in_space(rows: Rows, acts: Activations, found: ScalePartition, k: int, seed
     beside = {name: similarity(rows, k, acts.text_ids, False) for name, similarity in SIMILARITIES.items()}
     told: dict[str, Any] = {name: _turnover(signal, found) for name, signal in beside.items()}
     return told | {"boundaries": [one.place for one in scales.boundaries_of(beside, found.stacks, None, seed)]}
+
+
+def _robust(each: Sequence[Sequence[int]]) -> bool:
+    """Whether every boundary of one space has one of every other within a layer."""
+    return all(any(abs(a - b) <= 1 for b in there) for here in each for a in here for there in each)
 
 
 def _turnover(beside: np.ndarray, found: ScalePartition) -> list[float | None]:

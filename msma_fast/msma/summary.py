@@ -81,6 +81,14 @@ def _about_scales(results: dict[str, Any]) -> list[tuple[str, str, str]]:
             )
         ]
     found = []
+    if not scales["robust"]:
+        found.append(
+            (
+                "warning",
+                "scales",
+                "Not robust: other boundaries are found in rows as they are, or in z-scores, than in normalised rows.",
+            )
+        )
     for one in supported:
         if one["without_massive"] is False or one["untrained"]:
             massive = one["without_massive"] is False

@@ -36,11 +36,12 @@ def turnover_figures(results: dict[str, Any]) -> list[Figure]:
             measure="-log shared neighbours (log scale)", log=True, right=74,
             read="Where the lines run alike the step does not depend on how rows are scaled; where they part, it is one of "
             "preprocessing.",
-            caption=f"{said}; rows {', '.join(scales['spaces'])}. Boundaries there: {_everywhere(results)}.",
+            caption=f"{said}; rows {', '.join(scales['spaces'])}. Boundaries there: {_everywhere(results)}"
+            + ("." if scales["robust"] else "; not robust: which are found depends on the space."),
         ),
     ]  # fmt: skip
     if scales["projections"] is not None:
-        colors = (PALE, MIDDLE, FINE)
+        colors = (BAR, PALE, MIDDLE, FINE)
         figures.append(
             by_layer(
                 results, "excess-dimensions", "Excess information by projection",

@@ -171,7 +171,8 @@ def _fisher(fisher: dict[str, Any], layers: int) -> None:
 
 
 def _scales(scales: dict[str, Any], layers: int) -> None:
-    _is(isinstance(_get(scales, "told", "scales"), bool), "scales.told", "true or false", scales["told"])
+    for name in ("told", "robust"):
+        _is(isinstance(_get(scales, name, "scales"), bool), f"scales.{name}", "true or false", scales[name])
     for name in ("n", "k", "resamples", "count"):
         _number(f"scales.{name}", _get(scales, name, "scales"))
     for i, (first, last) in enumerate(_list("scales.ranges", _get(scales, "ranges", "scales"))):
