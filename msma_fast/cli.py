@@ -26,6 +26,9 @@ def _collection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokens-per-text", type=_positive, default=32, help="random positions of each text (32)")
     parser.add_argument("--max-length", type=_positive, default=128, help="tokens a text is cut to (128)")
     parser.add_argument("--seed", type=int, default=0, help="of every random choice (0)")
+    parser.add_argument(
+        "--attention-span", action="store_true", help="collect how far each block looks; reads more slowly (no)"
+    )
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -152,6 +152,7 @@ def _collect(
             tokens_per_text=arguments.tokens_per_text,
             max_length=arguments.max_length,
             seed=arguments.seed,
+            attention_span=arguments.attention_span,
             progress=lambda done, total: update(stage, done, total),
         )
 

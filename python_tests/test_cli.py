@@ -41,10 +41,12 @@ def test_analyze_reads_the_layers_of_a_model_with_a_read_out(family: str, tmp_pa
     texts.write_text("\n\n".join(tiny_models.texts(20, shortest=20, longest=30)), encoding="utf-8")
     out = tmp_path / "run"
     arguments = ["--model", str(tmp_path / "model"), "--texts", str(texts), "--tokens", "120", "--tokens-per-text", "8"]
-    assert cli.main(["analyze", *arguments, "--out", str(out)]) == 0
+    assert cli.main(["analyze", *arguments, "--out", str(out), "--attention-span"]) == 0
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     fisher, other = results["fisher"], results["scales"]["untrained"]
     assert other["model"].endswith("untrained")
+    assert all("attention_span" in one["agrees"] for one in results["scales"]["boundaries"])
+    assert results["scales"]["boundaries"]
     assert other["cka"][-1] < 0.99
     if family == "bert":  # loaded without a head
         assert fisher["skipped"].startswith(

@@ -43,6 +43,7 @@ def test_the_planted_boundary_is_found_in_every_space(section: dict[str, Any]) -
     (boundary,) = (one for one in section["boundaries"] if one["supported"])
     assert boundary["layer"] == CUT
     assert boundary["rescaled"]
+    assert list(boundary["agrees"]) == ["overlap", "cka", "dimension", "information", "token_id", "position"]
     assert boundary["interval"][0] - 1 <= CUT <= boundary["interval"][1] + 1
     assert section["ranges"] == [[0, CUT - 1], [CUT, LAYERS - 1]]
     assert len(section["spaces"]) == 3

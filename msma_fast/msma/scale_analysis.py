@@ -66,13 +66,20 @@ def scale_analysis(
     shortest = min(last - first + 1 for first, last in auto.stacks)
     most = max(sum(first <= a <= last for a, _ in auto.ranges) for first, last in auto.stacks)
     count = min(max(3, most), shortest)
-    found = find_scales(acts, n_scales=count, n_resamples=resamples, seed=seed, k=k, untrained=untrained)
+    parts = _parts(acts, seed)
+    signals = [*SIMILARITIES, "dimension"]
+    if parts is not None:
+        signals += ["information", *_labels(acts, parts)]
+    if acts.metadata.get("attention_span") is not None:
+        signals.append("attention_span")
+    found = find_scales(
+        acts, signals=signals, n_scales=count, n_resamples=resamples, seed=seed, k=k, untrained=untrained
+    )
     step()
     spaces: dict[str, Any] = {}
     for name, space in SPACES.items():
         spaces[name] = _in_space([space(acts.layer(index)) for index in range(len(acts))], acts, found, k, seed)
         step()
-    parts = _parts(acts, seed)
     projections = None if parts is None else _projections(acts, parts, seed)
     step()
     other = None if untrained is None else _untrained(acts, untrained, parts, seed)
@@ -118,6 +125,13 @@ def _parts(acts: Activations, seed: int) -> Split | None:
     return parts if parts.rows.shape[0] >= _LEAST and parts.fit.shape[0] >= max(PROJECTIONS) else None
 
 
+def _labels(acts: Activations, parts: Split) -> dict[str, Tensor]:
+    ids = (acts.next_token_ids, acts.positions)
+    return labels_of(
+        torch.as_tensor(acts.token_ids)[parts.rows], *(None if each is None else each[parts.rows] for each in ids)
+    )
+
+
 def _projections(acts: Activations, parts: Split, seed: int) -> dict[str, list[float | None]]:
     text_ids, token_ids = (torch.as_tensor(ids)[parts.rows] for ids in (acts.text_ids, acts.token_ids))
     rows = [rms_normalized(acts.layer(index)) for index in range(len(acts))]
@@ -143,9 +157,11 @@ def _untrained(acts: Activations, other: Activations, parts: Split | None, seed:
         "knowledge": {},
     }
     if parts is not None:
-        ids = (None if each is None else each[parts.rows] for each in (acts.next_token_ids, acts.positions))
-        text_ids, token_ids = (torch.as_tensor(each)[parts.rows] for each in (acts.text_ids, acts.token_ids))
-        labels, width = labels_of(token_ids, *ids), min(DIMENSIONS, *acts.dims)
+        text_ids, labels, width = (
+            torch.as_tensor(acts.text_ids)[parts.rows],
+            _labels(acts, parts),
+            min(DIMENSIONS, *acts.dims),
+        )
         known = [
             knowledge(
                 [information_space(x[parts.rows], x[parts.fit], width) for x in side],
