@@ -145,6 +145,17 @@ def test_odd_layers_leave_gaps_and_no_crash() -> None:
     assert found["information"]["knowledge"]["token_id"]["value"] == [None] * 3
 
 
+def test_one_text_has_no_scales_and_two_layers_tell_nothing() -> None:
+    rng = np.random.default_rng(0)
+    layers = [rng.standard_normal((200, 8)).astype(np.float32) for _ in range(8)]
+    one = analyze(mf.Activations.from_arrays(layers, text_ids=np.zeros(200, int)), SETTINGS)
+    validate(one)
+    assert one["scales"]["skipped"].startswith("Scales need at least two texts")
+    two = analyze(mf.Activations.from_arrays(layers[:2]), SETTINGS)
+    validate(two)
+    assert any("too few layers to tell" in warning["text"] for warning in two["warnings"])
+
+
 def test_stages_of_other_settings_are_not_mixed_up(tmp_path: Path) -> None:
     one, two = Stages(tmp_path, {"k": 1}), Stages(tmp_path, {"k": 2})
     assert one.run("a", lambda: {"v": torch.tensor(1)})["v"] == 1

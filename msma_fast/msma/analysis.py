@@ -219,6 +219,8 @@ def _scales(
     acts: Activations, untrained: Activations | None, stages: Stages, settings: Settings, progress: Progress
 ) -> dict[str, Any]:
     few = first_texts(acts, settings.scale_tokens)
+    if few.text_ids is not None and few.text_ids.unique().shape[0] < 2:
+        return {"skipped": "Scales need at least two texts, for tokens of the same text are not neighbours."}
     if untrained is not None:
         _same_tokens(few, untrained)
     done = 0
