@@ -39,6 +39,7 @@ _LEAST = 50 * NEIGHBOURS
 
 Step = Callable[[], None]
 Rows = list[Tensor]
+Stacks = Sequence[tuple[int, int]]
 
 
 SPACES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -62,9 +63,13 @@ def scale_analysis(
     acts: Activations, untrained: Activations | None, k: int, resamples: int, seed: int, step: Step
 ) -> dict[str, Any]:
     """The `scales` section of the results; acts and untrained: the same tokens, few. step() is called STEPS times."""
-    auto = find_scales(acts, n_resamples=0, seed=seed, k=k)
-    shortest = min(last - first + 1 for first, last in auto.stacks)
-    most = max(sum(first <= a <= last for a, _ in auto.ranges) for first, last in auto.stacks)
+    stacks = scales.stacks_of(acts.names)
+    spaces: dict[str, Any] = {}
+    for name, space in SPACES.items():
+        spaces[name] = _in_space([space(acts.layer(index)) for index in range(len(acts))], acts, stacks, k, seed)
+        step()
+    shortest = min(last - first + 1 for first, last in stacks)
+    most = max(1 + sum(first < place <= last for place in spaces[RMS]["boundaries"]) for first, last in stacks)
     count = min(max(3, most), shortest)
     parts = _parts(acts, seed)
     signals = [*SIMILARITIES, "dimension"]
@@ -76,10 +81,6 @@ def scale_analysis(
         acts, signals=signals, n_scales=count, n_resamples=resamples, seed=seed, k=k, untrained=untrained
     )
     step()
-    spaces: dict[str, Any] = {}
-    for name, space in SPACES.items():
-        spaces[name] = _in_space([space(acts.layer(index)) for index in range(len(acts))], acts, found, k, seed)
-        step()
     projections = None if parts is None else _projections(acts, parts, seed)
     step()
     other = None if untrained is None else _untrained(acts, untrained, parts, seed)
@@ -88,7 +89,7 @@ def scale_analysis(
         "n": acts.n_tokens,
         "k": k,
         "resamples": resamples,
-        "stacks": [list(stack) for stack in found.stacks],
+        "stacks": [list(stack) for stack in stacks],
         "count": count,
         "told": shortest > drift.LEAST,
         "ranges": [list(each) for each in _supported(found)],
@@ -100,10 +101,10 @@ def scale_analysis(
     }
 
 
-def _in_space(rows: Rows, acts: Activations, found: ScalePartition, k: int, seed: int) -> dict[str, Any]:
+def _in_space(rows: Rows, acts: Activations, stacks: Stacks, k: int, seed: int) -> dict[str, Any]:
     beside = {name: similarity(rows, k, acts.text_ids, False) for name, similarity in SIMILARITIES.items()}
-    told: dict[str, Any] = {name: _turnover(signal, found) for name, signal in beside.items()}
-    return told | {"boundaries": [one.place for one in scales.boundaries_of(beside, found.stacks, None, seed)]}
+    told: dict[str, Any] = {name: _turnover(signal, stacks) for name, signal in beside.items()}
+    return told | {"boundaries": [one.place for one in scales.boundaries_of(beside, stacks, None, seed)]}
 
 
 def _robust(each: Sequence[Sequence[int]]) -> bool:
@@ -111,8 +112,8 @@ def _robust(each: Sequence[Sequence[int]]) -> bool:
     return all(any(abs(a - b) <= 1 for b in there) for here in each for a in here for there in each)
 
 
-def _turnover(beside: np.ndarray, found: ScalePartition) -> list[float | None]:
-    starts = {first for first, _ in found.stacks}
+def _turnover(beside: np.ndarray, stacks: Stacks) -> list[float | None]:
+    starts = {first for first, _ in stacks}
     values = -np.log(np.clip(beside, 1e-12, 1.0))
     return [None, *(None if layer in starts else _plain(value) for layer, value in enumerate(values, 1))]
 

@@ -173,7 +173,7 @@ def find_scales(
     count = None if n_scales == "auto" else _checks.integer("n_scales", n_scales, at_least=1)
     _checks.integer("n_resamples", n_resamples, at_least=0)
     _checks.integer("seed", seed, at_least=0)
-    stacks = _stacks(layers.names)
+    stacks = stacks_of(layers.names)
     if count is not None and any(last - first + 1 < count for first, last in stacks):
         raise ValueError(f"n_scales: expected at most the layers of a stack, {stacks}, got {count}")
 
@@ -229,7 +229,7 @@ def find_scales(
     )
 
 
-def _stacks(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
+def stacks_of(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
     """(first, last) of the runs of names that differ in their last number alone: "encoder.0", ..., "decoder.0", ..."""
     prefixes = [stack_of(name) or name for name in names]
     if len(set(prefixes)) == len(prefixes):  # names that say nothing
