@@ -13,6 +13,11 @@ from msma_fast.permutation import permute_within
 DIMENSIONS, NEIGHBOURS, NULLS = 16, 3, 3  # of a layer's information space, of the estimator, permutations of the null
 
 
+def repeats(space: Tensor) -> bool:
+    """Whether rows (n, d') repeat exactly, as an embedding's do: they have no density to estimate."""
+    return space.unique(dim=0).shape[0] < space.shape[0]
+
+
 def excess_matrix(spaces: Sequence[Tensor], text_ids: Tensor | None, token_ids: Tensor, seed: int) -> Tensor:
     """(L, L) nats, float64, of L spaces (n, d'); text_ids and token_ids (n,)."""
     same, generator = token_ids.unique(return_inverse=True)[1], torch.Generator().manual_seed(seed)

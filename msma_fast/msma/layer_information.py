@@ -18,7 +18,7 @@ from msma_fast import shortfall
 from msma_fast.activations import Activations
 from msma_fast.diagnostics import WIDER, independent_rows, neighbor_counts, reasons_against
 from msma_fast.information import ksg_mi_matrix
-from msma_fast.msma.layer_knowledge import knowledge, labels_of
+from msma_fast.msma.layer_knowledge import knowledge, labels_at
 from msma_fast.msma.spaces import information_space, rms_normalized
 from msma_fast.msma.stages import Stages
 from msma_fast.permutation import permute_within
@@ -104,8 +104,7 @@ def layer_information(
     projected = stages.run("spaces", project)
     spaces = [projected[str(index)] for index in range(len(acts))]
 
-    extra = (None if ids is None else ids[parts.rows] for ids in (acts.next_token_ids, acts.positions))
-    labels = labels_of(token_ids, *extra)
+    labels = labels_at(acts, parts.rows)
 
     def known() -> dict[str, Tensor]:
         found = knowledge(spaces, labels, text_ids, k, n_nulls, seed)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from msma_fast.activations import Activations
 from msma_fast.diagnostics import neighbor_counts
 from msma_fast.information import ross_mi
 from msma_fast.permutation import permute_within
@@ -61,6 +62,12 @@ def _met_again(label: Tensor, text_ids: Tensor) -> Tensor:
     texts = pairs[:, 0].unique(return_counts=True)
     again = texts[0][texts[1] > 1]
     return (torch.isin(label, again) & (label >= 0)).nonzero().squeeze(1)
+
+
+def labels_at(acts: Activations, rows: Tensor) -> dict[str, Tensor]:
+    """`labels_of` some rows (m,) of activations that have token_ids."""
+    ids = (acts.next_token_ids, acts.positions)
+    return labels_of(torch.as_tensor(acts.token_ids)[rows], *(None if each is None else each[rows] for each in ids))
 
 
 def labels_of(token_ids: Tensor, next_token_ids: Tensor | None, positions: Tensor | None) -> dict[str, Tensor]:

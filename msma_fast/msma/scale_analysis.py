@@ -24,9 +24,9 @@ from torch import Tensor
 
 from msma_fast.activations import Activations
 from msma_fast.msma import drift, scales
-from msma_fast.msma.excess import DIMENSIONS, NEIGHBOURS, NULLS, excess_matrix
+from msma_fast.msma.excess import DIMENSIONS, NEIGHBOURS, NULLS, excess_matrix, repeats
 from msma_fast.msma.layer_information import Split, split
-from msma_fast.msma.layer_knowledge import Known, knowledge, labels_of
+from msma_fast.msma.layer_knowledge import Known, knowledge, labels_at
 from msma_fast.msma.layers import twonn
 from msma_fast.msma.scale_signals import SIMILARITIES
 from msma_fast.msma.scales import ScalePartition, find_scales
@@ -74,7 +74,7 @@ def scale_analysis(
     parts = _parts(acts, seed)
     signals = [*SIMILARITIES, "dimension"]
     if parts is not None:
-        signals += ["information", *_labels(acts, parts)]
+        signals += ["information", *labels_at(acts, parts.rows)]
     if acts.metadata.get("attention_span") is not None:
         signals.append("attention_span")
     found = find_scales(
@@ -126,13 +126,6 @@ def _parts(acts: Activations, seed: int) -> Split | None:
     return parts if parts.rows.shape[0] >= _LEAST and parts.fit.shape[0] >= max(PROJECTIONS) else None
 
 
-def _labels(acts: Activations, parts: Split) -> dict[str, Tensor]:
-    ids = (acts.next_token_ids, acts.positions)
-    return labels_of(
-        torch.as_tensor(acts.token_ids)[parts.rows], *(None if each is None else each[parts.rows] for each in ids)
-    )
-
-
 def _projections(acts: Activations, parts: Split, seed: int) -> dict[str, list[float | None]]:
     text_ids, token_ids = (torch.as_tensor(ids)[parts.rows] for ids in (acts.text_ids, acts.token_ids))
     rows = [rms_normalized(acts.layer(index)) for index in range(len(acts))]
@@ -140,11 +133,10 @@ def _projections(acts: Activations, parts: Split, seed: int) -> dict[str, list[f
     for width in PROJECTIONS:
         spaces = [information_space(x[parts.rows], x[parts.fit], min(width, x.shape[1])) for x in rows]
         values: list[float | None] = [None]
-        for pair in pairwise(spaces):
-            if any(space.unique(dim=0).shape[0] < space.shape[0] for space in pair):
-                values.append(None)  # rows that repeat, of an embedding: no density to estimate
-                continue
-            values.append(_plain(float(excess_matrix(pair, text_ids, token_ids, seed)[0, 1])))
+        discrete = [repeats(space) for space in spaces]
+        for pair, without in zip(pairwise(spaces), pairwise(discrete), strict=True):
+            known = not any(without)
+            values.append(_plain(float(excess_matrix(pair, text_ids, token_ids, seed)[0, 1])) if known else None)
         found[str(width)] = values
     return found
 
@@ -160,7 +152,7 @@ def _untrained(acts: Activations, other: Activations, parts: Split | None, seed:
     if parts is not None:
         text_ids, labels, width = (
             torch.as_tensor(acts.text_ids)[parts.rows],
-            _labels(acts, parts),
+            labels_at(acts, parts.rows),
             min(DIMENSIONS, *acts.dims),
         )
         known = [

@@ -27,10 +27,10 @@ from torch import Tensor
 
 from msma_fast.activations import Activations
 from msma_fast.fisher import Readout, logit_fisher_trace
-from msma_fast.msma.excess import DIMENSIONS, NEIGHBOURS, NULLS, excess_matrix
+from msma_fast.msma.excess import DIMENSIONS, NEIGHBOURS, NULLS, excess_matrix, repeats
 from msma_fast.msma.fisher_geometry import stages_of
 from msma_fast.msma.layer_information import Split, split
-from msma_fast.msma.layer_knowledge import LABELS, Known, knowledge, labels_of
+from msma_fast.msma.layer_knowledge import LABELS, Known, knowledge, labels_at
 from msma_fast.msma.layers import overlap_matrix, twonn
 from msma_fast.msma.spaces import information_space, rms_normalized
 from msma_fast.neighbors import knn
@@ -105,9 +105,9 @@ class Source:
     @cached_property
     def known(self) -> dict[str, Known]:
         """Raises ValueError where labels that were asked for are not known."""
-        rows = self.parts.rows
-        ids = (None if each is None else each[rows] for each in (self.acts.next_token_ids, self.acts.positions))
-        return knowledge(self.spaces, labels_of(self.token_ids, *ids), self.text_ids, NEIGHBOURS, NULLS, self.seed)
+        return knowledge(
+            self.spaces, labels_at(self.acts, self.parts.rows), self.text_ids, NEIGHBOURS, NULLS, self.seed
+        )
 
     @property
     def text_ids(self) -> Tensor:
@@ -120,7 +120,7 @@ class Source:
 
 def information(source: Source) -> Signal:
     spaces = source.spaces
-    kept = [index for index, space in enumerate(spaces) if space.unique(dim=0).shape[0] == space.shape[0]]
+    kept = [index for index, space in enumerate(spaces) if not repeats(space)]
     found = np.full((len(spaces), len(spaces)), np.nan)
     if len(kept) > 1:
         some = [spaces[index] for index in kept]

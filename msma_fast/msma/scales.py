@@ -202,9 +202,11 @@ def find_scales(
     if count is None:
         found = [one for one in found if _seen(one, scaled, False)]
     places = [one.place for one in found]
-    halves = (layers.select(rows=some) for some in draws)
+    halves = (layers.select(rows=some) for some in draws if places)  # where nothing is found nothing is placed
     drawn = [_nearest(places, _similarities(_rows(half), half, paired, k), stacks) for half in halves]
-    bare = boundaries_of(_similarities(_rows(layers, without_massive=True), layers, paired, k), stacks, count, seed)
+    bare = []
+    if places:
+        bare = boundaries_of(_similarities(_rows(layers, without_massive=True), layers, paired, k), stacks, count, seed)
     other = [] if untrained is None else boundaries_of(_untrained(untrained, layers, paired, k), stacks, count, seed)
     own = {name: _best(signal, stacks, places) for name, signal in {**measured, **values}.items()}
     boundaries = []
