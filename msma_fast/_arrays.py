@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -106,3 +107,8 @@ def wrapper_like(value: Any) -> Wrap:
 def distance_dtype(*tensors: Tensor) -> torch.dtype:
     """float64 where any input is float64, else float32 (half inputs too)."""
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+
+
+def finite_or_none(value: float) -> float | None:
+    """What a JSON file can hold."""
+    return float(value) if math.isfinite(value) else None

@@ -199,6 +199,7 @@ def _scales(rng: np.random.Generator, n_layers: int) -> dict[str, Any]:
         },
         "projections": {"2": depth(0.4), "4": depth(0.6), "8": depth(0.8), "16": depth(0.9)},
         "robust": True,
+        "gain": {"value": 0.41, "p_value": 0.31, "untrained": 0.2},
         "untrained": {
             "model": "SmolLM2-135M-Instruct, untrained",
             "cka": [0.9 / (i + 1) for i in range(n_layers)],

@@ -60,9 +60,9 @@ def test_one_changed_layer_is_seen_where_it_is() -> None:
 def test_boundaries_shift() -> None:
     found = compare(acts(layers(14, cut=5)), acts(layers(14, seed=3, cut=8)), k=8, n_resamples=2)
     assert [[one["layer"] for one in side] for side in found["boundaries"]] == [[5], [8]]
-    assert found["shifts"] == [3]
+    assert found["shifts"] == [{"layers": 3, "interval": [3, 3]}]
     text = table(found)
-    assert "shifts of A's boundaries to B's nearest, in layers: +3" in text
+    assert "shifts of A's boundaries to B's nearest, in layers: +3 (+3 to +3)" in text
     assert len(text.splitlines()) == 1 + 14 + 3
     none = compare(acts(layers(14, cut=5)), acts(layers(14, seed=3)), k=8, n_resamples=0)
     assert none["shifts"] == [None]

@@ -32,7 +32,7 @@ def stack(cut: int | None, seed: int, corners: float = 3.0, words: int = 0) -> m
 @pytest.fixture(scope="module")
 def section() -> dict[str, Any]:
     calls: list[None] = []
-    found = scale_analysis(stack(CUT, 0), stack(None, 1, corners=0.0), 8, 4, 0, lambda: calls.append(None))
+    found = scale_analysis(stack(CUT, 0), stack(None, 1, corners=0.0), None, 8, 4, 0, lambda: calls.append(None))
     assert len(calls) == STEPS
     return found
 

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny_models
 import torch
 
 import msma_fast as mf
-from msma_fast.msma import drift, scale_signals, segmentation
+from msma_fast.activations import collect_activations
+from msma_fast.msma import drift, gain, scale_signals, segmentation
 
 
 def walk(layers: int, cuts: tuple[int, ...] = (), seed: int = 0, n: int = 200, d: int = 24) -> list[np.ndarray]:
@@ -61,6 +63,52 @@ def test_what_only_drifts_is_seldom_cut(make: Callable[..., list[np.ndarray]], l
     """At most 5 % of 200 draws."""
     stacks = (make(layers, seed=seed) for seed in range(200))
     assert sum(bool(places(mf.find_scales(stack, **FAST))) for stack in stacks) <= 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["gpt2", "llama", "bert"])
+def test_untrained_transformers_are_seldom_cut(family: str) -> None:
+    """At most 5 % of 200 draws of the weights, of 12 blocks and an embedding, initialised as transformers does."""
+    hf = pytest.importorskip("transformers")
+    size = {"num_hidden_layers": 12, "hidden_size": 64, "num_attention_heads": 4, "vocab_size": 64}
+    size |= {"intermediate_size": 128, "max_position_embeddings": 64}
+    make = {
+        "gpt2": lambda: hf.GPT2LMHeadModel(
+            hf.GPT2Config(n_layer=12, n_embd=64, n_head=4, n_positions=64, vocab_size=64)
+        ),
+        "llama": lambda: hf.LlamaForCausalLM(hf.LlamaConfig(**size)),
+        "bert": lambda: hf.BertModel(hf.BertConfig(**size)),
+    }[family]
+    tokenizer, texts = tiny_models.tokenizer(family), tiny_models.texts(60, 12, 24)
+    cut = 0
+    for seed in range(200):
+        torch.manual_seed(seed)
+        acts = collect_activations(make().eval(), tokenizer, texts, tokens_per_text=8)
+        assert len(acts) == 13
+        cut += bool(places(mf.find_scales(acts, **FAST)))
+    assert cut <= 10
+
+
+@pytest.mark.slow
+def test_heavy_tails_are_cut_too_often() -> None:
+    """What the documentation warns of: noise of Student's t with 3 degrees of freedom, 24 steps."""
+    noise = np.random.default_rng(0).standard_t(3, (400, 24))
+    cut = np.mean([bool(drift.boundaries(one[None])) for one in noise])
+    assert 0.25 < cut < 0.42
+
+
+@pytest.mark.parametrize(("layers", "cuts"), [(13, (4, 9)), (25, (5, 11, 18))])
+def test_the_gain_of_blocks_is_more_than_that_of_drift(layers: int, cuts: tuple[int, ...]) -> None:
+    found = [mf.find_scales(walk(layers, cuts, seed), **FAST) for seed in range(10)]
+    assert sum(one.gain_p_value is not None and one.gain_p_value <= 0.05 for one in found) >= 9
+
+
+@pytest.mark.slow
+def test_the_gain_of_drift_is_seldom_significant() -> None:
+    """Of three scales that nobody found, in 200 walks."""
+    found = [mf.find_scales(walk(13, seed=seed), **FAST | {"n_scales": 3}).gain_p_value for seed in range(200)]
+    assert all(p is not None for p in found)
+    assert sum(p is not None and p <= 0.05 for p in found) <= 17  # 5 % of 200, and 2.3 standard errors
 
 
 @pytest.mark.slow
@@ -116,6 +164,12 @@ def test_a_supported_boundary_says_what_speaks_for_it() -> None:
     assert found.labels() == [0] * 6 + [1] * 7
     assert found.gain is not None
     assert 0.3 < found.gain < 1.0
+    assert found.gain_p_value == 1 / 200
+    assert found.gain_untrained is not None
+    assert found.gain_untrained < found.gain
+    assert boundary.drawn == (6,) * 6
+    assert "the boundaries save" in str(found)
+    assert "(p = 0.005 under drift), " in str(found)
     assert "boundary before layer.6: supported" in str(found)
     assert mf.find_scales(walk(13, (6,)), k=8, n_resamples=0, untrained=walk(13, (6,), 9)).boundaries[0].untrained
 
@@ -261,7 +315,8 @@ def test_the_cheapest_cut_is_the_cheapest() -> None:
 
     best = min(((a, b) for a in range(1, 7) for b in range(a + 1, 7)), key=cost)
     assert segmentation.segment(similarity, 3) == best
-    assert segmentation.gain(similarity, best) == pytest.approx(1 - cost(best) / cost(()))
+    assert gain.gain(similarity, ((0, 6),), best) == pytest.approx(1 - cost(best) / cost(()))
+    assert gain.best_gain(similarity, ((0, 6),), (1, 2)) == pytest.approx(1 - cost(best) / cost(()))
     assert segmentation.segment(similarity, 1) == ()
     assert segmentation.segment(similarity, 7) == (1, 2, 3, 4, 5, 6)
     assert segmentation.of_values(np.array([0.0, 0.1, 0.0, 5.0, 5.1, 9.0]), 3) == (3, 5)

@@ -26,6 +26,7 @@ from msma_fast.msma.layers import DECIMATIONS, layer_pass, overlap_matrix
 from msma_fast.msma.machine import hardware, versions
 from msma_fast.msma.naming import layer_names
 from msma_fast.msma.scale_analysis import STEPS, first_texts, scale_analysis
+from msma_fast.msma.scales import TooFewRowsError
 from msma_fast.msma.spaces import rms_normalized
 from msma_fast.msma.stages import Stages, content_digest
 from msma_fast.msma.summary import summarize, warn
@@ -120,7 +121,7 @@ def analyze(
     fisher = _fisher(acts, readout, work, key, settings, about, progress)
     timings["fisher"] = time.perf_counter() - before
     before = time.perf_counter()
-    scales = _scales(acts, untrained, stages, settings, progress)
+    scales = _scales(acts, untrained, readout, stages, settings, progress)
     timings["scales"] = time.perf_counter() - before
     layers = layer_names(acts)
     results: dict[str, Any] = {
@@ -216,7 +217,12 @@ def _fisher(
 
 
 def _scales(
-    acts: Activations, untrained: Activations | None, stages: Stages, settings: Settings, progress: Progress
+    acts: Activations,
+    untrained: Activations | None,
+    readout: Readout | None,
+    stages: Stages,
+    settings: Settings,
+    progress: Progress,
 ) -> dict[str, Any]:
     few = first_texts(acts, settings.scale_tokens)
     if few.text_ids is not None and few.text_ids.unique().shape[0] < 2:
@@ -231,12 +237,14 @@ def _scales(
         progress("scales", done, STEPS)
 
     def compute() -> dict[str, Any]:
-        return scale_analysis(few, untrained, settings.k, settings.scale_resamples, settings.seed, step)
+        return scale_analysis(few, untrained, readout, settings.k, settings.scale_resamples, settings.seed, step)
 
-    name = "scales" if untrained is None else f"scales-{content_digest(untrained)[:16]}"
+    told = [content_digest(untrained)] if untrained is not None else []
+    told += [readout_digest(readout)] if readout is not None else []
+    name = "-".join(["scales", *(digest[:16] for digest in told)])
     try:
         found: dict[str, Any] = stages.run_json(name, compute)
-    except ValueError as error:  # too few rows of too few texts
+    except TooFewRowsError as error:
         return {"skipped": f"Scales: {error}."}
     return found
 

@@ -8,7 +8,8 @@ excess           mi less its mean over permutations among rows of the same token
 dimension        TwoNN of A's layer and of B's, and the difference B - A
 All of RMS-normalised rows; tokens of one text are not neighbours. Standard errors are those of random halves of the texts,
 drawn without replacement: SE^2 = B / (U - B) times the variance over draws (Politis, Romano 1994; msma_fast/intervals.py).
-A supported boundary of A shifts by what B's nearest supported one is away from it.
+A supported boundary of A shifts by what B's nearest supported one is away from it; its interval is the middle 95 % of the same
+in halves of the texts, the same half of both.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor
 
 from msma_fast import _checks
+from msma_fast._arrays import finite_or_none
 from msma_fast.activations import Activations
 from msma_fast.diagnostics import neighbor_counts
 from msma_fast.information import ksg_mi
@@ -28,7 +30,7 @@ from msma_fast.msma import drift
 from msma_fast.msma.excess import DIMENSIONS, NEIGHBOURS, excess_matrix
 from msma_fast.msma.layers import twonn
 from msma_fast.msma.scale_signals import activations, halves, rows_of
-from msma_fast.msma.scales import ScalePartition, find_scales
+from msma_fast.msma.scales import Boundary, ScalePartition, find_scales
 from msma_fast.msma.spaces import information_space
 from msma_fast.neighbors import knn
 from msma_fast.similarity import cka, shared_fraction
@@ -43,9 +45,9 @@ def compare(a: Any, b: Any, *, k: int = 15, n_resamples: int = 10, seed: int = 0
 
     a, b: Activations, or lists of (n, d_l) arrays; text_ids and token_ids are a's, or b's where a has none. Each of MEASURES
     is {"value": (L,), "standard_error": (L,) or None}, None where it is not known; boundaries: those of each (`find_scales`),
-    None where the stacks are too short to tell; shifts: of each supported one of a to b's nearest in layers, None where b has
-    none. n_resamples < 2, or fewer than four texts: no standard errors. Cost: n_resamples + 1 times the neighbours of every
-    layer.
+    None where the stacks are too short to tell; shifts: of each supported one of a to b's nearest, {"layers": signed number,
+    "interval": (2), None without halves}, None where b has none. n_resamples < 2, or fewer than four texts: no standard
+    errors. Cost: n_resamples + 1 times the neighbours of every layer.
     Raises ValueError for different tokens, texts or numbers of layers.
     """
     one, two = activations(a), activations(b)
@@ -70,7 +72,7 @@ def compare(a: Any, b: Any, *, k: int = 15, n_resamples: int = 10, seed: int = 0
         "layers": [list(side.names) for side in (one, two)],
         "measures": {
             name: {
-                "value": [_plain(value) for value in whole[name]],
+                "value": [finite_or_none(value) for value in whole[name]],
                 "standard_error": _errors([draw[name] for draw in draws], rate) if len(draws) > 1 else None,
             }
             for name in MEASURES
@@ -151,11 +153,7 @@ def _information(x: Tensor, y: Tensor, ids: Tensor | None, tokens: Tensor | None
 
 
 def _errors(draws: list[list[float]], rate: float) -> list[float | None]:
-    return [_plain(math.sqrt(rate) * value) for value in np.std(np.array(draws), axis=0, ddof=1)]
-
-
-def _plain(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+    return [finite_or_none(math.sqrt(rate) * value) for value in np.std(np.array(draws), axis=0, ddof=1)]
 
 
 def _told(part: ScalePartition) -> list[dict[str, Any]] | None:
@@ -167,9 +165,18 @@ def _told(part: ScalePartition) -> list[dict[str, Any]] | None:
     ]
 
 
-def _shifts(one: ScalePartition, two: ScalePartition) -> list[int | None]:
-    mine, there = ([boundary.layer for boundary in side.boundaries if boundary.supported] for side in (one, two))
-    return [min((place - layer for place in there), key=abs) if there else None for layer in mine]
+def _shifts(one: ScalePartition, two: ScalePartition) -> list[dict[str, Any] | None]:
+    mine, there = ([boundary for boundary in side.boundaries if boundary.supported] for side in (one, two))
+    return [_shift(boundary, there) for boundary in mine]
+
+
+def _shift(boundary: Boundary, there: list[Boundary]) -> dict[str, Any] | None:
+    if not there:
+        return None
+    near = min(there, key=lambda other: abs(other.layer - boundary.layer))
+    drawn = np.subtract(near.drawn, boundary.drawn)
+    interval = [int(each) for each in np.quantile(drawn, [0.025, 0.975], method="nearest")] if len(drawn) else None
+    return {"layers": near.layer - boundary.layer, "interval": interval}
 
 
 def table(results: dict[str, Any]) -> str:
@@ -192,8 +199,13 @@ def table(results: dict[str, Any]) -> str:
         text += f"\nboundaries of {side}: " + (
             told or ("too few layers to tell" if found is None else "none beyond drift")
         )
-    shifts = [f"{shift:+d}" for shift in results["shifts"] if shift is not None]
+    shifts = [_moved(shift) for shift in results["shifts"] if shift is not None]
     return text + (f"\nshifts of A's boundaries to B's nearest, in layers: {', '.join(shifts)}" if shifts else "")
+
+
+def _moved(shift: dict[str, Any]) -> str:
+    interval = shift["interval"]
+    return f"{shift['layers']:+d}" + ("" if interval is None else f" ({interval[0]:+d} to {interval[1]:+d})")
 
 
 def _cell(measure: dict[str, Any], layer: int) -> str:

@@ -43,6 +43,20 @@ def turnovers(neighbours: np.ndarray) -> np.ndarray:
 
 def scores(values: np.ndarray, places: np.ndarray) -> np.ndarray:
     """z (..., m) of turnovers (..., m) at the places b >= 1 (m,), each by a fit to all of its own."""
+    residuals = _residuals(values, places)
+    off = residuals - np.median(residuals, -1, keepdims=True)
+    found: np.ndarray = off / (1.4826 * np.median(np.abs(off), -1, keepdims=True) + _TINY)
+    return found
+
+
+def fit(values: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, float]:
+    """(the trend (m,) through turnovers (m,) at the places b >= 1, the size of the noise about it)."""
+    residuals = _residuals(values, places)
+    middle = np.median(residuals)
+    return values - residuals + middle, float(1.4826 * np.median(np.abs(residuals - middle)))
+
+
+def _residuals(values: np.ndarray, places: np.ndarray) -> np.ndarray:
     basis = np.stack([np.ones(len(places)), np.log(places), places / places.max()], 1)
     weights, residuals = np.ones_like(values), values
     for _ in range(_ROUNDS):
@@ -51,9 +65,7 @@ def scores(values: np.ndarray, places: np.ndarray) -> np.ndarray:
         residuals = values - (basis @ np.linalg.solve(moments, sums[..., None]))[..., 0]
         scale = 1.4826 * np.median(np.abs(residuals), -1, keepdims=True) + _TINY
         weights = 1.0 / np.maximum(1.0, np.abs(residuals) / (2.0 * scale))
-    off = residuals - np.median(residuals, -1, keepdims=True)
-    found: np.ndarray = off / (1.4826 * np.median(np.abs(off), -1, keepdims=True) + _TINY)
-    return found
+    return residuals
 
 
 @cache

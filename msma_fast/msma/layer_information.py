@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from msma_fast import shortfall
+from msma_fast._arrays import finite_or_none
 from msma_fast.activations import Activations
 from msma_fast.diagnostics import WIDER, independent_rows, neighbor_counts, reasons_against
 from msma_fast.information import ksg_mi_matrix
@@ -174,15 +175,11 @@ def _known(stored: dict[str, Tensor], name: str) -> dict[str, Any]:
     """{value, null (None for the token itself), most, n} of one label, None where an estimate is not known."""
     null = stored.get(f"{name}.null")
     return {
-        "value": _plain(stored[f"{name}.value"]),
-        "null": None if null is None else _plain(null),
+        "value": [finite_or_none(value) for value in stored[f"{name}.value"].tolist()],
+        "null": None if null is None else [finite_or_none(value) for value in null.tolist()],
         "most": float(stored[f"{name}.most"]),
         "n": int(stored[f"{name}.n"]),
     }
-
-
-def _plain(values: Tensor) -> list[float | None]:
-    return [float(value) if value.isfinite() else None for value in values]
 
 
 def _table(matrix: Tensor, blocks: list[int], count: int) -> list[list[float | None]]:

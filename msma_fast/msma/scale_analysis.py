@@ -22,13 +22,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from msma_fast._arrays import finite_or_none
 from msma_fast.activations import Activations
+from msma_fast.fisher import Readout
 from msma_fast.msma import drift, scales
 from msma_fast.msma.excess import DIMENSIONS, NEIGHBOURS, NULLS, excess_matrix, repeats
 from msma_fast.msma.layer_information import Split, split
 from msma_fast.msma.layer_knowledge import Known, knowledge, labels_at
 from msma_fast.msma.layers import twonn
-from msma_fast.msma.scale_signals import SIMILARITIES
+from msma_fast.msma.scale_signals import SIMILARITIES, halves
 from msma_fast.msma.scales import ScalePartition, find_scales
 from msma_fast.msma.spaces import information_space, rms_normalized, z_scores
 from msma_fast.similarity import cka
@@ -60,9 +62,19 @@ def first_texts(acts: Activations, rows: int) -> Activations:
 
 
 def scale_analysis(
-    acts: Activations, untrained: Activations | None, k: int, resamples: int, seed: int, step: Step
+    acts: Activations,
+    untrained: Activations | None,
+    readout: Readout | None,
+    k: int,
+    resamples: int,
+    seed: int,
+    step: Step,
 ) -> dict[str, Any]:
-    """The `scales` section of the results; acts and untrained: the same tokens, few. step() is called STEPS times."""
+    """The `scales` section of the results; acts and untrained: the same tokens, few. step() is called STEPS times.
+
+    Raises TooFewRowsError where rows or texts are too few for k.
+    """
+    scales.enough(acts, halves(acts.text_ids, acts.n_tokens, resamples, seed)[0], k)
     stacks = scales.stacks_of(acts.names)
     spaces: dict[str, Any] = {}
     for name, space in SPACES.items():
@@ -77,8 +89,17 @@ def scale_analysis(
         signals += ["information", *labels_at(acts, parts.rows)]
     if acts.metadata.get("attention_span") is not None:
         signals.append("attention_span")
+    if readout is not None:
+        signals.append("fisher_trace")
     found = find_scales(
-        acts, signals=signals, n_scales=count, n_resamples=resamples, seed=seed, k=k, untrained=untrained
+        acts,
+        signals=signals,
+        n_scales=count,
+        n_resamples=resamples,
+        seed=seed,
+        k=k,
+        untrained=untrained,
+        readout=readout,
     )
     step()
     projections = None if parts is None else _projections(acts, parts, seed)
@@ -93,7 +114,11 @@ def scale_analysis(
         "count": count,
         "told": shortest > drift.LEAST,
         "ranges": [list(each) for each in _supported(found)],
-        "boundaries": [one._asdict() | {"interval": one.interval and list(one.interval)} for one in found.boundaries],
+        "boundaries": [
+            one._asdict() | {"interval": one.interval and list(one.interval), "drawn": list(one.drawn)}
+            for one in found.boundaries
+        ],
+        "gain": {"value": found.gain, "p_value": found.gain_p_value, "untrained": found.gain_untrained},
         "spaces": spaces,
         "robust": _robust([one["boundaries"] for one in spaces.values()]),
         "projections": projections,
@@ -115,7 +140,7 @@ def _robust(each: Sequence[Sequence[int]]) -> bool:
 def _turnover(beside: np.ndarray, stacks: Stacks) -> list[float | None]:
     starts = {first for first, _ in stacks}
     values = -np.log(np.clip(beside, 1e-12, 1.0))
-    return [None, *(None if layer in starts else _plain(value) for layer, value in enumerate(values, 1))]
+    return [None, *(None if layer in starts else finite_or_none(value) for layer, value in enumerate(values, 1))]
 
 
 def _parts(acts: Activations, seed: int) -> Split | None:
@@ -136,7 +161,9 @@ def _projections(acts: Activations, parts: Split, seed: int) -> dict[str, list[f
         discrete = [repeats(space) for space in spaces]
         for pair, without in zip(pairwise(spaces), pairwise(discrete), strict=True):
             known = not any(without)
-            values.append(_plain(float(excess_matrix(pair, text_ids, token_ids, seed)[0, 1])) if known else None)
+            values.append(
+                finite_or_none(float(excess_matrix(pair, text_ids, token_ids, seed)[0, 1])) if known else None
+            )
         found[str(width)] = values
     return found
 
@@ -145,8 +172,8 @@ def _untrained(acts: Activations, other: Activations, parts: Split | None, seed:
     sides = [[rms_normalized(one.layer(index)) for index in range(len(one))] for one in (acts, other)]
     told: dict[str, Any] = {
         "model": other.metadata.get("model"),
-        "cka": [_plain(float(cka(a, b))) for a, b in zip(*sides, strict=True)],
-        "dimension": [[_plain(twonn(rows, 1)[0]) for rows in side] for side in sides],
+        "cka": [finite_or_none(float(cka(a, b))) for a, b in zip(*sides, strict=True)],
+        "dimension": [[finite_or_none(twonn(rows, 1)[0]) for rows in side] for side in sides],
         "knowledge": {},
     }
     if parts is not None:
@@ -172,14 +199,10 @@ def _untrained(acts: Activations, other: Activations, parts: Split | None, seed:
 
 def _beyond_the_token(known: Known) -> list[float | None]:
     null = [0.0] * len(known.value) if known.null is None else known.null
-    return [_plain(value - less) for value, less in zip(known.value, null, strict=True)]
+    return [finite_or_none(value - less) for value, less in zip(known.value, null, strict=True)]
 
 
 def _supported(found: ScalePartition) -> list[tuple[int, int]]:
     starts = {first for first, _ in found.stacks} | {one.layer for one in found.boundaries if one.supported}
     ends = [*sorted(starts)[1:], len(found.names)]
     return [(first, end - 1) for first, end in zip(sorted(starts), ends, strict=True)]
-
-
-def _plain(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

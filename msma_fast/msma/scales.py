@@ -17,7 +17,7 @@ import torch
 from msma_fast import _checks
 from msma_fast.activations import Activations
 from msma_fast.fisher import Readout
-from msma_fast.msma import drift, scale_signals, segmentation
+from msma_fast.msma import drift, gain, scale_signals, segmentation
 from msma_fast.msma.naming import stack_of
 from msma_fast.msma.scale_signals import PAIRS, SIMILARITIES, VALUES, Signal, Source
 from msma_fast.msma.spaces import rms_normalized, z_scores
@@ -33,14 +33,18 @@ LEVEL = 0.05
 _NEAR = 1  # layers within which two boundaries are the same
 
 
+class TooFewRowsError(ValueError):
+    """Rows, or texts, are too few for the neighbours asked for."""
+
+
 class Boundary(NamedTuple):
     """layer: the first one after it. p_value of a drift showing as much (the smallest is 1 / 4001); supported: p_value <= 0.05
-    and, where there are resamples, found within a layer in at least half of them; interval: the middle 95 % of where they
-    put it, found: the share that put it within a layer, None without resamples; agrees: per signal, whether its own best cut
-    into as many runs has one there; without_massive, untrained: whether it is found without massive coordinates, and in an
-    untrained model of the same configuration (None where not asked, and where a stack is too short to tell); rescaled: whether
-    it is found when every coordinate is divided by its standard deviation, which the gain of a norm does not change; what is
-    not is not supported."""
+    and, where there are resamples, found within a layer in at least half of them; interval: the middle 95 % of where they put
+    it, found: the share that put it within a layer, None without resamples, drawn: where each put it; agrees: per signal,
+    whether its own best cut into as many runs has one there; without_massive, untrained: whether it is found without massive
+    coordinates, and in an untrained model of the same configuration (None where not asked, and where a stack is too short to
+    tell); rescaled: whether it is found when every coordinate is divided by its standard deviation, which the gain of a norm
+    does not change; what is not is not supported."""
 
     layer: int
     p_value: float
@@ -51,18 +55,25 @@ class Boundary(NamedTuple):
     without_massive: bool | None
     rescaled: bool | None
     untrained: bool | None
+    drawn: tuple[int, ...] = ()
 
 
 class ScalePartition(NamedTuple):
     """ranges: (first, last) layer of each scale, both included, none across two stacks; boundaries: between ranges of a stack,
-    in order; names of the L layers; gain: what the cuts save of the similarities' spread (segmentation.gain); signals: what
-    it was told from. Empty boundaries: one scale a stack."""
+    in order; names of the L layers; signals: what it was told from. Empty boundaries: one scale a stack.
+
+    gain: what the boundaries save of the stacks' spread (msma/gain.py), of the mean similarity; gain_p_value: the share of
+    stacks that only drift whose best cut into as many runs saves as much (the smallest is 1 / 200), None without boundaries
+    and where stacks are too short to tell; gain_untrained: what the best cut of the untrained model saves. All None of
+    baselines."""
 
     ranges: tuple[tuple[int, int], ...]
     boundaries: tuple[Boundary, ...]
     names: tuple[str, ...]
     stacks: tuple[tuple[int, int], ...]
     gain: float | None = None
+    gain_p_value: float | None = None
+    gain_untrained: float | None = None
     signals: dict[str, Signal] | None = None
 
     @property
@@ -125,6 +136,10 @@ class ScalePartition(NamedTuple):
             lines.append(
                 f"boundary before {self.names[one.layer]}: {verdict} (p = {one.p_value:.2g} under drift{where})"
             )
+        if self.gain is not None and self.boundaries:
+            p = "" if self.gain_p_value is None else f" (p = {self.gain_p_value:.2g} under drift)"
+            other = "" if self.gain_untrained is None else f", {self.gain_untrained:.0%} untrained"
+            lines.append(f"the boundaries save {self.gain:.0%} of the spread between layers{p}{other}")
         return "\n".join(lines)
 
 
@@ -180,12 +195,12 @@ def find_scales(
     paired = [name for name in asked if name in SIMILARITIES]
     draws, _ = scale_signals.halves(layers.text_ids, layers.n_tokens, n_resamples, seed)
     if "overlap" in paired:
-        _enough(layers, draws, k)
+        enough(layers, draws, k)
     rows = _rows(layers)
     measured = _similarities(rows, layers, paired, k, whole=True)
     for name, signal in measured.items():
         if not np.isfinite(np.diagonal(signal, 1)).any():
-            raise ValueError(
+            raise TooFewRowsError(
                 f"signals: expected {name!r} to be known somewhere; no token has a neighbour of another text"
             )
     source = Source(layers, rows, readout, seed)
@@ -207,7 +222,12 @@ def find_scales(
     bare = []
     if places:
         bare = boundaries_of(_similarities(_rows(layers, without_massive=True), layers, paired, k), stacks, count, seed)
-    other = [] if untrained is None else boundaries_of(_untrained(untrained, layers, paired, k), stacks, count, seed)
+    other, other_gain = [], None
+    if untrained is not None:
+        theirs = _untrained(untrained, layers, paired, k)
+        beside = {name: np.diagonal(signal, 1) for name, signal in theirs.items()}
+        other = boundaries_of(beside, stacks, count, seed)
+        other_gain = gain.best_gain(np.mean(list(theirs.values()), 0), stacks, places)
     own = {name: _best(signal, stacks, places) for name, signal in {**measured, **values}.items()}
     boundaries = []
     for number, one in enumerate(found):
@@ -220,13 +240,14 @@ def find_scales(
         for first, last in stacks
         for a, b in pairwise([first, *(place for place in places if first < place <= last), last + 1])
     ]
-    cut = tuple(sorted({*places, *(first for first, _ in stacks[1:])}))
     return ScalePartition(
         tuple(ranges),
         tuple(boundaries),
         tuple(layers.names),
         stacks,
-        segmentation.gain(mean, cut),
+        gain.gain(mean, stacks, places),
+        gain.p_value(mean, stacks, places, seed),
+        other_gain,
         {**measured, **values},
     )
 
@@ -255,17 +276,18 @@ def _untrained(acts: Any, like: Activations, names: Sequence[str], k: int) -> di
     other = scale_signals.activations(acts)
     if len(other) != len(like):
         raise ValueError(f"untrained: expected {len(like)} layers as acts, got {len(other)}")
-    return _similarities(_rows(other), other, names, k)
+    return _similarities(_rows(other), other, names, k, whole=True)
 
 
 def _turnovers(beside: dict[str, Signal], first: int, last: int) -> np.ndarray:
     return np.stack([drift.turnovers(signal[first:last]) for signal in beside.values()])
 
 
-def _enough(acts: Activations, draws: Sequence[torch.Tensor], k: int) -> None:
+def enough(acts: Activations, draws: Sequence[torch.Tensor], k: int) -> None:
+    """Raises TooFewRowsError where acts, or one of the draws of its rows, have no k neighbours."""
     fewest = min([acts.n_tokens, *(some.shape[0] for some in draws)])
     if k >= fewest:
-        raise ValueError(
+        raise TooFewRowsError(
             f"k: expected less than {fewest}, the rows of {'the smallest half' if draws else 'acts'} of the texts, got {k}"
         )
 
@@ -344,6 +366,7 @@ def _boundary(
 ) -> Boundary:
     """drawn: where resamples put it; elsewhere: whether it is seen without massive coordinates, in rescaled ones, and in an
     untrained model."""
+    without_massive, rescaled, untrained = elsewhere
     share = float(np.mean([abs(place - one.place) <= _NEAR for place in drawn])) if drawn else None
     interval = None
     if drawn:
@@ -352,9 +375,12 @@ def _boundary(
     return Boundary(
         one.place,
         one.p_value,
-        one.p_value <= LEVEL and (share is None or share >= 0.5) and elsewhere[1] is not False,
+        one.p_value <= LEVEL and (share is None or share >= 0.5) and rescaled is not False,
         interval,
         share,
         {name: _near(one.place, places) for name, places in own.items()},
-        *elsewhere,
+        without_massive,
+        rescaled,
+        untrained,
+        tuple(drawn),
     )

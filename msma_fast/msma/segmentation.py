@@ -7,8 +7,6 @@ with S = v v^T. Dynamic programming over all contiguous cuts (Bellman 1961).
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 
 
@@ -18,12 +16,10 @@ def costs(similarity: np.ndarray) -> np.ndarray:
     sums = np.zeros((count + 1, count + 1))
     sums[1:, 1:] = similarity.cumsum(0).cumsum(1)
     own = np.concatenate([[0.0], np.diagonal(similarity).cumsum()])
-    found = np.full((count + 1, count + 1), np.inf)
-    for a in range(count):
-        for b in range(a + 1, count + 1):
-            block = sums[b, b] - sums[a, b] - sums[b, a] + sums[a, a]
-            found[a, b] = own[b] - own[a] - block / (b - a)
-    return found
+    ends = np.diagonal(sums)
+    block = ends[None, :] - sums - sums.T + ends[:, None]
+    length = np.arange(count + 1)[None, :] - np.arange(count + 1)[:, None]
+    return np.where(length > 0, own[None, :] - own[:, None] - block / np.maximum(length, 1), np.inf)
 
 
 def segment(similarity: np.ndarray, runs: int) -> tuple[int, ...]:
@@ -47,10 +43,3 @@ def of_values(values: np.ndarray, runs: int) -> tuple[int, ...]:
     """The same for one value a layer (L,)."""
     centred = values - values.mean()
     return segment(np.outer(centred, centred), runs)
-
-
-def gain(similarity: np.ndarray, places: tuple[int, ...]) -> float:
-    """The part of the uncut cost that these cuts save, in [0, 1]; 0 where layers do not differ."""
-    cost, ends = costs(similarity), (0, *places, len(similarity))
-    whole = cost[0, -1]
-    return float(1.0 - sum(cost[run] for run in pairwise(ends)) / whole) if whole > 0 else 0.0

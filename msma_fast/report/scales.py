@@ -77,9 +77,18 @@ def boundary_table(results: dict[str, Any]) -> str:
         "coordinates rescaled", "in the untrained model",
     ]  # fmt: skip
     note = f"{scales['count']} scales a stack, whatever the test says."
+    note += _gained(scales["gain"])
     if not scales["told"]:
         note += " The stack is too short for any boundary to be told from drift."
     return f'<div class="scroll">{table(head, rows)}</div><p class="note">{text(note)}</p>'
+
+
+def _gained(gain: dict[str, Any]) -> str:
+    other = [] if gain["p_value"] is None else [f"p = {gain['p_value']:.2g} of as much under drift"]
+    other += [] if gain["untrained"] is None else [f"{gain['untrained']:.0%} in the untrained model"]
+    return f" They save {gain['value']:.0%} of the spread between layers" + (
+        f" ({', '.join(other)})." if other else "."
+    )
 
 
 def untrained_figures(results: dict[str, Any]) -> list[Figure]:

@@ -184,6 +184,8 @@ def _scales(scales: dict[str, Any], layers: int) -> None:
         _number(f"{path}.p_value", _get(one, "p_value", path))
         for name in ("supported", "interval", "found", "agrees", "without_massive", "rescaled", "untrained"):
             _get(one, name, path)
+    for name in ("value", "p_value", "untrained"):
+        _is_number_or_null(f"scales.gain.{name}", _get(_get(scales, "gain", "scales"), name, "scales.gain"))
     spaces = _get(scales, "spaces", "scales")
     _is(isinstance(spaces, dict) and len(spaces) == 3, "scales.spaces", "three spaces", spaces)
     for name, one in spaces.items():
