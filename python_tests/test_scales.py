@@ -101,8 +101,12 @@ def test_untrained_smollm2_is_not_cut() -> None:
     texts, _ = choose_texts(read_texts("commons"), tokenizer, tokens=4000, per_text=32, max_length=128, seed=0)
     for seed in range(4):
         acts = collect_activations(untrained_model(model, seed), tokenizer, texts, tokens_per_text=32, max_length=128)
-        found = mf.find_scales(acts, n_resamples=0, signals=("overlap", "cka"))
-        assert found.boundaries == ()
+        rows = [scale_signals.rows_of(acts, index) for index in range(len(acts))]
+        beside = [similarity(rows, 15, acts.text_ids, False) for similarity in scale_signals.SIMILARITIES.values()]
+        turned = np.stack([drift.turnovers(one) for one in beside])
+        assert turned.shape == (2, 30)
+        assert drift.boundaries(turned) == []
+        assert drift.scores(turned, np.arange(1.0, 31.0))[0, 1] > 3.0  # without the peak it would be one
 
 
 @pytest.mark.slow
