@@ -11,6 +11,12 @@
 
 #include <cstdint>
 
+#ifdef __CUDACC__
+#define MSMA_UNROLL _Pragma("unroll")
+#else
+#define MSMA_UNROLL
+#endif
+
 #ifndef __CUDACC__
 #include "emulated_device.hpp"
 #else
