@@ -24,10 +24,13 @@ void collect(const ScreenSide& x, const ScreenSide& y, const float* c, int64_t w
     const int64_t blocks = x.rows / kTile, tiles = y.rows / kTile;
     const int64_t wanted = blocks_of(kBlocks, blocks) < tiles ? blocks_of(kBlocks, blocks) : tiles;
     const int64_t share = blocks_of(tiles, wanted) * kTile;
-    const CollectProblem problem{x.b,    y.b,   x.near, x.far,  top, c,    y.near, y.far, rule, static_cast<int>(width),
-                                 y.rows, share, limit,  listed, low, count};
+    const auto twos = [](const float* values) { return reinterpret_cast<const Two*>(values); };
+    const CollectProblem problem{
+        x.b,    y.b,   x.near, x.far,  top, twos(c), twos(y.near), twos(y.far), rule, static_cast<int>(width),
+        y.rows, share, limit,  listed, low, count};
     const Grid grid{blocks, blocks_of(y.rows, share), kCollectWarps * kWarp, collect_shared()};
-    launch("collect", collect_kernel, grid, stream_of(stream), problem);
+    const auto kernel = rule.labels == nullptr ? collect_kernel<false> : collect_kernel<true>;
+    launch("collect", kernel, grid, stream_of(stream), problem);
 }
 
 }  // namespace msma::cuda

@@ -67,6 +67,12 @@ MSMA_DEVICE double subtract(double a, double b) { return __dsub_rn(a, b); }
 MSMA_DEVICE double multiply(double a, double b) { return __dmul_rn(a, b); }
 MSMA_DEVICE double divide(double a, double b) { return __ddiv_rn(a, b); }
 MSMA_DEVICE double root(double a) { return __dsqrt_rn(a); }
+// The smaller one, NaN where one is.
+MSMA_DEVICE float smaller(float a, float b) {
+    float found;
+    asm("min.NaN.f32 %0, %1, %2;" : "=f"(found) : "f"(a), "f"(b));
+    return found;
+}
 // a b + c, rounded once.
 MSMA_DEVICE float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 
