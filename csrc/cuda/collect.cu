@@ -7,8 +7,9 @@ namespace msma::cuda {
 using namespace msma::device;
 
 namespace {
+constexpr int64_t kMostWidth = 1 << 24, kMostPoints = 1 << 30;  // whose places are ints
 constexpr int64_t kBlocks = 512;  // enough to fill a GPU: with few queries the points are split
-}
+}  // namespace
 
 void collect(const ScreenSide& x, const ScreenSide& y, const float* c, int64_t width, const Rule& rule,
              const float* top, int64_t limit, int64_t* listed, float* low, int32_t* count, StreamHandle stream) {
@@ -17,19 +18,36 @@ void collect(const ScreenSide& x, const ScreenSide& y, const float* c, int64_t w
             throw std::runtime_error("rows: expected a multiple of 128, got " + std::to_string(rows));
         }
     }
-    if (width < 1 || width % kDepth != 0 || width > INT32_MAX) {
-        throw std::runtime_error("width: expected a multiple of 32, got " + std::to_string(width));
+    if (width < 1 || width % kDepth != 0 || width > kMostWidth) {
+        throw std::runtime_error("width: expected a multiple of 64 up to 2^24, got " + std::to_string(width));
+    }
+    if (y.rows > kMostPoints) {
+        throw std::runtime_error("rows: expected at most 2^30 points, got " + std::to_string(y.rows));
     }
     if (x.rows == 0 || y.rows == 0) return;
     const int64_t blocks = x.rows / kTile, tiles = y.rows / kTile;
     const int64_t wanted = blocks_of(kBlocks, blocks) < tiles ? blocks_of(kBlocks, blocks) : tiles;
     const int64_t share = blocks_of(tiles, wanted) * kTile;
-    const auto twos = [](const float* values) { return reinterpret_cast<const Two*>(values); };
-    const CollectProblem problem{
-        x.b,    y.b,   x.near, x.far,  top, twos(c), twos(y.near), twos(y.far), rule, static_cast<int>(width),
-        y.rows, share, limit,  listed, low, count};
+    const CollectProblem problem{x.b,
+                                 y.b,
+                                 x.near,
+                                 x.far,
+                                 top,
+                                 reinterpret_cast<const Two*>(c),
+                                 y.near,
+                                 y.far,
+                                 rule,
+                                 static_cast<int>(width),
+                                 static_cast<int>(y.rows),
+                                 static_cast<int>(share),
+                                 limit,
+                                 listed,
+                                 low,
+                                 count};
     const Grid grid{blocks, blocks_of(y.rows, share), kCollectWarps * kWarp, collect_shared()};
-    const auto kernel = rule.labels == nullptr ? collect_kernel<false> : collect_kernel<true>;
+    const bool self = rule.own != nullptr, labels = rule.labels != nullptr;
+    const auto kernel = self ? (labels ? collect_kernel<true, true> : collect_kernel<true, false>)
+                             : (labels ? collect_kernel<false, true> : collect_kernel<false, false>);
     launch("collect", kernel, grid, stream_of(stream), problem);
 }
 

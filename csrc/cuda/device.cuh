@@ -42,6 +42,8 @@ MSMA_DEVICE int blocks_y() { return static_cast<int>(gridDim.y); }
 MSMA_DEVICE void sync_block() { __syncthreads(); }
 MSMA_DEVICE void sync_warp() { __syncwarp(); }
 
+// Whether any lane said yes (warp).
+MSMA_DEVICE bool any(bool yes) { return __any_sync(0xffffffffu, yes) != 0; }
 // Bit l: whether lane l said yes (warp).
 MSMA_DEVICE unsigned ballot(bool yes) { return __ballot_sync(0xffffffffu, yes); }
 // The value of a lane, of lane ^ mask (warp). T: int, unsigned, int64_t, float, double.

@@ -57,13 +57,13 @@ void finish(const Kernel& kernel, const Rows<T>& x, const Rows<T>& y, const int6
 // One side of the certified screen (msma_fast/backends/torch/screen.py), padded: rows a multiple of 128, width of 64.
 struct ScreenSide {
     const uint16_t* b;  // (rows, width) bfloat16, aligned to 16 bytes, zero beyond what exists
-    const float* near;  // (rows,) r_i of queries, x_j of points
-    const float* far;   // (rows,) m_i of queries, q_j of points
+    const float* near;  // queries: r_i (rows,); points: the largest x_j of each 32 adjacent ones (rows / 32,)
+    const float* far;   // m_i; the largest q_j
     int64_t rows;
 };
 
 // The collect pass: for query i, the words of 32 adjacent points of which an admissible one has its lower bound
-//     c_j - 2 b_i.b_j - near_i near_j - far_i far_j        (c (M,) float32: c_j - col_j, inf beyond m)
+//     c_j - 2 b_i.b_j - near_i near_w - far_i far_w        (c (M,) float32: c_j - col_j, inf beyond m)
 // not above top (N,) float32. listed (N, limit) int64: the bits of the points above 32 bits of the word's number; low
 // (N, limit) float32: a word's least lower bound, -inf where one of the points is excluded, NaN where one's bound is;
 // count (N,) int32, zero before: words found, of which those beyond limit are not listed. In any order. No partners.
