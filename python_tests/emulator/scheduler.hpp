@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <stdexcept>
@@ -129,8 +130,14 @@ class Block {
   private:
     // Of all launches: fibers and stacks are used again.
     static std::vector<Fiber>& fibers() {
-        static std::vector<Fiber> all;
-        return all;
+        struct All {
+            std::vector<Fiber> fibers;
+            ~All() {
+                for (const Fiber& each : fibers) std::free(each.copies);
+            }
+        };
+        static All all;
+        return all.fibers;
     }
     static Region& stacks() {
         static Region all;
