@@ -117,14 +117,14 @@ def test_divergence_names_both_places(planted: Run, build: str) -> None:
         assert all(word in text for word in words), text
 
 
-@pytest.mark.parametrize("build", ["plain", "address", "thread"])
+@pytest.mark.parametrize("build", ["plain", "address"])
 def test_copies_arrive_at_their_wait(planted: Run, build: str) -> None:
     assert planted("copies", "twin", build) == (RUN, "")
     status, text = planted("copies", "early_read", build)
     if build == "address":
         assert status == ADDRESS and "use-after-poison" in text
     else:
-        assert status == (RACE if build == "thread" else WRONG) and "wrong result" in text
+        assert (status, text) == (WRONG, "wrong result\n")
     status, text = planted("copies", "no_wait", build)
     assert status == THROWN and "ended with 1 copies that it never waited for" in text
 
@@ -141,7 +141,7 @@ def test_copies_lie_in_shared_memory_and_are_aligned(planted: Run, build: str) -
         assert status == THROWN and words in text, case
 
 
-@pytest.mark.parametrize("build", ["plain", "address", "thread"])
+@pytest.mark.parametrize("build", ["plain", "thread"])
 def test_products_of_tiles(planted: Run, build: str) -> None:
     assert planted("products", "twin", build)[0] == RUN
     assert planted("products", "wrong_layout", build)[0] == WRONG
@@ -184,6 +184,5 @@ def test_limits_of_a_launch(planted: Run) -> None:
         assert status == THROWN and words in text, case
 
 
-@pytest.mark.parametrize("build", ["plain", "native", "address", "thread"])
-def test_operations_are_rounded_one_by_one(planted: Run, build: str) -> None:
-    assert planted("arithmetic", "twin", build) == (RUN, "")
+def test_operations_are_rounded_one_by_one(planted: Run) -> None:
+    assert planted("arithmetic", "twin", "native") == (RUN, "")
