@@ -40,7 +40,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Run:
         if not binary.exists():
             includes = [f"-I{path}" for path in (PLANTED, PLANTED.parent, ROOT / "csrc" / "cuda")]
             warnings = ["-Wall", "-Wextra", "-Werror"]
-            command = [compiler, "-std=c++17", "-O1", "-g", *warnings, *FLAGS[build], *includes]
+            command = [compiler, "-std=c++17", "-O1", "-g1", *warnings, *FLAGS[build], *includes]
             done = written([*command, str(PLANTED / f"{program}.cpp"), "-o", str(binary)])
             assert done[0] == 0, done[1]
         status, text = written([str(binary), case], **environment)
@@ -78,7 +78,7 @@ def test_writes_past_shared_arrays_are_found_without_a_sanitizer(planted: Run) -
     assert status == THROWN and "4 bytes before the first take" in text
 
 
-@pytest.mark.parametrize("seed", ["0", "1", "2"])
+@pytest.mark.parametrize("seed", ["0", "1"])
 def test_races_are_found(planted: Run, seed: str) -> None:
     for case in (
         "no_barrier_before_read",
