@@ -1,6 +1,7 @@
 """The emulator of the CUDA kernels' execution model finds planted mistakes, and finds none in their correct twins.
 
-python_tests/emulator/planted holds small kernels with a mistake each; g++ builds them here, with a sanitizer where it takes one.
+python_tests/emulator/planted holds small kernels with a mistake each. They are compiled here, with a sanitizer for those that
+one finds.
 """
 
 from __future__ import annotations
@@ -16,7 +17,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PLANTED = ROOT / "python_tests" / "emulator" / "planted"
-FLAGS = {"plain": [], "native": ["-march=native"], "address": ["-fsanitize=address"], "thread": ["-fsanitize=thread"]}
+FLAGS = {
+    "plain": [],
+    "native": ["-march=native", "-O2"],
+    "address": ["-fsanitize=address"],
+    "thread": ["-fsanitize=thread"],
+}
 RUN, THROWN, WRONG = 0, 2, 3  # how planted/cases.hpp ends
 ADDRESS, RACE = 1, 66  # how the sanitizers end
 
@@ -84,7 +90,7 @@ def test_writes_past_shared_arrays_are_found_without_a_sanitizer(planted: Run) -
 
 @pytest.mark.parametrize("seed", ["0", "1"])
 def test_races_are_found(planted: Run, seed: str) -> None:
-    for case in ("barrier_twin", "warp_twin", "copy_twin", "blocks_twin"):
+    for case in ("barrier_twin", "shared_blocks_twin", "warp_twin", "copy_twin", "blocks_twin"):
         assert planted("races", case, "thread", MSMA_EMULATOR_SEED=seed) == (RUN, ""), case
     for case in (
         "no_barrier_before_read",
@@ -103,9 +109,9 @@ def test_reads_of_unwritten_shared_memory_differ_between_fills(planted: Run) -> 
     assert planted("fills", "unwritten") == (WRONG, "wrong result\n")
 
 
-@pytest.mark.parametrize("build", ["plain", "address"])
-def test_divergence_names_both_places(planted: Run, build: str) -> None:
-    assert planted("divergence", "twin", build) == (RUN, "")
+@pytest.mark.parametrize(("build", "seed"), [("plain", "0"), ("plain", "1"), ("plain", "2"), ("address", "3")])
+def test_divergence_names_both_places(planted: Run, build: str, seed: str) -> None:
+    assert planted("divergence", "twin", build, MSMA_EMULATOR_SEED=seed) == (RUN, "")
     for case, words in (
         ("barrier_in_branch", ["barrier divergence: thread", "waits at sync_block", "has ended"]),
         ("barrier_after_return", ["barrier divergence: thread", "waits at sync_block", "thread 63 has ended"]),
@@ -114,7 +120,7 @@ def test_divergence_names_both_places(planted: Run, build: str) -> None:
         ("vote_or_shuffle", ["warp divergence: thread", "waits at ballot", "waits at shuffle"]),
         ("vote_or_barrier", ["divergence: thread", "thread 5 waits at sync_block", "waits at ballot"]),
     ):
-        expect(planted("divergence", case, build), THROWN, *words)
+        expect(planted("divergence", case, build, MSMA_EMULATOR_SEED=seed), THROWN, *words)
 
 
 @pytest.mark.parametrize("build", ["plain", "address"])
@@ -148,6 +154,11 @@ def test_errors_of_products_stay_within_their_bound_at_every_seed(planted: Run) 
     assert {status for status, _ in results} == {RUN}
     expect(planted("products", "error_within_bound"), RUN)
     expect(planted("products", "error_beyond_bound"), WRONG)
+
+
+def test_products_round_to_nearest_or_towards_zero(planted: Run) -> None:
+    results = {planted("products", "of_positive", MSMA_EMULATOR_SEED=str(seed)) for seed in range(8)}
+    assert results == {(RUN, "none above\n"), (RUN, "some above\n")}
 
 
 def test_schedules_follow_the_seed(planted: Run) -> None:
