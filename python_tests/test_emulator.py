@@ -115,7 +115,8 @@ def test_divergence_names_both_places(planted: Run, build: str, seed: str) -> No
     for case, words in (
         ("barrier_in_branch", ["barrier divergence: thread", "waits at sync_block", "has ended"]),
         ("barrier_after_return", ["barrier divergence: thread", "waits at sync_block", "thread 63 has ended"]),
-        ("two_barriers", ["barrier divergence: thread", "divergence.cpp:19", "divergence.cpp:21"]),
+        ("late_return", ["barrier divergence: thread", "waits at sync_block", "thread 63 has ended"]),
+        ("two_barriers", ["barrier divergence: thread", "divergence.cpp:29", "divergence.cpp:31"]),
         ("vote_in_branch", ["warp divergence: thread", "waits at ballot", "has ended"]),
         ("vote_or_shuffle", ["warp divergence: thread", "waits at ballot", "waits at shuffle"]),
         ("vote_or_barrier", ["divergence: thread", "thread 5 waits at sync_block", "waits at ballot"]),

@@ -46,20 +46,21 @@ MSMA_KERNEL reuse(const int* in, int* out) {
     wait_copies<0>();
 }
 
+// The barriers of a block order nothing of another.
 template <bool kAtomic>
 MSMA_KERNEL count(int* out) {
-    if (thread() > 0) return;
-    if (kAtomic) {
-        atomic_add(out, 1);
-    } else {
-        *out += 1;
-    }
+    sync_block();
+    sync_block();
+    if (thread() == 0 && kAtomic) atomic_add(out, 1);
+    if (thread() == 0 && !kAtomic) *out += 1;
+    sync_block();
+    sync_block();
 }
 
 // With a stride of 0 all blocks write the same outputs.
 template <bool kBeforeRead, bool kBeforeWrite, int kBlocks, int kStride>
 bool rotated() {
-    std::vector<int> out(3 * 64);
+    std::vector<int> out(8 * 64);
     launch("rotate", rotate<kBeforeRead, kBeforeWrite>, Grid{kBlocks, 1, 64, 64 * 4}, Stream{}, kStride, out.data());
     return out[0] == 3 * 32 + 3;
 }
@@ -92,8 +93,8 @@ int main(int count, char** arguments) {
                     {{"no_barrier_before_read", rotated<false, true, 1, 64>},
                      {"no_barrier_before_write", rotated<true, false, 1, 64>},
                      {"barrier_twin", rotated<true, true, 1, 64>},
-                     {"shared_blocks_twin", rotated<true, true, 3, 64>},
-                     {"two_blocks_write", rotated<true, true, 3, 0>},
+                     {"shared_blocks_twin", rotated<true, true, 8, 64>},
+                     {"two_blocks_write", rotated<true, true, 8, 0>},
                      {"no_warp_barrier", rotated_warp<Between::nothing>},
                      {"vote_for_barrier", rotated_warp<Between::vote>},
                      {"warp_twin", rotated_warp<Between::barrier>},
