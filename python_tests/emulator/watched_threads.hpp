@@ -4,6 +4,7 @@
 // seed decides by the order of blocks.
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "sanitizers.hpp"
@@ -12,6 +13,17 @@ namespace msma::emulator {
 
 class WatchedThreads {
   public:
+    WatchedThreads() = default;
+    WatchedThreads(const WatchedThreads&) = delete;
+    WatchedThreads& operator=(const WatchedThreads&) = delete;
+    ~WatchedThreads() {  // a program's end waits a second for threads that live
+        for (const std::vector<void*>& set : sets_) {
+            for (void* each : set) {
+                if (each != nullptr) end_watched_thread(each);
+            }
+        }
+    }
+
     // Of the turn-th block of a launch.
     void* of(int64_t turn, int thread) {
         if (!kRaces) return nullptr;
