@@ -50,7 +50,13 @@ def functions(source: str, architecture: int) -> dict[str, Compiled]:
     with tempfile.TemporaryDirectory() as folder:
         cubin = Path(folder) / "kernels.cubin"
         command = ["nvcc", "-std=c++17", "-O3", "-cubin", f"-arch={ARCHITECTURES[architecture]}"]
-        command += [f"-I{CSRC / 'include'}", f"-I{CSRC / 'cuda'}", str(CSRC / "cuda" / f"{source}.cu"), "-o", str(cubin)]
+        command += [
+            f"-I{CSRC / 'include'}",
+            f"-I{CSRC / 'cuda'}",
+            str(CSRC / "cuda" / f"{source}.cu"),
+            "-o",
+            str(cubin),
+        ]
         subprocess.run(command, check=True, capture_output=True, text=True)
         usage = {name: numbers for name, *numbers in _USAGE.findall(run_tool("cuobjdump", "-res-usage", str(cubin)))}
         parts = _SECTION.split(run_tool("nvdisasm", "-c", str(cubin)))
@@ -95,7 +101,10 @@ def records(folder: Path) -> Iterator[dict[str, Any]]:
                     "shared_bytes": None,
                     "occupancy": None,
                     "tensor_core": " HMMA" in found.sass,
-                    "instructions_per_entry": _collect(found, architecture, 576, 1.0).issue * bound.SCHEDULERS * 32 / _TILE**2
+                    "instructions_per_entry": _collect(found, architecture, 576, 1.0).issue
+                    * bound.SCHEDULERS
+                    * 32
+                    / _TILE**2
                     if collects
                     else None,
                     "cubin": str(cubin),
@@ -108,7 +117,9 @@ def _collect(found: Compiled, architecture: int, d: int, tiles: float) -> Pass:
     wanted = 2.0 * _TILE * _TILE * d
     per_step = 2.0 * _TILE * _TILE * 64
     if code.products[2] != per_step:
-        raise ValueError(f"{COLLECT}: expected {per_step:.0f} operations a step of 64 coordinates, read {code.products[2]:.0f}")
+        raise ValueError(
+            f"{COLLECT}: expected {per_step:.0f} operations a step of 64 coordinates, read {code.products[2]:.0f}"
+        )
     steps = math.ceil(d / 64)
     issue = tiles * (code.issued[1] + steps * code.issued[2]) * _WARPS / bound.SCHEDULERS
     return Pass("collect_kernel (CUDA)", tiles * max(steps * per_step, wanted) / bound.PEAK[architecture], issue)
