@@ -71,7 +71,7 @@ def explain_backend(
     op = _OPS[function]
     chosen = registry.choose(op, device, backend)
     lines = [f"{function} on {device}: {chosen}"]
-    for name in registry.ORDER:
+    for name in registry.order(op):
         able, reason = registry.verdict(name, op, device)
         lines.append(
             f"  {'*' if name == chosen else ' '} {name:<7} {'can serve' if able else 'cannot serve'}: {reason}"

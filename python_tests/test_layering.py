@@ -1,8 +1,8 @@
 """Who may import whom: the import graph is read from the sources, with the imports inside functions.
 
 cli, report -> msma, activations, interop -> public engine -> ops -> backends.registry -> one backend
-(lazily) -> its binary or kernels. A backend may build on backends.torch. Leaf modules import only each
-other, and any of these may import them.
+(lazily) -> its binary or kernels. A backend may build on backends.torch, that of CUDA on Triton's.
+Leaf modules import only each other, and any of these may import them.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ LAYERS = {
     "msma_fast.backends.native_search": "backends.native",
     "msma_fast.backends.native_tree": "backends.native",
     "msma_fast.backends.native_reductions": "backends.native",
+    "msma_fast.backends.cuda_ksg": "backends.cuda",
+    "msma_fast.backends.cuda_launch": "backends.cuda",
+    "msma_fast.backends.cuda_search": "backends.cuda",
     "msma_fast.backends.triton_check": "backends.triton",
     "msma_fast.backends.triton_fast": "backends.triton",
     "msma_fast.backends.triton_fisher": "backends.triton",
@@ -86,7 +89,7 @@ MAY_IMPORT = {
     "triton_kernels": set(),
     "backends.torch": set(),
     "backends.native": {"backends.torch", "_native"},
-    "backends.cuda": {"backends.torch", "_cuda"},
+    "backends.cuda": {"backends.torch", "backends.triton", "_cuda"},  # what both need is in the Triton backend's files
     "backends.triton": {"backends.torch", "triton_kernels"},
     "registry": {"backends", *BACKENDS},
     "ops": {"registry"},

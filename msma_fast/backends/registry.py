@@ -12,10 +12,18 @@ from typing import Any, NamedTuple
 
 import torch
 
-# Best first. Modules are imported when first asked for.
+# Best first, but for what follows. Modules are imported when first asked for.
 ORDER = ("native", "triton", "cuda", "torch")
-_NOT_IN_THIS_RELEASE = {
-    "cuda": "this release has no CUDA kernels yet",
+# Ops that CUDA serves better than Triton where both can, and why (docs/gpu.md). By instruction counts, not by timings.
+_CUDA_FIRST = {
+    "knn": "the k best stay in registers in one pass over the keys; of the screen, lists and candidates take a launch each",
+    "radius_count": "32 radii a pass over canonical keys; the screen is Triton's on both",
+    "ksg": "joint keys, radii and counts in one launch; many coordinates are Triton's on both",
+    "ksg_matrix": "as ksg, for all pairs of layers",
+    "ksg_permutations": "as ksg, for all permutations",
+    "ksg_cmi": "searches and counts as knn and radius_count",
+    "mixed_mi": "searches and counts as knn and radius_count",
+    "ross": "searches and counts as knn and radius_count",
 }
 
 _forced: ContextVar[str | None] = ContextVar("msma_fast_backend", default=None)
@@ -29,14 +37,18 @@ class BackendInfo(NamedTuple):
     reason: str
 
 
+def order(op: str) -> tuple[str, ...]:
+    """The backends in the order in which an op is offered to them: CUDA before Triton for searches, counts and KSG, after it
+    for tiles of products, fused sums over pairs and Fisher metrics."""
+    return ("native", "cuda", "triton", "torch") if op in _CUDA_FIRST else ORDER
+
+
 def _module(name: str) -> ModuleType:
     return importlib.import_module(f"msma_fast.backends.{name}")
 
 
 @cache
 def _availability(name: str) -> BackendInfo:
-    if name in _NOT_IN_THIS_RELEASE:
-        return BackendInfo(name, False, _NOT_IN_THIS_RELEASE[name])
     return BackendInfo(name, *_module(name).available())
 
 
@@ -110,7 +122,7 @@ def choose(op: str, device: torch.device, backend: str | None = None) -> str:
             raise NotImplementedError(f"backend: {name!r} cannot serve {op} on {device}: {reason}")
         return name
     reasons = []
-    for candidate in ORDER:
+    for candidate in order(op):
         able, reason = verdict(candidate, op, device)
         if able:
             return candidate
