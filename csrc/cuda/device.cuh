@@ -11,6 +11,12 @@
 
 #include <cstdint>
 
+#ifdef __CUDACC__
+#define MSMA_UNROLL _Pragma("unroll")
+#else
+#define MSMA_UNROLL
+#endif
+
 #ifndef __CUDACC__
 #include "emulated_device.hpp"
 #else
@@ -36,6 +42,8 @@ MSMA_DEVICE int blocks_y() { return static_cast<int>(gridDim.y); }
 MSMA_DEVICE void sync_block() { __syncthreads(); }
 MSMA_DEVICE void sync_warp() { __syncwarp(); }
 
+// Whether any lane said yes (warp).
+MSMA_DEVICE bool any(bool yes) { return __any_sync(0xffffffffu, yes) != 0; }
 // Bit l: whether lane l said yes (warp).
 MSMA_DEVICE unsigned ballot(bool yes) { return __ballot_sync(0xffffffffu, yes); }
 // The value of a lane, of lane ^ mask (warp). T: int, unsigned, int64_t, float, double.
@@ -61,6 +69,12 @@ MSMA_DEVICE double subtract(double a, double b) { return __dsub_rn(a, b); }
 MSMA_DEVICE double multiply(double a, double b) { return __dmul_rn(a, b); }
 MSMA_DEVICE double divide(double a, double b) { return __ddiv_rn(a, b); }
 MSMA_DEVICE double root(double a) { return __dsqrt_rn(a); }
+// The smaller one, NaN where one is.
+MSMA_DEVICE float smaller(float a, float b) {
+    float found;
+    asm("min.NaN.f32 %0, %1, %2;" : "=f"(found) : "f"(a), "f"(b));
+    return found;
+}
 // a b + c, rounded once.
 MSMA_DEVICE float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 

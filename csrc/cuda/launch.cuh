@@ -45,7 +45,9 @@ void launch(const char* name, void (*kernel)(Parameters...), const Grid& grid, S
               name);
     }
     const dim3 blocks(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y));
-    kernel<<<blocks, grid.threads, static_cast<size_t>(grid.shared), stream> > >(static_cast<Parameters>(arguments)...);
+    // clang-format off
+    kernel<<<blocks, grid.threads, static_cast<size_t>(grid.shared), stream>>>(static_cast<Parameters>(arguments)...);
+    // clang-format on
     check(cudaGetLastError(), name);
 }
 

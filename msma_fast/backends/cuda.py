@@ -116,7 +116,7 @@ def operations() -> dict[str, Callable[..., Any]]:
     keys = Keys(base.pair_keys, base.block_keys, KINDS, cuda_search.nearest, cuda_search.within)
     bound = bind(keys)
     information = (triton_ksg.ksg, triton_ksg.ksg_matrix, triton_ksg.ksg_permutations)
-    bound |= {op.__name__: partial(op, keys, cuda_ksg.counted) for op in information}
+    bound |= {op.__name__: partial(op, keys, count=cuda_ksg.counted) for op in information}
     if beside_triton():
         bound["knn"] = partial(triton_fast.knn, keys, bound["knn"])  # precision="fast" is Triton's
     return bound

@@ -70,7 +70,6 @@ def operations() -> dict[str, Callable[..., Any]]:
         triton_fast,
         triton_fisher,
         triton_ksg,
-        triton_ksg_pairs,
         triton_pairwise_distances,
         triton_radius_count,
         triton_reductions,
@@ -82,7 +81,7 @@ def operations() -> dict[str, Callable[..., Any]]:
     keys = Keys(pair_keys, block_keys, KINDS, triton_search.nearest, triton_radius_count.within)
     bound = bind(keys, triton_reductions.REDUCTIONS)
     information = (triton_ksg.ksg, triton_ksg.ksg_matrix, triton_ksg.ksg_permutations)
-    bound |= {op.__name__: partial(op, keys, triton_ksg_pairs.counted) for op in information}
+    bound |= {op.__name__: partial(op, keys) for op in information}
     bound |= {op.__name__: op for op in triton_fisher.OPS}
     bound["knn"] = partial(triton_fast.knn, keys, bound["knn"])
     bound["pairwise_distances"] = partial(triton_pairwise_distances.pairwise_distances, keys)

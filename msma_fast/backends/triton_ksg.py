@@ -22,16 +22,15 @@ from msma_fast.backends.torch import ops
 from msma_fast.backends.torch.admissible import Admissible
 from msma_fast.backends.torch.kernel import Keys, Rows
 from msma_fast.backends.torch.prepare import kernel_of
-from msma_fast.backends.triton_ksg_pairs import Paired, Source, permutations_at_once
+from msma_fast.backends.triton_ksg_pairs import Paired, Source, counted, permutations_at_once
 
-Count = Callable[[Paired], plain.Counts]  # triton_ksg_pairs.counted, or another backend's
+Count = Callable[[Paired], plain.Counts]  # n_x, n_y and tied of pairs of samples
 
 _PREPARED = 1 << 31  # bytes of samples kept as their keys need them
 
 
 def ksg(
     keys: Keys,
-    count: Count,
     x: Tensor,
     y: Tensor,
     ks: list[int],
@@ -39,6 +38,7 @@ def ksg(
     metric: str,
     groups: Tensor | None,
     window: int,
+    count: Count = counted,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """(local terms (n, K), n_x (n, K), n_y (n, K), tied (n, K), N_i (n,)); as ops.ksg."""
     n = x.shape[0]
@@ -54,7 +54,6 @@ def ksg(
 
 def ksg_matrix(
     keys: Keys,
-    count: Count,
     layers: list[Parted],
     ks: list[int],
     method: str,
@@ -62,6 +61,7 @@ def ksg_matrix(
     groups: Tensor | None,
     window: int,
     permutation: Tensor | None,
+    count: Count = counted,
 ) -> Tensor:
     """(L, L, K) float64; as ops.ksg_matrix."""
     size, n, device = len(layers), layers[0].shape[0], layers[0].device
@@ -96,7 +96,6 @@ def ksg_matrix(
 
 def ksg_permutations(
     keys: Keys,
-    count: Count,
     x: Tensor,
     y: Tensor,
     k: int,
@@ -104,6 +103,7 @@ def ksg_permutations(
     metric: str,
     groups: Tensor | None,
     permutations: Tensor,
+    count: Count = counted,
 ) -> Tensor:
     """(P,) float64; as ops.ksg_permutations."""
     n, device = x.shape[0], x.device

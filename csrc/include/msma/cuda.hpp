@@ -49,7 +49,7 @@ void select_large(const double* values, int64_t rows, int64_t m, int64_t k, doub
                   StreamHandle stream);
 
 // keys (n, k), indices (n, k) of the nearest of listed candidates, by canonical keys: those of row r are columns
-// [ends[r - 1], ends[r]) int64, distinct, in any order; ends (n,) int64. x holds rows first_row..first_row + n - 1.
+// [ends[r - 1], ends[r]) int64, distinct, in any order; ends (n,) int64. Query r is row first_row + r of x.
 template <typename T>
 void finish(const Kernel& kernel, const Rows<T>& x, const Rows<T>& y, const int64_t* columns, const int64_t* ends,
             int64_t n, int64_t first_row, int64_t k, double* keys, int64_t* indices, StreamHandle stream);
@@ -57,16 +57,16 @@ void finish(const Kernel& kernel, const Rows<T>& x, const Rows<T>& y, const int6
 // One side of the certified screen (msma_fast/backends/torch/screen.py), padded: rows a multiple of 128, width of 64.
 struct ScreenSide {
     const uint16_t* b;  // (rows, width) bfloat16, aligned to 16 bytes, zero beyond what exists
-    const float* near;  // (rows,) r_i of queries, x_j of points
-    const float* far;   // (rows,) m_i of queries, q_j of points
+    const float* near;  // queries: r_i (rows,); points: the largest x_j of each 32 adjacent ones (rows / 32,)
+    const float* far;   // m_i; the largest q_j
     int64_t rows;
 };
 
 // The collect pass: for query i, the words of 32 adjacent points of which an admissible one has its lower bound
-//     c_j - 2 b_i.b_j - near_i near_j - far_i far_j        (c (M,) float32: c_j - col_j, inf beyond m)
+//     c_j - 2 b_i.b_j - near_i near_w - far_i far_w        (c (M,) float32: c_j - col_j, inf beyond m)
 // not above top (N,) float32. listed (N, limit) int64: the bits of the points above 32 bits of the word's number; low
-// (N, limit) float32: a word's least lower bound, -inf where one of its points is excluded; count (N,) int32, zero
-// before: words found, of which those beyond limit are not listed. In any order.
+// (N, limit) float32: a word's least lower bound, -inf where one of the points is excluded, NaN where one's bound is;
+// count (N,) int32, zero before: words found, of which those beyond limit are not listed. In any order. No partners.
 void collect(const ScreenSide& x, const ScreenSide& y, const float* c, int64_t width, const Rule& rule,
              const float* top, int64_t limit, int64_t* listed, float* low, int32_t* count, StreamHandle stream);
 

@@ -1,0 +1,54 @@
+#include "collect.cuh"
+
+#include "kinds.cuh"
+
+namespace msma::cuda {
+
+using namespace msma::device;
+
+namespace {
+constexpr int64_t kMostWidth = 1 << 24, kMostPoints = 1 << 30;  // whose places are ints
+constexpr int64_t kBlocks = 512;  // enough to fill a GPU: with few queries the points are split
+}  // namespace
+
+void collect(const ScreenSide& x, const ScreenSide& y, const float* c, int64_t width, const Rule& rule,
+             const float* top, int64_t limit, int64_t* listed, float* low, int32_t* count, StreamHandle stream) {
+    for (const int64_t rows : {x.rows, y.rows}) {
+        if (rows % kTile != 0) {
+            throw std::runtime_error("rows: expected a multiple of 128, got " + std::to_string(rows));
+        }
+    }
+    if (width < 1 || width % kDepth != 0 || width > kMostWidth) {
+        throw std::runtime_error("width: expected a multiple of 64 up to 2^24, got " + std::to_string(width));
+    }
+    if (y.rows > kMostPoints) {
+        throw std::runtime_error("rows: expected at most 2^30 points, got " + std::to_string(y.rows));
+    }
+    if (x.rows == 0 || y.rows == 0) return;
+    const int64_t blocks = x.rows / kTile, tiles = y.rows / kTile;
+    const int64_t wanted = blocks_of(kBlocks, blocks) < tiles ? blocks_of(kBlocks, blocks) : tiles;
+    const int64_t share = blocks_of(tiles, wanted) * kTile;
+    const CollectProblem problem{x.b,
+                                 y.b,
+                                 x.near,
+                                 x.far,
+                                 top,
+                                 reinterpret_cast<const Two*>(c),
+                                 y.near,
+                                 y.far,
+                                 rule,
+                                 static_cast<int>(width),
+                                 static_cast<int>(y.rows),
+                                 static_cast<int>(share),
+                                 limit,
+                                 listed,
+                                 low,
+                                 count};
+    const Grid grid{blocks, blocks_of(y.rows, share), kCollectWarps * kWarp, collect_shared()};
+    const bool self = rule.own != nullptr, labels = rule.labels != nullptr;
+    const auto kernel = self ? (labels ? collect_kernel<true, true> : collect_kernel<true, false>)
+                             : (labels ? collect_kernel<false, true> : collect_kernel<false, false>);
+    launch("collect", kernel, grid, stream_of(stream), problem);
+}
+
+}  // namespace msma::cuda

@@ -1,0 +1,103 @@
+// The k least of what a warp offers, in (key, id) order: a sorted list in shared memory, and beside it room for what is
+// below the k-th of them, which is sorted in when it is full. Lanes find their places by a ballot.
+#pragma once
+
+#include "keys.cuh"
+
+namespace msma::device {
+
+constexpr int64_t kNobody = INT64_MAX;  // the id of a place that nobody has
+
+MSMA_DEVICE bool before(double key, int64_t id, double other_key, int64_t other_id) {
+    return key < other_key || (key == other_key && id < other_id);
+}
+
+class Queue {
+  public:
+    // Entries of a queue for k neighbours: a power of two, half of it for what is kept.
+    static constexpr int room(int64_t k) {
+        int kept = kWarp;
+        while (kept < k) kept *= 2;
+        return 2 * kept;
+    }
+    static constexpr int64_t bytes(int room) { return room * static_cast<int64_t>(sizeof(double) + sizeof(int64_t)); }
+
+    Queue() = default;
+    // keys and ids (room,) in shared memory, this warp's own (warp).
+    MSMA_DEVICE Queue(double* keys, int64_t* ids, int room, int k)
+        : keys_(keys), ids_(ids), kept_(room / 2), k_(k), pending_(0), top_key_(double_of(kEndless)), top_id_(kNobody) {
+        for (int t = lane(); t < room; t += kWarp) empty(t);
+        sync_warp();
+    }
+
+    // A lane with `some` offers a key; NaN is never taken (warp).
+    MSMA_DEVICE void offer(bool some, double key, int64_t id) {
+        const bool taken = some && before(key, id, top_key_, top_id_);
+        const unsigned who = ballot(taken);
+        if (who == 0) return;
+        if (taken) {
+            const int at = kept_ + pending_ + count_bits(who & ((1u << lane()) - 1u));
+            keys_[at] = key;
+            ids_[at] = id;
+        }
+        pending_ += count_bits(who);
+        if (pending_ > kept_ - kWarp) settle();
+    }
+
+    // Sorts in what is pending; then key(t) and id(t) of t < k are final (warp).
+    MSMA_DEVICE void settle() {
+        sync_warp();
+        const int room = 2 * kept_;
+        for (int size = 2; size <= room; size *= 2) {
+            for (int stride = size / 2; stride > 0; stride /= 2) {
+                for (int t = lane(); t < kept_; t += kWarp) exchange(2 * t - (t & (stride - 1)), stride, size);
+                sync_warp();
+            }
+        }
+        top_key_ = keys_[k_ - 1];
+        top_id_ = ids_[k_ - 1];
+        for (int t = kept_ + lane(); t < room; t += kWarp) empty(t);
+        pending_ = 0;
+        sync_warp();
+    }
+
+    MSMA_DEVICE double key(int t) const { return keys_[t]; }
+    MSMA_DEVICE int64_t id(int t) const { return ids_[t]; }
+
+    // The first k to global memory, -1 for nobody (warp, settled).
+    MSMA_DEVICE void write(double* keys, int64_t* ids) const {
+        for (int t = lane(); t < k_; t += kWarp) {
+            keys[t] = keys_[t];
+            ids[t] = ids_[t] == kNobody ? -1 : ids_[t];
+        }
+    }
+
+  private:
+    MSMA_DEVICE void empty(int t) {
+        keys_[t] = double_of(kEndless);
+        ids_[t] = kNobody;
+    }
+    // One comparison of a bitonic sort (Batcher 1968): runs of `size` alternate between ascending and descending.
+    MSMA_DEVICE void exchange(int low, int stride, int size) {
+        const int high = low + stride;
+        const double low_key = keys_[low], high_key = keys_[high];
+        const int64_t low_id = ids_[low], high_id = ids_[high];
+        const bool ascending = (low & size) == 0;
+        const bool wrong =
+            ascending ? before(high_key, high_id, low_key, low_id) : before(low_key, low_id, high_key, high_id);
+        if (wrong) {
+            keys_[low] = high_key;
+            ids_[low] = high_id;
+            keys_[high] = low_key;
+            ids_[high] = low_id;
+        }
+    }
+
+    double* keys_;
+    int64_t* ids_;
+    int kept_, k_, pending_;
+    double top_key_;
+    int64_t top_id_;
+};
+
+}  // namespace msma::device

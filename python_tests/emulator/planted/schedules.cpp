@@ -1,0 +1,24 @@
+// Prints the order in which threads of three blocks came to an atomic.
+#include <vector>
+
+#include "cases.hpp"
+
+MSMA_KERNEL arrivals(int* count, int* out) { out[atomic_add(count, 1)] = block_x() * threads() + thread(); }
+
+bool print() {
+    std::vector<int> out(3 * 64);
+    int count = 0;
+    launch("arrivals", arrivals, Grid{3, 1, 64, 0}, Stream{}, &count, out.data());
+    for (const int who : out) std::printf("%d ", who);
+    return count == 3 * 64;
+}
+
+int main(int count, char** arguments) {
+    const auto seeded = [](uint64_t seed) {
+        return [seed] {
+            msma::emulator::set_seed(seed);
+            return print();
+        };
+    };
+    return run_case(count, arguments, {{"environment", print}, {"seed_7", seeded(7)}});
+}
