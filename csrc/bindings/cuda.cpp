@@ -24,7 +24,7 @@ using Address = std::uintptr_t;
 using Side = std::tuple<Address, Address, int64_t>;
 // own, window, labels, point labels, partners; 0 where there are none.
 using RuleParts = std::tuple<Address, int64_t, Address, Address, Address>;
-// bfloat16 rows, near, far, rows.
+// bfloat16 rows, near, far (of points: of each word of 32), rows.
 using ScreenParts = std::tuple<Address, Address, Address, int64_t>;
 
 constexpr int64_t kMost = std::numeric_limits<int32_t>::max();  // rows, columns, coordinates

@@ -14,6 +14,7 @@ from msma_fast.backends.cuda import compiled
 from msma_fast.backends.torch.admissible import Admissible
 from msma_fast.backends.torch.kernel import Kernel, Rows
 
+WORD = 32  # adjacent points of one entry of a list
 NOBODY = -(2**31) // 2  # a column that no window reaches: of a query that is no point
 _MOST_ROWS = 1 << 30  # a column and a window fit an int32 together
 
@@ -129,13 +130,13 @@ def collect(x: Any, y: Any, rule: Any, top: Tensor, limit: int) -> tuple[Tensor,
     listed = torch.empty(rows, limit, dtype=torch.int64, device=device)
     low = torch.empty(rows, limit, dtype=torch.float32, device=device)
     count = torch.zeros(rows, dtype=torch.int32, device=device)
-    c = y.c - y.col
     who = Rule(rule.own, rule.window, rule.labels, rule.point_labels, None)
-    sides = (
-        (side.b.data_ptr(), side.near.data_ptr(), side.far.data_ptr(), side.b.shape[0]) for side in (x, y.side)
-    )  # fmt: skip
+    # The kernel knows one margin of a word's points, the largest: a lower bound stays one.
+    c, near, far = y.c - y.col, *(each.view(-1, WORD).amax(1) for each in (y.side.near, y.side.far))
+    queries = x.b.data_ptr(), x.near.data_ptr(), x.far.data_ptr(), rows
+    points = y.side.b.data_ptr(), near.data_ptr(), far.data_ptr(), y.side.b.shape[0]
     compiled().collect(
-        *sides, c.data_ptr(), width, who.parts(), top.data_ptr(), limit, listed.data_ptr(), low.data_ptr(),
+        queries, points, c.data_ptr(), width, who.parts(), top.data_ptr(), limit, listed.data_ptr(), low.data_ptr(),
         count.data_ptr(), stream_of(device),
     )  # fmt: skip
     return listed, low, count
