@@ -22,6 +22,7 @@ constexpr int kChunk = 8;         // bfloat16 of a 16-byte copy
 constexpr int kRowChunks = kDepth / kChunk;
 constexpr int kSides = 2 * kTile * kDepth;  // bfloat16 of a buffer: queries, then points
 constexpr float kUp = 1.0f / (1 << 22);     // of an edge, more than two roundings lose of it
+constexpr float kMost = 3.40282347e38f;     // the largest float32
 
 // Two adjacent numbers, in one load.
 struct alignas(8) Two {
@@ -181,7 +182,7 @@ MSMA_DEVICE void keep(const CollectProblem& problem, const QueryBounds* bounds, 
             for (int s = 0; s < 2; ++s) {
                 const int row = 16 * m + 8 * s + lane() / 4;
                 const QueryBounds own = bounds[row];
-                float g[8], least;
+                float g[8], least = 0.0f;
                 MSMA_UNROLL
                 for (int e = 0; e < 8; ++e) {
                     g[e] = fused(-2.0f, sums[m][4 * half + e / 2][2 * s + e % 2],
@@ -189,7 +190,8 @@ MSMA_DEVICE void keep(const CollectProblem& problem, const QueryBounds* bounds, 
                     least = e == 0 ? g[e] : smaller(least, g[e]);
                 }
                 const float start = fused(own.near, near_word, fused(own.far, far_word, own.top));
-                const float edge = fused(start < 0.0f ? -start : start, kUp, start);
+                // Never above what is finite: points that pad the last word have an infinite c.
+                const float edge = smaller(fused(start < 0.0f ? -start : start, kUp, start), kMost);
                 if (!any(!(least > edge))) continue;  // a NaN is kept
                 const float low = fused(-own.near, near_word, fused(-own.far, far_word, least));
                 list_words<kSelf, kLabels>(problem, query + row, first, edge, low, g);

@@ -15,8 +15,8 @@ void finish(const Kernel& kernel, const Rows<T>& x, const Rows<T>& y, const int6
         const int room = Queue::room(k);
         const int warps = k <= kMostNeighbors / 4 ? 4 : 2;
         const Grid grid{blocks_of(n, warps), 1, warps * kWarp, warps * Queue::bytes(room)};
-        launch("finish", finish_kernel<kind>, grid, stream_of(stream), side_of(x), side_of(y), kernel.p, columns, ends,
-               n, first_row, static_cast<int>(k), room, keys, indices);
+        launch("finish", finish_kernel<kind, T>, grid, stream_of(stream), side_of(x), side_of(y), kernel.p, columns,
+               ends, n, first_row, static_cast<int>(k), room, keys, indices);
     });
 }
 

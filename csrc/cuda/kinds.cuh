@@ -3,6 +3,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #include "keys.cuh"
 #include "launch.cuh"
@@ -37,10 +38,11 @@ void with_kind(Kind kind, Run run) {
 
 template <typename T>
 Side side_of(const Rows<T>& rows) {
-    if (rows.dimension < 1 || rows.dimension > INT32_MAX) {
-        throw std::runtime_error("dimension: expected 1 to 2^31 - 1, got " + std::to_string(rows.dimension));
+    const int64_t dimension = rows.dimension;
+    if (dimension < 1 || dimension > INT32_MAX) {
+        throw std::runtime_error("dimension: expected 1 to 2^31 - 1, got " + std::to_string(dimension));
     }
-    return Side{rows.values, rows.norms, rows.count, static_cast<int>(rows.dimension), sizeof(T) == sizeof(float)};
+    return Side{rows.values, rows.norms, rows.count, static_cast<int>(dimension), std::is_same<T, float>::value};
 }
 
 inline void check_most(const char* name, int64_t value, int64_t most) {

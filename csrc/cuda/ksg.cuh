@@ -45,7 +45,8 @@ MSMA_DEVICE Reach reach_of(const cuda::KsgBatch& batch, const Side& x, const Sid
         const double key_x = j == kNobody ? 0.0 : pair_key<kind>(x, i, x, j, 0);
         const double key_y = j == kNobody ? 0.0 : pair_key<kind>(y, i, y, j, 0);
         for (int t = 0; t < batch.k_count; ++t) {
-            const bool among = j != kNobody && place < shuffle(k, t);
+            const int own_k = shuffle(k, t);  // by all lanes, those without a neighbour too
+            const bool among = j != kNobody && place < own_k;
             const double most_x = largest_of_warp(among ? key_x : -double_of(kEndless));
             const double most_y = largest_of_warp(among ? key_y : -double_of(kEndless));
             if (lane() == t) {

@@ -58,6 +58,7 @@ inline double subtract(double a, double b) { return rounded(a - b); }
 inline double multiply(double a, double b) { return rounded(a * b); }
 inline double divide(double a, double b) { return rounded(a / b); }
 inline double root(double a) { return rounded(std::sqrt(a)); }
+inline float smaller(float a, float b) { return a < b || a != a ? a : b; }
 inline float fused(float a, float b, float c) { return std::fmaf(a, b, c); }
 
 inline uint64_t bits_of(double value) {

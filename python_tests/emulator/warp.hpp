@@ -71,6 +71,10 @@ inline unsigned ballot(bool yes, const char* file = __builtin_FILE(), int line =
     return votes;
 }
 
+inline bool any(bool yes, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    return ballot(yes, file, line) != 0;
+}
+
 template <typename T>
 T shuffle(T value, int from, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
     return emulator::shuffled(value, from, {emulator::Scope::warp, "shuffle", file, line});
