@@ -3,7 +3,7 @@ pyproject.toml.
 
 Both modules are optional: where one cannot be built the install goes on, says so once, and other backends serve. Without nvcc
 nothing is said of _cuda. MSMA_FAST_CUDA=0 leaves it out, MSMA_FAST_CUDA=1 says so where it cannot be built;
-MSMA_FAST_CUDA_ARCHITECTURES (default, all, or a list such as 80;90a) is what it is compiled for.
+MSMA_FAST_CUDA_ARCHITECTURES (all, or a list such as 80;90a) is what it is compiled for.
 """
 
 from __future__ import annotations

@@ -15,6 +15,9 @@
 
 #include "arguments.hpp"
 #include "msma/cuda.hpp"
+#if MSMA_EMULATED
+#include "settings.hpp"
+#endif
 
 namespace msma::cuda {
 namespace {
@@ -230,6 +233,11 @@ PYBIND11_MODULE(MSMA_MODULE_NAME, m) {
     m.attr("MOST_NEIGHBORS") = cuda::kMostNeighbors;
     m.attr("MOST_RADII") = cuda::kMostRadii;
     m.def("architectures", &cuda::architectures, "What the kernels were compiled for; -ptx: for that and all later.");
+#if MSMA_EMULATED
+    m.def("set_seed", &msma::emulator::set_seed, "seed"_a, "Of the order of threads and the rounding of products.");
+    m.def("set_product_error", &msma::emulator::set_product_error, "scale"_a,
+          "Errors of the products of bfloat16 tiles, in units of what is assumed of a matrix unit.");
+#endif
     m.def("emulated", [] { return MSMA_EMULATED != 0; }, "Whether a model of a GPU on the CPU takes its place.");
     m.def(
         "knn",
