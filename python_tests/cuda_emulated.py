@@ -21,9 +21,8 @@ _CACHED = (cuda._load, cuda.available, cuda.beside_triton, registry._availabilit
 
 
 @contextmanager
-def emulated_cuda(folder: Path) -> Iterator[ModuleType]:
-    """The module, built in `folder`; skips where it cannot be built."""
-    module = built(folder)
+def emulated_cuda(module: Path) -> Iterator[ModuleType]:
+    """The module of that file in the place of msma_fast._cuda."""
     with patch.dict(os.environ, {"MSMA_FAST_CUDA_EMULATED": str(module)}):
         _forget()
         yield cuda.compiled()
@@ -31,7 +30,7 @@ def emulated_cuda(folder: Path) -> Iterator[ModuleType]:
 
 
 def built(folder: Path) -> Path:
-    """The file of _cuda_emulated."""
+    """The file of _cuda_emulated, made in `folder`; skips where it cannot be."""
     if not (ROOT / "csrc" / "cuda" / "knn.cu").exists() or not (ROOT / "python_tests" / "emulator").is_dir():
         pytest.skip("the sources are not here")
     cmake = shutil.which("cmake") or pytest.importorskip("cmake").CMAKE_BIN_DIR + "/cmake"

@@ -6,6 +6,7 @@ Where Triton's interpreter runs beside it, the screened searches are tested: tri
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -23,8 +24,8 @@ KINDS = ["normal", "shifted", "huge coordinate", "duplicates", "lattice"]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def emulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    with emulated_cuda(tmp_path_factory.mktemp("emulated")) as module:
+def emulated(emulated_file: Path) -> Iterator[ModuleType]:
+    with emulated_cuda(emulated_file) as module:
         yield module
 
 

@@ -132,8 +132,8 @@ BAD = [
 
 
 @pytest.fixture(scope="module")
-def emulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    with emulated_cuda(tmp_path_factory.mktemp("emulated")) as module:
+def emulated(emulated_file: Path) -> Iterator[ModuleType]:
+    with emulated_cuda(emulated_file) as module:
         yield module
 
 

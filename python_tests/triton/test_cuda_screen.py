@@ -4,6 +4,7 @@ interpreter. Answers are the torch backend's, bit for bit."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -14,16 +15,24 @@ from cuda_emulated import emulated_cuda
 
 import msma_fast as mf
 from msma_fast.backends import cuda_launch, cuda_search, triton_search
+from msma_fast.backends.torch import knn
 from msma_fast.backends.triton import interpreted
 
-pytestmark = pytest.mark.skipif(not interpreted(), reason="the emulator's tensors are the interpreter's")
+pytestmark = [
+    pytest.mark.usefixtures("strict"),
+    pytest.mark.skipif(not interpreted(), reason="the emulator's tensors are the interpreter's"),
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def emulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    with emulated_cuda(tmp_path_factory.mktemp("emulated")) as module:
+def emulated(emulated_file: Path) -> Iterator[ModuleType]:
+    with emulated_cuda(emulated_file) as module:
         yield module
-        module.set_product_error(0.0)
+
+
+@pytest.fixture(autouse=True)
+def _exact_products(emulated: ModuleType) -> None:
+    emulated.set_product_error(0.0)
 
 
 @pytest.fixture
@@ -64,15 +73,22 @@ def same(x: np.ndarray, k: int, y: np.ndarray | None = None, **options: Any) -> 
     return stats
 
 
-@pytest.mark.parametrize("metric", ["euclidean", "cosine", "inner_product"])
-@pytest.mark.parametrize("kind", ["normal", "shifted", "huge coordinate", "duplicates", "lattice"])
-def test_hard_data(kind: str, metric: str, steps: list[str]) -> None:
-    for dtype in (np.float32, np.float64):
-        same(data(kind, 130, 9).astype(dtype), 4, metric=metric)
-    assert steps == ["collect", "finish"] * 2
+@pytest.mark.parametrize(
+    ("kind", "metric", "dtype"),
+    [
+        ("shifted", "euclidean", np.float64),
+        ("huge coordinate", "euclidean", np.float32),
+        ("huge coordinate", "inner_product", np.float64),
+        ("duplicates", "cosine", np.float32),
+        ("lattice", "inner_product", np.float32),
+    ],
+)
+def test_hard_data(kind: str, metric: str, dtype: type, steps: list[str]) -> None:
+    same(data(kind, 130, 9).astype(dtype), 4, metric=metric)
+    assert steps == ["collect", "finish"]
 
 
-@pytest.mark.parametrize(("n", "d", "k"), [(64, 32, 1), (65, 33, 16), (257, 64, 32), (70, 130, 3)])
+@pytest.mark.parametrize(("n", "d", "k"), [(65, 33, 16), (257, 130, 3)])
 def test_odd_shapes(n: int, d: int, k: int, steps: list[str]) -> None:
     same(data("normal", n, d), k)
     assert steps == ["collect", "finish"]
@@ -80,23 +96,28 @@ def test_odd_shapes(n: int, d: int, k: int, steps: list[str]) -> None:
 
 def test_the_screen_drops_most_and_certifies() -> None:
     stats = same(data("normal", 300, 40).astype(np.float32), 5)
-    assert np.median(stats.candidates) < 25
+    assert np.median(stats.candidates) < 15
     assert (stats.widened == 0).all()
 
 
 def test_separate_points_groups_and_window(steps: list[str]) -> None:
     x, y = data("normal", 70, 16), data("normal", 150, 16, 1)
-    same(x, 5, y)
     same(x, 5, y, groups=np.arange(70) % 4, point_groups=np.arange(150) % 4)
-    same(y, 5, groups=np.arange(150) // 7, window=3)
-    same(y, 5, window=40)
-    same(y, 8, groups=np.arange(150) // 145)  # most rows are left with 5 neighbours
-    assert steps == ["collect", "finish"] * 5
+    same(y, 8, groups=np.arange(150) // 145, window=3)  # most rows are left with 5 neighbours
+    assert steps == ["collect", "finish"] * 2
 
 
 def test_rows_whose_list_overflows_are_searched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    again: list[int] = []
+
+    def search_all(search: Any) -> Any:
+        again.append(search.x.values.shape[0])
+        return knn.search_all(search)
+
     monkeypatch.setattr(triton_search, "room", lambda _: 2)
-    assert (same(data("normal", 200, 12), 5).widened > 0).any()
+    monkeypatch.setattr(triton_search, "search_all", search_all)
+    same(data("normal", 200, 12), 5)
+    assert sum(again) > 100
 
 
 def test_few_neighbours_of_many_take_every_key(steps: list[str]) -> None:
@@ -105,19 +126,17 @@ def test_few_neighbours_of_many_take_every_key(steps: list[str]) -> None:
     assert steps == []
 
 
-@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-def test_errors_of_products_within_the_bound_change_nothing(metric: str, emulated: ModuleType) -> None:
-    x = data("normal", 150, 64)
+def test_errors_of_products_within_the_bound_change_nothing(emulated: ModuleType) -> None:
     emulated.set_product_error(1.0)
-    for seed in range(3):
+    for seed in range(2):
         emulated.set_seed(seed)
-        same(x, 4, metric=metric)
+        same(data("normal", 150, 64), 4)
 
 
 def test_larger_errors_of_products_lose_neighbours(emulated: ModuleType) -> None:
     """Small integers on a line: bfloat16 loses nothing of them, and the declared error of the products is the whole bound."""
-    x = np.zeros((400, 16), np.float32)
-    x[:, 0] = np.random.default_rng(0).permutation(400) - 200
+    x = np.zeros((200, 16), np.float32)
+    x[:, 0] = np.random.default_rng(0).permutation(200) - 100
     wanted = mf.knn(x, 5, backend="torch").indices
     lost = {}
     for scale in (1.0, 1e5):
@@ -129,7 +148,7 @@ def test_larger_errors_of_products_lose_neighbours(emulated: ModuleType) -> None
 def test_counts_within_a_radius() -> None:
     x = data("normal", 130, 20).astype(np.float32)
     low = data("normal", 130, 3).astype(np.float32)
-    for rows, metric in ((x, "euclidean"), (x, "chebyshev"), (low, "euclidean")):
+    for rows, metric in ((x, "euclidean"), (low, "euclidean")):
         reach = mf.knn(rows, 9, metric=metric, backend="torch").distances[:, -1]
         ours, theirs = (mf.radius_count(rows, reach, metric=metric, backend=name) for name in ("cuda", "torch"))
         assert np.array_equal(ours, theirs)
