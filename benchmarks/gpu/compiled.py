@@ -49,8 +49,8 @@ def compiled(variant: Variant, configuration: Configuration, architecture: int) 
     with tempfile.TemporaryDirectory() as folder:
         cubin = Path(folder) / "kernel.cubin"
         cubin.write_bytes(found.asm["cubin"])
-        usage = _run("cuobjdump", "-res-usage", str(cubin))
-        sass = _run("nvdisasm", "-c", str(cubin))
+        usage = run_tool("cuobjdump", "-res-usage", str(cubin))
+        sass = run_tool("nvdisasm", "-c", str(cubin))
     numbers = {
         key: int(value)
         for key, value in (
@@ -60,5 +60,5 @@ def compiled(variant: Variant, configuration: Configuration, architecture: int) 
     return Compiled(numbers["REG"], numbers["STACK"], found.metadata.shared, sass, found.asm["cubin"])
 
 
-def _run(tool: str, *arguments: str) -> str:
+def run_tool(tool: str, *arguments: str) -> str:
     return subprocess.run([BIN / tool, *arguments], capture_output=True, text=True, check=True).stdout

@@ -36,7 +36,8 @@ void collect(const ScreenSide& x, const ScreenSide& y, const float* c, int64_t w
                                  reinterpret_cast<const Two*>(c),
                                  y.near,
                                  y.far,
-                                 rule,
+                                 rule.labels,
+                                 rule.point_labels,
                                  static_cast<int>(width),
                                  static_cast<int>(y.rows),
                                  static_cast<int>(share),
@@ -45,10 +46,13 @@ void collect(const ScreenSide& x, const ScreenSide& y, const float* c, int64_t w
                                  low,
                                  count};
     const Grid grid{blocks, blocks_of(y.rows, share), kCollectWarps * kWarp, collect_shared()};
-    const bool self = rule.own != nullptr, labels = rule.labels != nullptr;
-    const auto kernel = self ? (labels ? collect_kernel<true, true> : collect_kernel<true, false>)
-                             : (labels ? collect_kernel<false, true> : collect_kernel<false, false>);
+    const auto kernel = rule.labels == nullptr ? collect_kernel<false> : collect_kernel<true>;
     launch("collect", kernel, grid, stream_of(stream), problem);
+    if (rule.own != nullptr) {
+        const Grid rows{blocks_of(x.rows, kCollectWarps), 1, kCollectWarps * kWarp, 0};
+        launch("collect, own", exclude_own_kernel, rows, stream_of(stream), rule.own, rule.window, x.rows, limit,
+               listed, low, count);
+    }
 }
 
 }  // namespace msma::cuda

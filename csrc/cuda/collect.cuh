@@ -30,11 +30,11 @@ struct alignas(8) Two {
 };
 
 struct CollectProblem {
-    const uint16_t *b, *p;              // (N, width) and (M, width) bfloat16
+    const uint16_t *b, *p;              // panels of N queries and M points
     const float *near_i, *far_i, *top;  // (N,)
     const Two* c;                       // (M,) floats
     const float *near_word, *far_word;  // (M / 32,)
-    cuda::Rule rule;
+    const int32_t *labels, *point_labels;
     int width;
     int points;  // M
     int share;   // of a block, a multiple of kTile
@@ -55,35 +55,37 @@ constexpr int64_t collect_shared() { return kStages * kSides * sizeof(uint16_t) 
 // a row, lie in different banks. Rows that are a multiple of 8 apart are so many rows apart.
 MSMA_DEVICE int place_in_tile(int row, int chunk) { return (row * kRowChunks + (chunk ^ (row & 7))) * kChunk; }
 
-// A thread's share of a copy: rows 16 apart of both sides, one chunk of each.
+// A thread's share of the copies: a chunk of every sixteenth row of both sides. Panels follow each other as the block
+// needs them, so that a copy's addresses are constants beside two pointers.
 class Copies {
   public:
-    MSMA_DEVICE Copies(const CollectProblem& problem, int64_t query)
-        : queries_(problem.b + (query + own_row()) * problem.width + own_chunk() * kChunk),
-          points_(problem.p + static_cast<int64_t>(own_row()) * problem.width + own_chunk() * kChunk),
-          step_(static_cast<unsigned>(kRowsAtOnce * problem.width)),
-          width_(problem.width),
-          to_(place_in_tile(own_row(), own_chunk())) {}
+    MSMA_DEVICE Copies(const CollectProblem& problem, int64_t query, int point)
+        : steps_(problem.width / kDepth),
+          step_(0),
+          to_(place_in_tile(thread() / kRowChunks, thread() % kRowChunks)),
+          queries_(problem.b + query / kTile * steps_ * kPanel + thread() * kChunk),
+          points_(problem.p + static_cast<int64_t>(point / kTile) * steps_ * kPanel + thread() * kChunk) {}
 
-    // Coordinates start.. of the block's queries and of the points point.. into a buffer.
-    MSMA_DEVICE void copy(uint16_t* buffer, int point, int start) const {
-        const uint16_t* queries = queries_ + start;
-        const uint16_t* points = points_ + static_cast<int64_t>(point) * width_ + start;
+    // The next kDepth coordinates of the block's queries, and of its points, into a buffer.
+    MSMA_DEVICE void copy(uint16_t* buffer) {
+        constexpr int kThreads = kCollectWarps * kWarp, kRows = kThreads / kRowChunks;
         MSMA_UNROLL
-        for (int r = 0; r < kTile / kRowsAtOnce; ++r) {
-            copy_16(buffer + to_ + r * kRowsAtOnce * kDepth, queries + r * step_);
-            copy_16(buffer + to_ + (kTile + r * kRowsAtOnce) * kDepth, points + r * step_);
+        for (int r = 0; r < kTile / kRows; ++r) {
+            copy_16(buffer + to_ + r * kRows * kDepth, queries_ + r * kThreads * kChunk);
+            copy_16(buffer + to_ + (kTile + r * kRows) * kDepth, points_ + r * kThreads * kChunk);
+        }
+        points_ += kPanel;
+        queries_ += kPanel;
+        if (++step_ == steps_) {
+            step_ = 0;
+            queries_ -= static_cast<int64_t>(steps_) * kPanel;
         }
     }
 
   private:
-    static constexpr int kRowsAtOnce = kCollectWarps * kWarp / kRowChunks;
-    MSMA_DEVICE static int own_row() { return thread() / kRowChunks; }
-    MSMA_DEVICE static int own_chunk() { return thread() % kRowChunks; }
-
+    static constexpr int kPanel = kTile * kDepth;
+    int steps_, step_, to_;
     const uint16_t *queries_, *points_;
-    unsigned step_;
-    int width_, to_;
 };
 
 // Where a lane's rows of the warp's fragments begin in a buffer, for each 16 of a step's coordinates.
@@ -121,17 +123,9 @@ MSMA_DEVICE void multiply_step(const uint16_t* buffer, const Fragments& at, floa
     }
 }
 
-// The bits of columns own - window .. own + window in the word of 32 columns from `first` on.
-MSMA_DEVICE unsigned own_bits(int own, int window, int first) {
-    const int from = own - window - first, to = own + window - first;
-    if (from >= kWarp || to < 0) return 0;
-    const unsigned since = ~0u << (from > 0 ? from : 0);
-    return to >= kWarp - 1 ? since : since & ((2u << to) - 1u);
-}
-
 // Lists a word for each of eight rows that keep a point: lane 4 g + t has row g and of the word the columns 8 n + 2 t
 // and 8 n + 2 t + 1, in g[2 n] and g[2 n + 1]; low: the word's least lower bound of the lane's (warp).
-template <bool kSelf, bool kLabels>
+template <bool kLabels>
 MSMA_DEVICE void list_words(const CollectProblem& problem, int64_t row, int first, float edge, float low,
                             const float (&g)[8]) {
     const int shift = 2 * (lane() % 4);
@@ -141,17 +135,17 @@ MSMA_DEVICE void list_words(const CollectProblem& problem, int64_t row, int firs
         if (!(g[e] > edge)) word |= 1u << (8 * (e / 2) + e % 2);
     }
     word <<= shift;
-    unsigned excluded = kSelf ? own_bits(problem.rule.own[row], problem.rule.window, first) : 0;
     if constexpr (kLabels) {
-        const int32_t label = problem.rule.labels[row];
+        const int32_t label = problem.labels[row];
+        unsigned excluded = 0;
         MSMA_UNROLL
         for (int e = 0; e < 8; ++e) {
             const int column = 8 * (e / 2) + e % 2 + shift;
-            if (problem.rule.point_labels[first + column] == label) excluded |= 1u << column;
+            if (problem.point_labels[first + column] == label) excluded |= 1u << column;
         }
+        if ((word & excluded) != 0) low = -static_cast<float>(double_of(kEndless));  // it may be one of theirs
+        word &= ~excluded;
     }
-    if ((word & excluded) != 0) low = -static_cast<float>(double_of(kEndless));  // it may be one of theirs
-    word &= ~excluded;
     MSMA_UNROLL
     for (int mask = 1; mask <= 2; mask *= 2) {
         word |= shuffle_xor(word, mask);
@@ -166,7 +160,7 @@ MSMA_DEVICE void list_words(const CollectProblem& problem, int64_t row, int firs
 
 // Who of the warp's 64 queries, from `query` on, keeps whom of its 64 points, from `point` on; bounds: of these
 // queries.
-template <bool kSelf, bool kLabels>
+template <bool kLabels>
 MSMA_DEVICE void keep(const CollectProblem& problem, const QueryBounds* bounds, int64_t query, int point,
                       const float (&sums)[4][8][4]) {
     MSMA_UNROLL
@@ -194,13 +188,13 @@ MSMA_DEVICE void keep(const CollectProblem& problem, const QueryBounds* bounds, 
                 const float edge = smaller(fused(start < 0.0f ? -start : start, kUp, start), kMost);
                 if (!any(!(least > edge))) continue;  // a NaN is kept
                 const float low = fused(-own.near, near_word, fused(-own.far, far_word, least));
-                list_words<kSelf, kLabels>(problem, query + row, first, edge, low, g);
+                list_words<kLabels>(problem, query + row, first, edge, low, g);
             }
         }
     }
 }
 
-template <bool kSelf, bool kLabels>
+template <bool kLabels>
 MSMA_KERNEL collect_kernel(CollectProblem problem) {
     Shared shared;
     uint16_t* buffers = shared.take<uint16_t>(kStages * kSides);
@@ -210,11 +204,11 @@ MSMA_KERNEL collect_kernel(CollectProblem problem) {
     const int last = problem.points - first < problem.share ? problem.points : first + problem.share;
     const int warp_row = 64 * (warp() / 2), warp_column = 64 * (warp() % 2);
     const Fragments fragments(warp_row, warp_column);
-    const Copies copies(problem, query);
+    Copies copies(problem, query, first);
     for (int t = thread(); t < kTile; t += threads()) {
         bounds[t] = QueryBounds{problem.near_i[query + t], problem.far_i[query + t], problem.top[query + t], 0.0f};
     }
-    copies.copy(buffers, first, 0);
+    copies.copy(buffers);
     commit_copies();
     int into = kSides;  // the buffer that is copied into next
     for (int point = first; point < last; point += kTile) {
@@ -222,16 +216,39 @@ MSMA_KERNEL collect_kernel(CollectProblem problem) {
         for (int start = 0; start < problem.width; start += kDepth) {
             wait_copies<0>();
             sync_block();  // what others copied is there, and nobody reads the buffer that is copied into now
-            const bool next = start + kDepth < problem.width;
-            const int ahead = next ? point : point + kTile;
-            if (ahead < last) {
-                copies.copy(buffers + into, ahead, next ? start + kDepth : 0);
+            if (start + kDepth < problem.width || point + kTile < last) {
+                copies.copy(buffers + into);
                 commit_copies();
             }
             into ^= kSides;
             multiply_step(buffers + into, fragments, sums);
         }
-        keep<kSelf, kLabels>(problem, bounds + warp_row, query + warp_row, point + warp_column, sums);
+        keep<kLabels>(problem, bounds + warp_row, query + warp_row, point + warp_column, sums);
+    }
+}
+
+// The bits of columns own - window .. own + window in the word of 32 columns from `first` on.
+MSMA_DEVICE unsigned own_bits(int own, int window, int first) {
+    const int from = own - window - first, to = own + window - first;
+    if (from >= kWarp || to < 0) return 0;
+    const unsigned since = ~0u << (from > 0 ? from : 0);
+    return to >= kWarp - 1 ? since : since & ((2u << to) - 1u);
+}
+
+// Takes what a query may not have out of its list: the points own - window .. own + window; of their words nobody knows
+// the least bound then. A warp has a query, a lane a word.
+MSMA_KERNEL exclude_own_kernel(const int32_t* own, int window, int64_t queries, int64_t limit, int64_t* listed,
+                               float* low, const int32_t* count) {
+    const int64_t row = static_cast<int64_t>(block_x()) * (threads() / kWarp) + warp();
+    if (row >= queries) return;
+    const int64_t words = count[row] < limit ? count[row] : limit;
+    for (int64_t t = lane(); t < words; t += kWarp) {
+        const int64_t entry = listed[row * limit + t];
+        const unsigned word = static_cast<unsigned>(entry >> 32);
+        const unsigned taken = word & own_bits(own[row], window, static_cast<int>(entry) * kWarp);
+        if (taken == 0) continue;
+        listed[row * limit + t] = static_cast<int64_t>(word & ~taken) << 32 | (entry & 0xFFFFFFFF);
+        low[row * limit + t] = -static_cast<float>(double_of(kEndless));
     }
 }
 

@@ -25,7 +25,7 @@ class Queue {
     Queue() = default;
     // keys and ids (room,) in shared memory, this warp's own (warp).
     MSMA_DEVICE Queue(double* keys, int64_t* ids, int room, int k)
-        : keys_(keys), ids_(ids), kept_(room / 2), k_(k), pending_(0), top_key_(double_of(kEndless)), top_id_(kNobody) {
+        : keys_(keys), ids_(ids), kept_(room / 2), k_(k), filled_(0), top_key_(double_of(kEndless)), top_id_(kNobody) {
         for (int t = lane(); t < room; t += kWarp) empty(t);
         sync_warp();
     }
@@ -35,16 +35,17 @@ class Queue {
         const bool taken = some && before(key, id, top_key_, top_id_);
         const unsigned who = ballot(taken);
         if (who == 0) return;
+        const int count = count_bits(who);
+        if (filled_ + count > 2 * kept_) settle();
         if (taken) {
-            const int at = kept_ + pending_ + count_bits(who & ((1u << lane()) - 1u));
+            const int at = filled_ + count_bits(who & ((1u << lane()) - 1u));
             keys_[at] = key;
             ids_[at] = id;
         }
-        pending_ += count_bits(who);
-        if (pending_ > kept_ - kWarp) settle();
+        filled_ += count;
     }
 
-    // Sorts in what is pending; then key(t) and id(t) of t < k are final (warp).
+    // Sorts what is there; then key(t) and id(t) of t < k are final (warp).
     MSMA_DEVICE void settle() {
         sync_warp();
         const int room = 2 * kept_;
@@ -57,7 +58,7 @@ class Queue {
         top_key_ = keys_[k_ - 1];
         top_id_ = ids_[k_ - 1];
         for (int t = kept_ + lane(); t < room; t += kWarp) empty(t);
-        pending_ = 0;
+        filled_ = kept_;
         sync_warp();
     }
 
@@ -95,7 +96,8 @@ class Queue {
 
     double* keys_;
     int64_t* ids_;
-    int kept_, k_, pending_;
+    int kept_, k_;
+    int filled_;  // places that are taken: at first there is nobody to keep
     double top_key_;
     int64_t top_id_;
 };

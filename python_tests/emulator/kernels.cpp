@@ -292,6 +292,17 @@ double of_bfloat16(uint16_t half) {
     return value;
 }
 
+// (rows, width) row by row to panels of 128 rows and 64 coordinates.
+std::unique_ptr<uint16_t[]> panels(const uint16_t* values, int64_t rows, int64_t width) {
+    auto made = array<uint16_t>(rows * width);
+    for (int64_t i = 0; i < rows; ++i) {
+        for (int64_t t = 0; t < width; ++t) {
+            made[((i / 128 * (width / 64) + t / 64) * 128 + i % 128) * 64 + t % 64] = values[i * width + t];
+        }
+    }
+    return made;
+}
+
 // What must be listed is, what must not is not, and between them, within what float32 sums may lose, either may be.
 void collecting(int64_t n, int64_t m, int64_t width, int64_t limit, bool self, bool labelled) {
     const int64_t n_rows = (n + 127) / 128 * 128, m_rows = (m + 127) / 128 * 128, words = m_rows / 32;
@@ -319,11 +330,12 @@ void collecting(int64_t n, int64_t m, int64_t width, int64_t limit, bool self, b
     const auto low = array<float>(n_rows * limit);
     const auto count = array<int32_t>(n_rows);
     std::fill(count.get(), count.get() + n_rows, 0);
-    msma::cuda::collect({b.get(), near_i.get(), far_i.get(), n_rows},
-                        {p.get(), near_word.get(), far_word.get(), m_rows}, c.get(), width, who.rule(), top.get(),
-                        limit, listed.get(), low.get(), count.get(), 0);
+    const auto b_panels = panels(b.get(), n_rows, width), p_panels = panels(p.get(), m_rows, width);
+    msma::cuda::collect({b_panels.get(), near_i.get(), far_i.get(), n_rows},
+                        {p_panels.get(), near_word.get(), far_word.get(), m_rows}, c.get(), width, who.rule(),
+                        top.get(), limit, listed.get(), low.get(), count.get(), 0);
     for (int64_t i = 0; i < n; ++i) {
-        int64_t surely = 0, perhaps = 0;
+        int64_t surely = 0, perhaps = 0, maskless = 0;  // words of which nobody may be left
         std::vector<uint32_t> must(words), may(words);
         std::vector<double> least_low(words, HUGE_VAL), most_low(words, HUGE_VAL);
         std::vector<bool> unknown(words);
@@ -355,8 +367,9 @@ void collecting(int64_t n, int64_t m, int64_t width, int64_t limit, bool self, b
         for (int64_t w = 0; w < words; ++w) {
             surely += must[w] != 0;
             perhaps += may[w] != 0;
+            maskless += may[w] == 0 && unknown[w];
         }
-        check(count[i] >= surely && count[i] <= perhaps, "collect: the number of words");
+        check(count[i] >= surely && count[i] <= perhaps + maskless, "collect: the number of words");
         std::vector<bool> met(words);
         for (int64_t place = 0; place < std::min<int64_t>(count[i], limit); ++place) {
             const int64_t entry = listed[i * limit + place], w = entry & 0xFFFFFFFF;

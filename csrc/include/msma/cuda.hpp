@@ -56,7 +56,8 @@ void finish(const Kernel& kernel, const Rows<T>& x, const Rows<T>& y, const int6
 
 // One side of the certified screen (msma_fast/backends/torch/screen.py), padded: rows a multiple of 128, width of 64.
 struct ScreenSide {
-    const uint16_t* b;  // (rows, width) bfloat16, aligned to 16 bytes, zero beyond what exists
+    const uint16_t* b;  // bfloat16, zero beyond what exists, aligned to 16 bytes, in panels of 128 rows and 64
+                        // coordinates: (rows / 128, width / 64, 128, 64)
     const float* near;  // queries: r_i (rows,); points: the largest x_j of each 32 adjacent ones (rows / 32,)
     const float* far;   // m_i; the largest q_j
     int64_t rows;
@@ -65,8 +66,9 @@ struct ScreenSide {
 // The collect pass: for query i, the words of 32 adjacent points of which an admissible one has its lower bound
 //     c_j - 2 b_i.b_j - near_i near_w - far_i far_w        (c (M,) float32: c_j - col_j, inf beyond m)
 // not above top (N,) float32. listed (N, limit) int64: the bits of the points above 32 bits of the word's number; low
-// (N, limit) float32: a word's least lower bound, -inf where one of the points is excluded, NaN where one's bound is;
-// count (N,) int32, zero before: words found, of which those beyond limit are not listed. In any order. No partners.
+// (N, limit) float32: a word's least lower bound, -inf where one of the points is excluded, NaN where one's bound is (a
+// word of which nobody is left may be listed); count (N,) int32, zero before: words found, of which those beyond limit
+// are not listed. In any order. No partners.
 void collect(const ScreenSide& x, const ScreenSide& y, const float* c, int64_t width, const Rule& rule,
              const float* top, int64_t limit, int64_t* listed, float* low, int32_t* count, StreamHandle stream);
 
