@@ -28,10 +28,10 @@ Direct = Callable[[Kernel, Rows, Rows, Tensor, Admissible], Tensor]  # counts fr
 
 
 def within(
-    kernel: Kernel, x: Rows, y: Rows, threshold: Tensor, admissible: Admissible, direct: Direct = triton_direct.counts
+    kernel: Kernel, x: Rows, y: Rows, threshold: Tensor, admissible: Admissible, direct: Direct | None = None
 ) -> Tensor:
     """int64 of the shape of threshold, (n,) or (n, T) float64: admissible points whose key is at most that. direct: who counts
-    where no screen serves."""
+    where no screen serves, by default Triton."""
     from msma_fast.triton_kernels.few_coordinates import FEW
 
     (n, d), m = x.values.shape, y.values.shape[0]
@@ -39,6 +39,7 @@ def within(
         return torch.zeros(threshold.shape, dtype=torch.int64, device=threshold.device)
     tops = threshold.reshape(n, -1)
     screened = screens.screenable(kernel) and d > FEW and admissible.partners is None
+    direct = direct or triton_direct.counts
     count = partial(_screened, direct=direct) if screened else direct
     return count(kernel, x, y, tops, admissible).reshape(threshold.shape)
 
