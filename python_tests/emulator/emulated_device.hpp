@@ -1,5 +1,10 @@
 // csrc/cuda/device.cuh on a host compiler (C++17, GCC): a fiber for every thread of a block. What each function does is
 // said there; how a mistake in a kernel is found, in the files included here.
+//
+// g++ -std=c++17 -O1 -g -I python_tests/emulator -I csrc/cuda, and for each of these a build of its own:
+//   -fsanitize=address: accesses beyond an array, reads of a copy before its wait
+//   -fsanitize=thread: races in a block and between blocks
+//   neither: divergence, shared memory that is read unwritten (two_fills.hpp), wrong results at many seeds (set_seed)
 #pragma once
 
 #include <cmath>

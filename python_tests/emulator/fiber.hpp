@@ -75,7 +75,8 @@ struct Machine {
     size_t scheduler_stack_bytes = 0;
 
     char error[512] = {};
-    uint64_t end = 0;  // what the launch's end orders
+    uint64_t begin = 0;  // what a block's beginning and the launch's end order
+    uint64_t end = 0;
 };
 
 inline Machine machine;

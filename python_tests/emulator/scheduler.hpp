@@ -16,6 +16,7 @@
 #include "fiber.hpp"
 #include "region.hpp"
 #include "shared_memory.hpp"
+#include "watched_threads.hpp"
 
 namespace msma::emulator {
 
@@ -30,8 +31,6 @@ struct Body {
 
 inline Body body;
 
-MSMA_UNWATCHED inline Body body_now() { return body; }
-
 MSMA_UNWATCHED inline void leave_exited() {
     machine.running->state = State::exited;
     leave(true);
@@ -43,11 +42,11 @@ MSMA_UNWATCHED inline void enter_first() {
 #endif
 }
 
-// Where every fiber begins. It never returns.
-inline void run_fiber() {
+// Where every fiber begins. It never returns; unwatched, so that ThreadSanitizer's thread has left all functions by its
+// end.
+MSMA_UNWATCHED inline void run_fiber() {
     enter_first();
-    const Body now = body_now();
-    now.call(now.arguments);
+    body.call(body.arguments);
     expect_no_copies();
     leave_exited();
 }
@@ -75,8 +74,9 @@ struct Group {
 
 class Block {
   public:
-    explicit Block(int threads)
-        : threads_(threads), order_(new Order()), warps_(static_cast<size_t>(threads / kLanes)) {
+    // The turn-th of its launch.
+    Block(int64_t turn, int threads)
+        : turn_(turn), threads_(threads), order_(new Order()), warps_(static_cast<size_t>(threads / kLanes)) {
         const size_t step = kStack + kPage;
         const size_t count = static_cast<size_t>(threads);
         const bool fresh = stacks().hold(step * count);
@@ -85,6 +85,7 @@ class Block {
         machine.threads = threads;
         machine.order = order_.get();
         machine.scheduler_watched = watched_thread();
+        release(&machine.begin);
         for (int t = 0; t < threads; ++t) {
             unsigned char* page = stacks().data() + step * static_cast<size_t>(t);
             if (fresh) mprotect(page, kPage, PROT_NONE);  // a stack that grows too far ends here
@@ -144,7 +145,12 @@ class Block {
         return all;
     }
 
-    MSMA_UNWATCHED static void begin(Fiber& fiber, int thread, unsigned char* stack) {
+    static WatchedThreads& watched_threads() {
+        static WatchedThreads all;
+        return all;
+    }
+
+    MSMA_UNWATCHED void begin(Fiber& fiber, int thread, unsigned char* stack) {
         Copy* copies = fiber.copies;
         const int room = fiber.copies_room;
         fiber = Fiber();
@@ -154,14 +160,17 @@ class Block {
         fiber.stack = stack;
         unpoison(stack, kStack);  // what an abandoned fiber left
         fiber.context.prepare(stack, kStack, run_fiber);
-        fiber.watched = make_watched_thread();
+        fiber.watched = watched_threads().of(turn_, thread);
+        watch(fiber.watched);
+        acquire(&machine.begin);
+        watch(machine.scheduler_watched);
     }
 
-    MSMA_UNWATCHED static void end(Fiber& fiber) {
+    MSMA_UNWATCHED void end(const Fiber& fiber) {
         watch(fiber.watched);
         release(&machine.end);
         watch(machine.scheduler_watched);
-        end_watched_thread(fiber.watched);
+        if (fiber.state != State::exited) watched_threads().drop(turn_, fiber.thread);
     }
 
     Group& warp_of(const Fiber& fiber) { return warps_[static_cast<size_t>(fiber.thread / kLanes)]; }
@@ -226,6 +235,7 @@ class Block {
                                  std::to_string(machine.block[1]) + ")");
     }
 
+    int64_t turn_;
     int threads_;
     std::unique_ptr<Order> order_;  // at a new address for every block, so that nothing orders blocks
     std::vector<Group> warps_;
@@ -250,12 +260,12 @@ inline void run_launch(const Body& kernel, int64_t blocks_x, int64_t blocks_y, i
     struct End {
         ~End() { acquire(&machine.end); }
     } end;
-    for (const int64_t b : order) {
-        machine.block[0] = b % blocks_x;
-        machine.block[1] = b / blocks_x;
+    for (size_t turn = 0; turn < order.size(); ++turn) {
+        machine.block[0] = order[turn] % blocks_x;
+        machine.block[1] = order[turn] / blocks_x;
         arena.begin(shared_bytes);
         {
-            Block block(threads);
+            Block block(static_cast<int64_t>(turn), threads);
             block.run(window);
         }
         arena.check_red_zones();

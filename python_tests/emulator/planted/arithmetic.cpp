@@ -4,9 +4,8 @@
 MSMA_KERNEL operations(double tenth, double* out) {
     const unsigned votes = ballot(lane() > 2);
     if (thread() > 0) return;
-    const double one = multiply(tenth, 10.0);
-    out[0] = subtract(multiply(tenth, 10.0), one);  // fused: 2^-54
-    out[1] = add(multiply(tenth, 10.0), -1.0);
+    out[0] = subtract(multiply(tenth, 10.0), 1.0);  // fused: 2^-54
+    out[1] = add(-1.0, multiply(tenth, 10.0));
     out[2] = static_cast<double>(fused(1.0f + 0x1p-12f, 1.0f + 0x1p-12f, -1.0f - 0x1p-11f));  // not fused: 0
     out[3] = divide(root(16.0), 8.0);
     out[4] = double_of(bits_of(tenth) + 1) - tenth;

@@ -16,7 +16,7 @@ MSMA_KERNEL reverse(float* out) {
     second[thread()] = 1.0f;
     first[thread() + kWriteBeyond] = static_cast<float>(thread());
     sync_block();
-    out[thread()] = first[threads() - 1 - thread() + kReadBeyond] + second[thread()];
+    out[block_x() * threads() + thread()] = first[threads() - 1 - thread() + kReadBeyond] + second[thread()];
 }
 
 template <int kBeyond>
@@ -28,9 +28,9 @@ bool global() {
 
 template <int kReadBeyond, int kWriteBeyond>
 bool shared() {
-    const std::unique_ptr<float[]> out(new float[32]());
+    const std::unique_ptr<float[]> out(new float[3 * 32]());
     launch("reverse", reverse<kReadBeyond, kWriteBeyond>, Grid{3, 1, 32, 2 * 32 * 4}, Stream{}, out.get());
-    return out[0] == 32.0f && out[31] == 1.0f;
+    return out[0] == 32.0f && out[95] == 1.0f;
 }
 
 int main(int count, char** arguments) {

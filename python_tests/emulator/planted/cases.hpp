@@ -3,31 +3,32 @@
 #pragma once
 
 #include <cstdio>
+#include <cstring>
 #include <exception>
-#include <functional>
-#include <map>
-#include <string>
+#include <initializer_list>
 
 #include "device.cuh"
 #include "launch.cuh"
 
 using namespace msma::device;
 
-// A case: whether its results are right.
-using Cases = std::map<std::string, std::function<bool()>>;
+struct Case {
+    const char* name;
+    bool (*right)();  // whether its results are
+};
 
-inline int run_case(int count, char** arguments, const Cases& cases) {
-    const auto found = cases.find(count == 2 ? arguments[1] : "");
-    if (found == cases.end()) {
-        std::fprintf(stderr, "no such case\n");
-        return 4;
-    }
+inline int run_case(int count, char** arguments, std::initializer_list<Case> cases) {
     try {
-        if (found->second()) return 0;
-        std::printf("wrong result\n");
-        return 3;
+        for (const Case& each : cases) {
+            if (count != 2 || std::strcmp(each.name, arguments[1]) != 0) continue;
+            if (each.right()) return 0;
+            std::printf("wrong result\n");
+            return 3;
+        }
     } catch (const std::exception& error) {
         std::fprintf(stderr, "%s\n", error.what());
         return 2;
     }
+    std::fprintf(stderr, "no such case\n");
+    return 4;
 }

@@ -14,6 +14,16 @@ MSMA_KERNEL barrier_after_return(int* out) {
     out[thread()] = 1;
 }
 
+// The last thread ends when all others wait.
+MSMA_KERNEL late_return(int* out) {
+    if (thread() == 63) {
+        while (atomic_add(out, 0) < 63) continue;
+        return;
+    }
+    atomic_add(out, 1);
+    sync_block();
+}
+
 MSMA_KERNEL two_barriers(int* out) {
     if (thread() < 32) {
         sync_block();
@@ -58,6 +68,7 @@ int main(int count, char** arguments) {
     return run_case(count, arguments,
                     {{"barrier_in_branch", ran<barrier_in_branch>},
                      {"barrier_after_return", ran<barrier_after_return>},
+                     {"late_return", ran<late_return>},
                      {"two_barriers", ran<two_barriers>},
                      {"vote_in_branch", ran<vote_in_branch>},
                      {"vote_or_shuffle", ran<vote_or_shuffle>},

@@ -46,38 +46,67 @@ double value_of(uint16_t number) {
     return static_cast<double>(value);
 }
 
-// Whether every number lies within its bound, |error| <= (16 + 16) 2^-22 (|a||b| + |old sum|); prints one number's
-// bits.
-template <bool kSwapped>
-bool close(double planted) {
-    msma::emulator::set_product_error(planted);
+struct Problem {
     std::vector<uint16_t> a, b;
-    for (int i = 0; i < kRows * kDepth; ++i) a.push_back(number(i));
-    for (int i = 0; i < kColumns * kDepth; ++i) b.push_back(number(1000 + i));
-    std::vector<float> out(kRows * kColumns, 0.25f);
-    launch("product", product<kSwapped>, Grid{1, 1, 32, 2 * (kRows + kColumns) * kDepth}, Stream{}, a.data(), b.data(),
-           out.data());
-    bool all = true;
-    for (int r = 0; r < kRows; ++r) {
-        for (int c = 0; c < kColumns; ++c) {
-            double sum = 0.25, size = 0.25;
-            for (int k = 0; k < kDepth; ++k) {
-                const double term = value_of(a[r * kDepth + k]) * value_of(b[c * kDepth + k]);
-                sum += term;
-                size += std::fabs(term);
-            }
-            all = all && std::fabs(static_cast<double>(out[r * kColumns + c]) - sum) <= std::ldexp(32 * size, -22);
+    std::vector<float> out;
+    std::vector<double> sums, sizes;  // exact sums, sums of |terms|
+};
+
+// The numbers themselves, or their sizes.
+template <bool kSwapped>
+Problem solved(bool positive) {
+    Problem problem;
+    const uint16_t mask = positive ? 0x7fff : 0xffff;
+    for (int i = 0; i < kRows * kDepth; ++i) problem.a.push_back(number(i) & mask);
+    for (int i = 0; i < kColumns * kDepth; ++i) problem.b.push_back(number(1000 + i) & mask);
+    problem.out.assign(kRows * kColumns, 0.25f);
+    launch("product", product<kSwapped>, Grid{1, 1, 32, 2 * (kRows + kColumns) * kDepth}, Stream{}, problem.a.data(),
+           problem.b.data(), problem.out.data());
+    for (int i = 0; i < kRows * kColumns; ++i) {
+        double sum = 0.25, size = 0.25;
+        for (int k = 0; k < kDepth; ++k) {
+            const double term =
+                value_of(problem.a[i / kColumns * kDepth + k]) * value_of(problem.b[i % kColumns * kDepth + k]);
+            sum += term;
+            size += std::fabs(term);
         }
+        problem.sums.push_back(sum);
+        problem.sizes.push_back(size);
     }
-    for (const float value : out) std::printf("%a ", static_cast<double>(value));
+    return problem;
+}
+
+// Whether every number lies within its bound, |error| <= (16 + 16) 2^-22 |a||b|; prints the numbers.
+template <bool kSwapped, int kPlanted>
+bool close() {
+    msma::emulator::set_product_error(kPlanted);
+    const Problem problem = solved<kSwapped>(false);
+    bool all = true;
+    for (size_t i = 0; i < problem.out.size(); ++i) {
+        const double value = static_cast<double>(problem.out[i]);
+        all = all && std::fabs(value - problem.sums[i]) <= std::ldexp(32 * problem.sizes[i], -22);
+        std::printf("%a ", value);
+    }
     std::printf("\n");
     return all;
 }
 
+// Towards zero, no sum of positive numbers lies above the exact one.
+bool of_positive() {
+    const Problem problem = solved<false>(true);
+    bool above = false;
+    for (size_t i = 0; i < problem.out.size(); ++i) {
+        above = above || static_cast<double>(problem.out[i]) > problem.sums[i];
+    }
+    std::printf(above ? "some above\n" : "none above\n");
+    return true;
+}
+
 int main(int count, char** arguments) {
     return run_case(count, arguments,
-                    {{"twin", [] { return close<false>(0.0); }},
-                     {"wrong_layout", [] { return close<true>(0.0); }},
-                     {"error_within_bound", [] { return close<false>(1.0); }},
-                     {"error_beyond_bound", [] { return close<false>(3.0); }}});
+                    {{"twin", close<false, 0>},
+                     {"wrong_layout", close<true, 0>},
+                     {"error_within_bound", close<false, 1>},
+                     {"error_beyond_bound", close<false, 3>},
+                     {"of_positive", of_positive}});
 }

@@ -5,7 +5,7 @@
 #include "cases.hpp"
 
 template <bool kBeforeRead, bool kBeforeWrite>
-MSMA_KERNEL rotate(int* out) {
+MSMA_KERNEL rotate(int stride, int* out) {
     Shared shared;
     int* values = shared.take<int>(threads());
     int total = 0;
@@ -15,7 +15,7 @@ MSMA_KERNEL rotate(int* out) {
         total += values[(thread() + 32) % threads()];
         if (kBeforeWrite) sync_block();
     }
-    out[thread()] = total;
+    out[block_x() * stride + thread()] = total;
 }
 
 enum class Between { barrier, vote, nothing };
@@ -46,21 +46,22 @@ MSMA_KERNEL reuse(const int* in, int* out) {
     wait_copies<0>();
 }
 
+// The barriers of a block order nothing of another.
 template <bool kAtomic>
 MSMA_KERNEL count(int* out) {
-    if (thread() > 0) return;
-    if (kAtomic) {
-        atomic_add(out, 1);
-    } else {
-        *out += 1;
-    }
+    sync_block();
+    sync_block();
+    if (thread() == 0 && kAtomic) atomic_add(out, 1);
+    if (thread() == 0 && !kAtomic) *out += 1;
+    sync_block();
+    sync_block();
 }
 
-// Blocks write the same outputs: more than one is a race too.
-template <bool kBeforeRead, bool kBeforeWrite>
-bool rotated(int blocks) {
-    std::vector<int> out(64);
-    launch("rotate", rotate<kBeforeRead, kBeforeWrite>, Grid{blocks, 1, 64, 64 * 4}, Stream{}, out.data());
+// With a stride of 0 all blocks write the same outputs.
+template <bool kBeforeRead, bool kBeforeWrite, int kBlocks, int kStride>
+bool rotated() {
+    std::vector<int> out(8 * 64);
+    launch("rotate", rotate<kBeforeRead, kBeforeWrite>, Grid{kBlocks, 1, 64, 64 * 4}, Stream{}, kStride, out.data());
     return out[0] == 3 * 32 + 3;
 }
 
@@ -89,10 +90,11 @@ bool counted() {
 
 int main(int count, char** arguments) {
     return run_case(count, arguments,
-                    {{"no_barrier_before_read", [] { return rotated<false, true>(1); }},
-                     {"no_barrier_before_write", [] { return rotated<true, false>(1); }},
-                     {"barrier_twin", [] { return rotated<true, true>(1); }},
-                     {"two_blocks_write", [] { return rotated<true, true>(2); }},
+                    {{"no_barrier_before_read", rotated<false, true, 1, 64>},
+                     {"no_barrier_before_write", rotated<true, false, 1, 64>},
+                     {"barrier_twin", rotated<true, true, 1, 64>},
+                     {"shared_blocks_twin", rotated<true, true, 8, 64>},
+                     {"two_blocks_write", rotated<true, true, 8, 0>},
                      {"no_warp_barrier", rotated_warp<Between::nothing>},
                      {"vote_for_barrier", rotated_warp<Between::vote>},
                      {"warp_twin", rotated_warp<Between::barrier>},

@@ -13,12 +13,11 @@ bool print() {
     return count == 3 * 64;
 }
 
+bool print_of_seed_7() {
+    msma::emulator::set_seed(7);
+    return print();
+}
+
 int main(int count, char** arguments) {
-    const auto seeded = [](uint64_t seed) {
-        return [seed] {
-            msma::emulator::set_seed(seed);
-            return print();
-        };
-    };
-    return run_case(count, arguments, {{"environment", print}, {"seed_7", seeded(7)}});
+    return run_case(count, arguments, {{"environment", print}, {"seed_7", print_of_seed_7}});
 }
