@@ -12,7 +12,8 @@ constexpr int64_t kBlocks = 512;  // enough to fill a GPU: with few queries the 
 }  // namespace
 
 void collect(const ScreenSide& x, const ScreenSide& y, const float* c, int64_t width, const Rule& rule,
-             const float* top, int64_t limit, int64_t* listed, float* low, int32_t* count, StreamHandle stream) {
+             const float* top, int64_t begin, int64_t end, int64_t limit, int64_t* listed, float* low, int32_t* count,
+             StreamHandle stream) {
     for (const int64_t rows : {x.rows, y.rows}) {
         if (rows % kTile != 0) {
             throw std::runtime_error("rows: expected a multiple of 128, got " + std::to_string(rows));
@@ -24,12 +25,16 @@ void collect(const ScreenSide& x, const ScreenSide& y, const float* c, int64_t w
     if (y.rows > kMostPoints) {
         throw std::runtime_error("rows: expected at most 2^30 points, got " + std::to_string(y.rows));
     }
-    if (x.rows == 0 || y.rows == 0) return;
-    const int64_t blocks = x.rows / kTile, tiles = y.rows / kTile;
+    if (begin % kTile != 0 || end % kTile != 0 || begin < 0 || end > y.rows) {
+        throw std::runtime_error("begin, end: expected multiples of 128 up to " + std::to_string(y.rows) + ", got " +
+                                 std::to_string(begin) + ", " + std::to_string(end));
+    }
+    if (x.rows == 0 || begin >= end) return;
+    const int64_t blocks = x.rows / kTile, tiles = (end - begin) / kTile;
     const int64_t wanted = blocks_of(kBlocks, blocks) < tiles ? blocks_of(kBlocks, blocks) : tiles;
     const int64_t share = blocks_of(tiles, wanted) * kTile;
-    const CollectProblem problem{x.b,
-                                 y.b,
+    const CollectProblem problem{reinterpret_cast<const Chunk*>(x.b),
+                                 reinterpret_cast<const Chunk*>(y.b),
                                  x.near,
                                  x.far,
                                  top,
@@ -39,13 +44,14 @@ void collect(const ScreenSide& x, const ScreenSide& y, const float* c, int64_t w
                                  rule.labels,
                                  rule.point_labels,
                                  static_cast<int>(width),
-                                 static_cast<int>(y.rows),
+                                 static_cast<int>(begin),
+                                 static_cast<int>(end),
                                  static_cast<int>(share),
                                  limit,
                                  listed,
                                  low,
                                  count};
-    const Grid grid{blocks, blocks_of(y.rows, share), kCollectWarps * kWarp, collect_shared()};
+    const Grid grid{blocks, blocks_of(end - begin, share), kCollectWarps * kWarp, collect_shared()};
     const auto kernel = rule.labels == nullptr ? collect_kernel<false> : collect_kernel<true>;
     launch("collect", kernel, grid, stream_of(stream), problem);
     if (rule.own != nullptr) {

@@ -20,9 +20,14 @@ constexpr int kStages = 2;        // buffers
 constexpr int kCollectWarps = 4;  // two by two
 constexpr int kChunk = 8;         // bfloat16 of a 16-byte copy
 constexpr int kRowChunks = kDepth / kChunk;
-constexpr int kSides = 2 * kTile * kDepth;  // bfloat16 of a buffer: queries, then points
-constexpr float kUp = 1.0f / (1 << 22);     // of an edge, more than two roundings lose of it
-constexpr float kMost = 3.40282347e38f;     // the largest float32
+constexpr int kSides = 2 * kTile * kRowChunks;  // chunks of a buffer: queries, then points
+constexpr float kUp = 1.0f / (1 << 22);         // of an edge, more than two roundings lose of it
+constexpr float kMost = 3.40282347e38f;         // the largest float32
+
+// What one copy moves, and what load_tiles reads of a row.
+struct alignas(16) Chunk {
+    uint16_t values[kChunk];
+};
 
 // Two adjacent numbers, in one load.
 struct alignas(8) Two {
@@ -30,14 +35,14 @@ struct alignas(8) Two {
 };
 
 struct CollectProblem {
-    const uint16_t *b, *p;              // panels of N queries and M points
+    const Chunk *b, *p;                 // panels of N queries and M points
     const float *near_i, *far_i, *top;  // (N,)
     const Two* c;                       // (M,) floats
     const float *near_word, *far_word;  // (M / 32,)
     const int32_t *labels, *point_labels;
     int width;
-    int points;  // M
-    int share;   // of a block, a multiple of kTile
+    int begin, end;  // which points
+    int share;       // of a block, a multiple of kTile
     int64_t limit;
     int64_t* listed;  // (N, limit)
     float* low;
@@ -49,11 +54,11 @@ struct alignas(16) QueryBounds {
     float near, far, top, unused;
 };
 
-constexpr int64_t collect_shared() { return kStages * kSides * sizeof(uint16_t) + kTile * sizeof(QueryBounds); }
+constexpr int64_t collect_shared() { return kStages * kSides * sizeof(Chunk) + kTile * sizeof(QueryBounds); }
 
 // Where chunk `chunk` of row `row` lies in a buffer: eight rows that load_tiles reads at once, and the eight chunks of
 // a row, lie in different banks. Rows that are a multiple of 8 apart are so many rows apart.
-MSMA_DEVICE int place_in_tile(int row, int chunk) { return (row * kRowChunks + (chunk ^ (row & 7))) * kChunk; }
+MSMA_DEVICE int place_in_tile(int row, int chunk) { return row * kRowChunks + (chunk ^ (row & 7)); }
 
 // A thread's share of the copies: a chunk of every sixteenth row of both sides. Panels follow each other as the block
 // needs them, so that a copy's addresses are constants beside two pointers.
@@ -63,16 +68,16 @@ class Copies {
         : steps_(problem.width / kDepth),
           step_(0),
           to_(place_in_tile(thread() / kRowChunks, thread() % kRowChunks)),
-          queries_(problem.b + query / kTile * steps_ * kPanel + thread() * kChunk),
-          points_(problem.p + static_cast<int64_t>(point / kTile) * steps_ * kPanel + thread() * kChunk) {}
+          queries_(problem.b + query / kTile * steps_ * kPanel + thread()),
+          points_(problem.p + static_cast<int64_t>(point / kTile) * steps_ * kPanel + thread()) {}
 
     // The next kDepth coordinates of the block's queries, and of its points, into a buffer.
-    MSMA_DEVICE void copy(uint16_t* buffer) {
+    MSMA_DEVICE void copy(Chunk* buffer) {
         constexpr int kThreads = kCollectWarps * kWarp, kRows = kThreads / kRowChunks;
         MSMA_UNROLL
         for (int r = 0; r < kTile / kRows; ++r) {
-            copy_16(buffer + to_ + r * kRows * kDepth, queries_ + r * kThreads * kChunk);
-            copy_16(buffer + to_ + (kTile + r * kRows) * kDepth, points_ + r * kThreads * kChunk);
+            copy_16(buffer + to_ + r * kRows * kRowChunks, queries_ + r * kThreads);
+            copy_16(buffer + to_ + (kTile + r * kRows) * kRowChunks, points_ + r * kThreads);
         }
         points_ += kPanel;
         queries_ += kPanel;
@@ -83,9 +88,9 @@ class Copies {
     }
 
   private:
-    static constexpr int kPanel = kTile * kDepth;
+    static constexpr int kPanel = kTile * kRowChunks;
     int steps_, step_, to_;
-    const uint16_t *queries_, *points_;
+    const Chunk *queries_, *points_;
 };
 
 // Where a lane's rows of the warp's fragments begin in a buffer, for each 16 of a step's coordinates.
@@ -103,16 +108,16 @@ struct Fragments {
 };
 
 // sums[m][n] += products of 16 x 8 tiles (m, n) of the warp's 64 x 64, over kDepth coordinates.
-MSMA_DEVICE void multiply_step(const uint16_t* buffer, const Fragments& at, float (&sums)[4][8][4]) {
+MSMA_DEVICE void multiply_step(const Chunk* buffer, const Fragments& at, float (&sums)[4][8][4]) {
     MSMA_UNROLL
     for (int t = 0; t < kDepth / 16; ++t) {
         uint32_t a[4][4];
         MSMA_UNROLL
-        for (int m = 0; m < 4; ++m) load_tiles(a[m], buffer + at.queries[t] + 16 * m * kDepth);
+        for (int m = 0; m < 4; ++m) load_tiles(a[m], buffer + at.queries[t] + 16 * m * kRowChunks);
         MSMA_UNROLL
         for (int n = 0; n < 8; n += 2) {
             uint32_t two[4];
-            load_tiles(two, buffer + at.points[t] + 8 * n * kDepth);
+            load_tiles(two, buffer + at.points[t] + 8 * n * kRowChunks);
             const uint32_t left[2] = {two[0], two[1]}, right[2] = {two[2], two[3]};
             MSMA_UNROLL
             for (int m = 0; m < 4; ++m) {
@@ -197,11 +202,11 @@ MSMA_DEVICE void keep(const CollectProblem& problem, const QueryBounds* bounds, 
 template <bool kLabels>
 MSMA_KERNEL collect_kernel(CollectProblem problem) {
     Shared shared;
-    uint16_t* buffers = shared.take<uint16_t>(kStages * kSides);
+    Chunk* buffers = shared.take<Chunk>(kStages * kSides);
     QueryBounds* bounds = shared.take<QueryBounds>(kTile);
     const int64_t query = static_cast<int64_t>(block_x()) * kTile;
-    const int first = block_y() * problem.share;
-    const int last = problem.points - first < problem.share ? problem.points : first + problem.share;
+    const int first = problem.begin + block_y() * problem.share;
+    const int last = problem.end - first < problem.share ? problem.end : first + problem.share;
     const int warp_row = 64 * (warp() / 2), warp_column = 64 * (warp() % 2);
     const Fragments fragments(warp_row, warp_column);
     Copies copies(problem, query, first);

@@ -13,8 +13,10 @@
 
 #ifdef __CUDACC__
 #define MSMA_UNROLL _Pragma("unroll")
+#define MSMA_CALLED __device__ __noinline__  // what is long and seldom done
 #else
 #define MSMA_UNROLL
+#define MSMA_CALLED inline
 #endif
 
 #ifndef __CUDACC__

@@ -12,6 +12,40 @@ MSMA_DEVICE bool before(double key, int64_t id, double other_key, int64_t other_
     return key < other_key || (key == other_key && id < other_id);
 }
 
+MSMA_DEVICE void empty_place(double* keys, int64_t* ids, int t) {
+    keys[t] = double_of(kEndless);
+    ids[t] = kNobody;
+}
+
+// One comparison of a bitonic sort (Batcher 1968): runs of `size` alternate between ascending and descending.
+MSMA_DEVICE void exchange(double* keys, int64_t* ids, int low, int stride, int size) {
+    const int high = low + stride;
+    const double low_key = keys[low], high_key = keys[high];
+    const int64_t low_id = ids[low], high_id = ids[high];
+    const bool ascending = (low & size) == 0;
+    const bool wrong =
+        ascending ? before(high_key, high_id, low_key, low_id) : before(low_key, low_id, high_key, high_id);
+    if (wrong) {
+        keys[low] = high_key;
+        ids[low] = high_id;
+        keys[high] = low_key;
+        ids[high] = low_id;
+    }
+}
+
+// Sorts 2 kept places and empties the upper half (warp).
+MSMA_CALLED void sort_queue(double* keys, int64_t* ids, int kept) {
+    sync_warp();
+    for (int size = 2; size <= 2 * kept; size *= 2) {
+        for (int stride = size / 2; stride > 0; stride /= 2) {
+            for (int t = lane(); t < kept; t += kWarp) exchange(keys, ids, 2 * t - (t & (stride - 1)), stride, size);
+            sync_warp();
+        }
+    }
+    for (int t = kept + lane(); t < 2 * kept; t += kWarp) empty_place(keys, ids, t);
+    sync_warp();
+}
+
 class Queue {
   public:
     // Entries of a queue for k neighbours: a power of two, half of it for what is kept.
@@ -26,7 +60,7 @@ class Queue {
     // keys and ids (room,) in shared memory, this warp's own (warp).
     MSMA_DEVICE Queue(double* keys, int64_t* ids, int room, int k)
         : keys_(keys), ids_(ids), kept_(room / 2), k_(k), filled_(0), top_key_(double_of(kEndless)), top_id_(kNobody) {
-        for (int t = lane(); t < room; t += kWarp) empty(t);
+        for (int t = lane(); t < room; t += kWarp) empty_place(keys, ids, t);
         sync_warp();
     }
 
@@ -47,19 +81,10 @@ class Queue {
 
     // Sorts what is there; then key(t) and id(t) of t < k are final (warp).
     MSMA_DEVICE void settle() {
-        sync_warp();
-        const int room = 2 * kept_;
-        for (int size = 2; size <= room; size *= 2) {
-            for (int stride = size / 2; stride > 0; stride /= 2) {
-                for (int t = lane(); t < kept_; t += kWarp) exchange(2 * t - (t & (stride - 1)), stride, size);
-                sync_warp();
-            }
-        }
+        sort_queue(keys_, ids_, kept_);
         top_key_ = keys_[k_ - 1];
         top_id_ = ids_[k_ - 1];
-        for (int t = kept_ + lane(); t < room; t += kWarp) empty(t);
         filled_ = kept_;
-        sync_warp();
     }
 
     MSMA_DEVICE double key(int t) const { return keys_[t]; }
@@ -74,26 +99,6 @@ class Queue {
     }
 
   private:
-    MSMA_DEVICE void empty(int t) {
-        keys_[t] = double_of(kEndless);
-        ids_[t] = kNobody;
-    }
-    // One comparison of a bitonic sort (Batcher 1968): runs of `size` alternate between ascending and descending.
-    MSMA_DEVICE void exchange(int low, int stride, int size) {
-        const int high = low + stride;
-        const double low_key = keys_[low], high_key = keys_[high];
-        const int64_t low_id = ids_[low], high_id = ids_[high];
-        const bool ascending = (low & size) == 0;
-        const bool wrong =
-            ascending ? before(high_key, high_id, low_key, low_id) : before(low_key, low_id, high_key, high_id);
-        if (wrong) {
-            keys_[low] = high_key;
-            ids_[low] = high_id;
-            keys_[high] = low_key;
-            ids_[high] = low_id;
-        }
-    }
-
     double* keys_;
     int64_t* ids_;
     int kept_, k_;

@@ -331,9 +331,14 @@ void collecting(int64_t n, int64_t m, int64_t width, int64_t limit, bool self, b
     const auto count = array<int32_t>(n_rows);
     std::fill(count.get(), count.get() + n_rows, 0);
     const auto b_panels = panels(b.get(), n_rows, width), p_panels = panels(p.get(), m_rows, width);
-    msma::cuda::collect({b_panels.get(), near_i.get(), far_i.get(), n_rows},
-                        {p_panels.get(), near_word.get(), far_word.get(), m_rows}, c.get(), width, who.rule(),
-                        top.get(), limit, listed.get(), low.get(), count.get(), 0);
+    const auto collect = [&](int64_t begin, int64_t end) {
+        msma::cuda::collect({b_panels.get(), near_i.get(), far_i.get(), n_rows},
+                            {p_panels.get(), near_word.get(), far_word.get(), m_rows}, c.get(), width, who.rule(),
+                            top.get(), begin, end, limit, listed.get(), low.get(), count.get(), 0);
+    };
+    const int64_t middle = m_rows / 256 * 128;  // in two parts, the first of which may be empty
+    collect(0, middle);
+    collect(middle, m_rows);
     for (int64_t i = 0; i < n; ++i) {
         int64_t surely = 0, perhaps = 0, maskless = 0;  // words of which nobody may be left
         std::vector<uint32_t> must(words), may(words);

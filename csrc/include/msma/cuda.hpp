@@ -63,14 +63,16 @@ struct ScreenSide {
     int64_t rows;
 };
 
-// The collect pass: for query i, the words of 32 adjacent points of which an admissible one has its lower bound
+// The collect pass over the points begin..end, multiples of 128: for query i, the words of 32 adjacent points of which
+// an admissible one has its lower bound
 //     c_j - 2 b_i.b_j - near_i near_w - far_i far_w        (c (M,) float32: c_j - col_j, inf beyond m)
 // not above top (N,) float32. listed (N, limit) int64: the bits of the points above 32 bits of the word's number; low
 // (N, limit) float32: a word's least lower bound, -inf where one of the points is excluded, NaN where one's bound is (a
 // word of which nobody is left may be listed); count (N,) int32, zero before: words found, of which those beyond limit
 // are not listed. In any order. No partners.
 void collect(const ScreenSide& x, const ScreenSide& y, const float* c, int64_t width, const Rule& rule,
-             const float* top, int64_t limit, int64_t* listed, float* low, int32_t* count, StreamHandle stream);
+             const float* top, int64_t begin, int64_t end, int64_t limit, int64_t* listed, float* low, int32_t* count,
+             StreamHandle stream);
 
 // KSG counts of many pairs of samples of n rows (ksg.hpp), kernel sqeuclidean or chebyshev, by canonical keys alone.
 struct KsgBatch {
