@@ -166,9 +166,13 @@ void select_large_of(Address values, int64_t rows, int64_t m, int64_t k, Address
 }
 
 void collect_of(const ScreenParts& x, const ScreenParts& y, Address c, int64_t width, const RuleParts& rule,
-                Address top, int64_t limit, Address listed, Address low, Address count, StreamHandle stream) {
+                Address top, int64_t begin, int64_t end, int64_t limit, Address listed, Address low, Address count,
+                StreamHandle stream) {
     const ScreenSide left = screen_side("x", x), right = screen_side("y", y);
     check_multiple("width", width, 64);
+    check_multiple("begin", begin, 128);
+    check_multiple("end", end, 128);
+    check("end", end, begin, right.rows);
     check("limit", limit, 1, kMost);
     const Rule who = rule_of(rule);
     if (who.partners != nullptr) throw py::value_error("partners: expected 0, which the screen does not know");
@@ -178,7 +182,7 @@ void collect_of(const ScreenParts& x, const ScreenParts& y, Address c, int64_t w
     auto* least = array_at<float>("low", low, left.rows);
     auto* number = array_at<int32_t>("count", count, left.rows);
     const py::gil_scoped_release unlocked;
-    collect(left, right, terms, width, who, bound, limit, words, least, number, stream);
+    collect(left, right, terms, width, who, bound, begin, end, limit, words, least, number, stream);
 }
 
 void ksg_of(const std::string& kind, Address samples, Address widths, Address pairs, int64_t count, int64_t n,
@@ -272,8 +276,9 @@ PYBIND11_MODULE(MSMA_MODULE_NAME, m) {
           "stream"_a, "The k smallest of each row, in order.");
     m.def("select_large", &cuda::select_large_of, "values"_a, "rows"_a, "m"_a, "k"_a, "keys"_a, "indices"_a, "stream"_a,
           "The k smallest of each row, in the order of the columns.");
-    m.def("collect", &cuda::collect_of, "x"_a, "y"_a, "c"_a, "width"_a, "rule"_a, "top"_a, "limit"_a, "listed"_a,
-          "low"_a, "count"_a, "stream"_a, "The words of points whose lower bounds are not above top.");
+    m.def("collect", &cuda::collect_of, "x"_a, "y"_a, "c"_a, "width"_a, "rule"_a, "top"_a, "begin"_a, "end"_a,
+          "limit"_a, "listed"_a, "low"_a, "count"_a, "stream"_a,
+          "The words of points whose lower bounds are not above top.");
     m.def("ksg", &cuda::ksg_of, "kind"_a, "samples"_a, "widths"_a, "pairs"_a, "count"_a, "n"_a, "ks"_a, "k_count"_a,
           "k_most"_a, "closed"_a, "rule"_a, "partner_stride"_a, "n_x"_a, "n_y"_a, "tied"_a, "stream"_a,
           "n_x, n_y (P, n, K) int64 and tied (P, n, K) bytes.");

@@ -136,7 +136,7 @@ def collect(x: Any, y: Any, rule: Any, top: Tensor, limit: int) -> tuple[Tensor,
     queries = x.b.data_ptr(), x.near.data_ptr(), x.far.data_ptr(), rows
     points = y.side.b.data_ptr(), near.data_ptr(), far.data_ptr(), y.side.b.shape[0]
     compiled().collect(
-        queries, points, c.data_ptr(), width, who.parts(), top.data_ptr(), limit, listed.data_ptr(), low.data_ptr(),
+        queries, points, c.data_ptr(), width, who.parts(), top.data_ptr(), 0, y.side.b.shape[0], limit, listed.data_ptr(), low.data_ptr(),
         count.data_ptr(), stream_of(device),
     )  # fmt: skip
     return listed, low, count
