@@ -15,8 +15,8 @@ LIBRARIES := torch numpy triton transformers safetensors accelerate gguf rich sc
 ORACLES := curvlinops-for-pytorch==3.0.1 backpack-for-pytorch==1.7.1 einconv==0.1.0 einops==0.8.2 jaxtyping==0.3.11 \
 	linear-operator==0.6.1 unfoldNd==0.2.3 wadler-lindig==0.1.8
 PEERS := faiss-cpu scikit-learn ennemi npeet-plus
-SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.hpp' 2>/dev/null) setup.py CMakeLists.txt pyproject.toml
-CXX_FILES := $(shell find csrc -name '*.cpp' -o -name '*.hpp' 2>/dev/null)
+CXX_FILES := $(shell find csrc -name '*.cpp' -o -name '*.hpp' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null)
+SOURCES := $(CXX_FILES) setup.py CMakeLists.txt csrc/cuda/CMakeLists.txt pyproject.toml
 
 BENCH ?=
 OLDEST_TRITON := 3.6.0
@@ -110,4 +110,4 @@ sanitize: setup
 	for set in scalar avx2 avx512 amx; do MSMA_FAST_CPU=$$set build/sanitize-tiles/screen_driver || exit 1; done
 
 clean:
-	rm -rf build dist *.egg-info msma_fast/_native*.so $(VENV)/.installed
+	rm -rf build dist *.egg-info msma_fast/_native*.so msma_fast/_cuda*.so $(VENV)/.installed

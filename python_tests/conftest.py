@@ -53,6 +53,14 @@ def _one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="session")
+def emulated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The CUDA kernels over the emulator, built once a process."""
+    from cuda_emulated import built
+
+    return built(tmp_path_factory.mktemp("emulated"))
+
+
 @pytest.fixture
 def torch_threads() -> Iterator[None]:
     """Put the thread count and the matrix product precision back after a test that changes them."""

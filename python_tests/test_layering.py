@@ -1,8 +1,8 @@
 """Who may import whom: the import graph is read from the sources, with the imports inside functions.
 
 cli, report -> msma, activations, interop -> public engine -> ops -> backends.registry -> one backend
-(lazily) -> its binary or kernels. A backend may build on backends.torch, that of CUDA on Triton's. Leaf modules import only each
-other, and any of these may import them.
+(lazily) -> its binary or kernels. A backend may build on backends.torch, that of CUDA on Triton's.
+Leaf modules import only each other, and any of these may import them.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def python(*arguments: str, cwd: Path, **environment: str) -> subprocess.Complet
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=cwd,
-        env={**os.environ, **environment},
+        env={**os.environ, "MSMA_FAST_CUDA": "0", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -120,6 +120,15 @@ def test_without_a_compiler_the_install_succeeds_and_says_so(how, checkout: Path
     neighbors, native = report(site)
     assert neighbors == NEIGHBORS
     assert native.startswith("False msma_fast._native cannot be imported")
+
+
+def test_without_nvcc_the_install_succeeds_and_says_so_if_cuda_is_asked_for(checkout: Path, tmp_path: Path) -> None:
+    source, site = tmp_path / "source", tmp_path / "site"
+    shutil.copytree(checkout, source)
+    broken = {"CXX": "/bin/false", "CUDACXX": "/bin/false"}
+    done = python(*PIP_INSTALL, "-v", "--target", str(site), ".", cwd=source, MSMA_FAST_CUDA="1", **broken)
+    assert done.stdout.count("WARNING: msma_fast._cuda was not built") == 1, done.stdout
+    assert "Successfully installed msma_fast" in done.stdout
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ at a time: copying n rows is nothing beside n^2 pairs, and tiles are read in ord
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -24,11 +24,21 @@ from msma_fast.backends.torch.kernel import Keys, Rows
 from msma_fast.backends.torch.prepare import kernel_of
 from msma_fast.backends.triton_ksg_pairs import Paired, Source, counted, permutations_at_once
 
+Count = Callable[[Paired], plain.Counts]  # n_x, n_y and tied of pairs of samples
+
 _PREPARED = 1 << 31  # bytes of samples kept as their keys need them
 
 
 def ksg(
-    keys: Keys, x: Tensor, y: Tensor, ks: list[int], method: str, metric: str, groups: Tensor | None, window: int
+    keys: Keys,
+    x: Tensor,
+    y: Tensor,
+    ks: list[int],
+    method: str,
+    metric: str,
+    groups: Tensor | None,
+    window: int,
+    count: Count = counted,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """(local terms (n, K), n_x (n, K), n_y (n, K), tied (n, K), N_i (n,)); as ops.ksg."""
     n = x.shape[0]
@@ -36,7 +46,7 @@ def ksg(
     problems = [_problem(keys, sample, metric, name, rule) for name, sample in (("x", x), ("y", y))]
     sources = [partial(_same, problem.x) for problem in problems]
     samples = torch.tensor([[0, 1]])
-    found = counted(Paired(keys, problems[0].kernel, sources, samples, ks, method, rule, None, n))
+    found = count(Paired(keys, problems[0].kernel, sources, samples, ks, method, rule, None, n))
     counts = plain.Counts(*(field[0] for field in found))
     neighbors = plain.neighbor_numbers(rule, n)
     return plain.local_terms(counts, ks, method, neighbors), *counts, neighbors
@@ -51,40 +61,49 @@ def ksg_matrix(
     groups: Tensor | None,
     window: int,
     permutation: Tensor | None,
+    count: Count = counted,
 ) -> Tensor:
     """(L, L, K) float64; as ops.ksg_matrix."""
-    count, n, device = len(layers), layers[0].shape[0], layers[0].device
+    size, n, device = len(layers), layers[0].shape[0], layers[0].device
     rule = ops.self_admissible(n, groups, window, device)
 
     def read(layer: Parted) -> Rows:
         return ops.problem_of(keys, layer.whole(), None, metric, 2.0, None, ("layers", "layers")).x
 
     sources: list[Source] = [partial(read, layer) for layer in layers]
-    samples = torch.triu_indices(count, count).T
+    samples = torch.triu_indices(size, size).T
     if permutation is not None:
         rule = plain.permuted_pairs(rule, permutation)
         sources += [partial(read, layer.take(permutation)) for layer in layers]
-        samples = samples + torch.tensor([0, count])
+        samples = samples + torch.tensor([0, size])
     sources = _kept(sources)
     kernel = kernel_of(metric, 2.0, None)
-    for source in sources[:count]:
+    for source in sources[:size]:
         rows = source()
         ops.check_overflow(ops.Problem(keys, kernel, rows, rows), rule._replace(partners=None), metric)
     neighbors = plain.neighbor_numbers(rule, n)
     plain.check_fewest(int(neighbors.min()) - 1, max(ks))
     partners = None if rule.partners is None else rule.partners[None]
     paired = Paired(keys, kernel, sources, samples, ks, method, rule._replace(partners=None), partners, n)
-    found = counted(paired)
+    found = count(paired)
     mean = torch.stack([_sums(found, pair, paired, neighbors) for pair in range(samples.shape[0])]) / n
-    matrix = mean.new_empty(count, count, len(ks))
-    a, b = torch.triu_indices(count, count, device=device)
+    matrix = mean.new_empty(size, size, len(ks))
+    a, b = torch.triu_indices(size, size, device=device)
     matrix[a, b] = mean
     matrix[b, a] = mean
     return matrix
 
 
 def ksg_permutations(
-    keys: Keys, x: Tensor, y: Tensor, k: int, method: str, metric: str, groups: Tensor | None, permutations: Tensor
+    keys: Keys,
+    x: Tensor,
+    y: Tensor,
+    k: int,
+    method: str,
+    metric: str,
+    groups: Tensor | None,
+    permutations: Tensor,
+    count: Count = counted,
 ) -> Tensor:
     """(P,) float64; as ops.ksg_permutations."""
     n, device = x.shape[0], x.device
@@ -99,7 +118,7 @@ def ksg_permutations(
         samples = torch.stack([torch.zeros_like(some), torch.arange(1, len(some) + 1)], 1)
         partners = None if groups is None else groups[permutations[some.to(permutations.device)]]
         paired = Paired(keys, left.kernel, sources, samples, [k], method, rule, partners, n)
-        found = counted(paired)
+        found = count(paired)
         for place, t in enumerate(some.tolist()):
             total[t] = _sums(found, place, paired, neighbors[t])[0]
     return total / n

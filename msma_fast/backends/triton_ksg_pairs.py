@@ -96,13 +96,13 @@ def counted(paired: Paired) -> plain.Counts:
         part = plain.Counts(counts[0], counts[1], found.tied)
         for pair in found.lost.any(1).nonzero().squeeze(1).tolist():
             rows = found.lost[pair].nonzero().squeeze(1)
-            for whole, again in zip(part, _again(some, pair, rows), strict=True):
+            for whole, again in zip(part, by_all_keys(some, pair, rows), strict=True):
                 whole[pair, rows] = again
         parts.append(part)
     return plain.Counts(*(torch.cat(field) for field in zip(*parts, strict=True)))
 
 
-def _again(paired: Paired, pair: int, rows: Tensor) -> plain.Counts:
+def by_all_keys(paired: Paired, pair: int, rows: Tensor) -> plain.Counts:
     """Counts of some rows of one pair from all their canonical keys."""
     x, y = (paired.sources[sample]() for sample in paired.samples[pair].tolist())
     rule, parts = paired.rule_of(pair), []
@@ -112,11 +112,16 @@ def _again(paired: Paired, pair: int, rows: Tensor) -> plain.Counts:
     return plain.Counts(*(torch.cat(field) for field in zip(*parts, strict=True)))
 
 
+def screened(paired: Paired) -> bool:
+    """Whether a screen decides most pairs; else canonical keys do."""
+    return paired.kernel.kind != "chebyshev" and any(source().values.shape[1] > _FEW for source in paired.sources)
+
+
 def _stack(paired: Paired) -> tuple[Any, list[float]]:
     """The samples as the kernels read them, and the unit of each sample's bounds, of which canonical keys have none."""
     from msma_fast.triton_kernels import ksg, ksg_exact
 
-    if paired.kernel.kind == "chebyshev" or all(source().values.shape[1] <= _FEW for source in paired.sources):
+    if not screened(paired):
         return ksg_exact.stacked([source().values for source in paired.sources], paired.samples.tolist()), []
     rows, margins, units = [], [], []
     for source in paired.sources:
@@ -241,7 +246,7 @@ def _at_once(pairs: int) -> int:
 
 def permutations_at_once(n: int, width: int) -> int:
     """Of a sample with `width` coordinates, copies and lists within memory."""
-    return _at_once(_LISTED // (n * (_LIST + width)))
+    return max(1, _LISTED // (n * (_LIST + width)))
 
 
 def _thresholds(paired: Paired, rows: range, t: Tensor, i: Tensor, j: Tensor, lost: Tensor) -> Found:

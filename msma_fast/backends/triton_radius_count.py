@@ -6,6 +6,7 @@ does not do either, are counted directly.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -23,8 +24,14 @@ _LONGEST = 4096  # of the rows for which that is too short
 _ENTRIES = 1 << 24  # of the lists of one block of queries
 
 
-def within(kernel: Kernel, x: Rows, y: Rows, threshold: Tensor, admissible: Admissible) -> Tensor:
-    """int64 of the shape of threshold, (n,) or (n, T) float64: admissible points whose key is at most that."""
+Direct = Callable[[Kernel, Rows, Rows, Tensor, Admissible], Tensor]  # counts from all canonical keys
+
+
+def within(
+    kernel: Kernel, x: Rows, y: Rows, threshold: Tensor, admissible: Admissible, direct: Direct | None = None
+) -> Tensor:
+    """int64 of the shape of threshold, (n,) or (n, T) float64: admissible points whose key is at most that. direct: who counts
+    where no screen serves, by default Triton."""
     from msma_fast.triton_kernels.few_coordinates import FEW
 
     (n, d), m = x.values.shape, y.values.shape[0]
@@ -32,11 +39,14 @@ def within(kernel: Kernel, x: Rows, y: Rows, threshold: Tensor, admissible: Admi
         return torch.zeros(threshold.shape, dtype=torch.int64, device=threshold.device)
     tops = threshold.reshape(n, -1)
     screened = screens.screenable(kernel) and d > FEW and admissible.partners is None
-    count = _screened if screened else triton_direct.counts
+    direct = direct or triton_direct.counts
+    count = partial(_screened, direct=direct) if screened else direct
     return count(kernel, x, y, tops, admissible).reshape(threshold.shape)
 
 
-def _screened(kernel: Kernel, x: Rows, y: Rows, tops: Tensor, who: Admissible, longest: int = 0) -> Tensor:
+def _screened(
+    kernel: Kernel, x: Rows, y: Rows, tops: Tensor, who: Admissible, direct: Direct, longest: int = 0
+) -> Tensor:
     """longest: entries of a row's list; 0: few, and again with more for whom they are too few."""
     from msma_fast.backends.triton import pair_keys
     from msma_fast.triton_kernels import radius_count as kernels
@@ -64,7 +74,7 @@ def _screened(kernel: Kernel, x: Rows, y: Rows, tops: Tensor, who: Admissible, l
         total += torch.bincount((near * radii + which)[hit], minlength=n * radii).reshape(n, radii)
     rest = torch.cat(crowded)
     if rest.numel():
-        again = triton_direct.counts if longest else partial(_screened, longest=_LONGEST)
+        again = direct if longest else partial(_screened, direct=direct, longest=_LONGEST)
         total[rest] = again(kernel, x.take(rest), y, tops[rest], of_rows(who, rest))
     return total
 

@@ -9,7 +9,8 @@ the torch backend's finer screen. Metrics that are no products of rows, and few 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,11 +32,19 @@ ALLOWED = 2.0 * (
 
 
 class Candidates(NamedTuple):
-    """(row, column) of every pair that may be among the k nearest, ascending, and the rows (L,) whose list is too long."""
+    """(row, column) of every pair that may be among the k nearest, rows ascending; the rows (L,) whose list is too long."""
 
     rows: Tensor
     columns: Tensor
     crowded: Tensor
+
+
+class Steps(NamedTuple):
+    """Who makes the lists of (B), and who puts candidates in order, (D): (search, candidates) -> keys (n, k) float64 and
+    columns (n, k), inf and -1 where a row has fewer."""
+
+    collect: Callable[[Any, Any, Any, Tensor, int], tuple[Tensor, Tensor, Tensor]]  # as triton_kernels.knn.collect
+    finish: Callable[[Search, Candidates], tuple[Tensor, Tensor]]
 
 
 def nearest(search: Search) -> Found:
@@ -45,17 +54,39 @@ def nearest(search: Search) -> Found:
         return nearest_direct(search)
     if search.admissible.partners is not None or 4 * search.k > m:
         return search_all(search)
-    near, cols, crowded = candidates(search, room(search.k))
-    keys = search.keys.pair_keys(search.kernel, search.x, search.y, near, cols)
-    n = search.x.values.shape[0]
-    found_keys, found = smallest(near, cols, keys, n, search.k)
-    count = torch.bincount(near, minlength=n)
-    out = Found(found_keys, found, count, torch.full_like(count, LEVEL))
+    return screened(search)
+
+
+def screened(search: Search, steps: Steps | None = None) -> Found:
+    """The same for a screenable metric, k <= m / 4 and no second labels; without `steps` by Triton alone."""
+    steps = steps or TRITON
+    possible = candidates(search, room(search.k), steps.collect)
+    n, crowded = search.x.values.shape[0], possible.crowded
+    count = torch.bincount(possible.rows, minlength=n)
+    out = Found(*steps.finish(search, possible), count, torch.full_like(count, LEVEL))
     if crowded.numel():
         rest = search_all(search._replace(x=search.x.take(crowded), admissible=of_rows(search.admissible, crowded)))
         for whole, part in zip(out, rest, strict=True):
             whole[crowded] = part
     return out
+
+
+def _collect(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    from msma_fast.triton_kernels import knn as kernels
+
+    found: tuple[Tensor, Tensor, Tensor] = kernels.collect(*arguments)
+    return found
+
+
+def _finish(search: Search, possible: Candidates) -> tuple[Tensor, Tensor]:
+    row, column = possible.rows, possible.columns
+    order = (row * search.y.values.shape[0] + column).argsort()
+    row, column = row[order], column[order]
+    keys = search.keys.pair_keys(search.kernel, search.x, search.y, row, column)
+    return smallest(row, column, keys, search.x.values.shape[0], search.k)
+
+
+TRITON = Steps(_collect, _finish)
 
 
 def room(k: int) -> int:
@@ -68,7 +99,7 @@ def sample_step(m: int, k: int) -> int:
     return max(1, min(_SAMPLE, m // (_SAMPLED * k)))
 
 
-def candidates(search: Search, limit: int) -> Candidates:
+def candidates(search: Search, limit: int, collect: Callable[..., Any] = _collect) -> Candidates:
     """Who may be among the k nearest, by the kernels; lists of more than `limit` words are too long."""
     from msma_fast.triton_kernels.screen import ROWS, WORD
 
@@ -76,11 +107,11 @@ def candidates(search: Search, limit: int) -> Candidates:
     n = search.x.values.shape[0]
     limit = min(limit, prepared.y.side.b.shape[0] // WORD.value)  # a row has no more words than that
     size = max(1, _ENTRIES // limit // ROWS) * ROWS
-    parts = [_of_block(prepared, start, min(n, start + size), search.k, limit) for start in range(0, n, size)]
+    parts = [_of_block(prepared, start, min(n, start + size), search.k, limit, collect) for start in range(0, n, size)]
     return Candidates(*(torch.cat(field) for field in zip(*parts, strict=True)))
 
 
-def _of_block(whole: Ready, start: int, end: int, k: int, limit: int) -> Candidates:
+def _of_block(whole: Ready, start: int, end: int, k: int, limit: int, collect: Callable[..., Any]) -> Candidates:
     from msma_fast.triton_kernels import knn as kernels
     from msma_fast.triton_kernels import narrow
     from msma_fast.triton_kernels.screen import WORD
@@ -90,15 +121,14 @@ def _of_block(whole: Ready, start: int, end: int, k: int, limit: int) -> Candida
     m = part.y.side.size
     best, _ = kernels.bounds(part.x, part.y, part.rule, k, sample_step(m, k))
     top = padded(_raised(_kth(best[: end - start], k), margin), 0.0)
-    lists = tuple(each[: end - start] for each in kernels.collect(part.x, part.y, part.rule, top, limit))
+    lists = tuple(each[: end - start] for each in collect(part.x, part.y, part.rule, top, limit))
     crowded = lists[2] > limit
     # (C) The point of a word's least lower bound has its upper bound at most two of the word's largest margins above it.
     margins = part.y.side.near, part.y.side.far, part.y.col
     word = tuple(each.view(-1, WORD.value).amax(1) for each in margins)
     tau, total = narrow.second_bound(lists, (part.x.near, part.x.far, margin), word, m, k, ALLOWED)
     row, column = narrow.points(lists, tau, total, m, start)
-    order = (row * m + column).argsort()
-    return Candidates(row[order], column[order], start + crowded.nonzero().squeeze(1))
+    return Candidates(row, column, start + crowded.nonzero().squeeze(1))
 
 
 def _kth(values: Tensor, k: int) -> Tensor:

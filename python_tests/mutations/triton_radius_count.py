@@ -13,5 +13,5 @@ MUTATIONS = [
     ("the radius of a pair", "(near * radii + which)[hit]", "(near * radii)[hit]"),
     ("the padding listed", "real = cols < y", "real = cols <= y"),
     ("rows whose list is too long", "if rest.numel():", "if False:"),
-    ("a longer list", "partial(_screened, longest=_LONGEST)", "partial(_screened, longest=limit)"),
+    ("a longer list", "direct=direct, longest=_LONGEST)", "direct=direct, longest=limit)"),
 ]

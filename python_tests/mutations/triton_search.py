@@ -8,7 +8,7 @@ MUTATIONS = [
         ".clamp_max(torch.finfo(torch.float32).max).to(torch.float32)",
         ".to(torch.float32)",
     ),
-    ("no order", "(row * m + column).argsort()", "row.argsort(descending=True)"),
+    ("no order", "(row * search.y.values.shape[0] + column).argsort()", "row.argsort(descending=True)"),
     ("full lists", "crowded = lists[2] > limit", "crowded = lists[2] > 2 * limit"),
     ("queries after the first block", "tau, total, m, start)", "tau, total, m, 0)"),
     ("no margin in the second bound", "word, m, k, ALLOWED)", "word, m, k, -ALLOWED)"),

@@ -50,13 +50,13 @@ def same(x: Tensor, y: Tensor, ks: list[int], method: str = "ksg1", metric: str 
         assert torch.equal(found, wanted)
 
 
-SEARCH_AGAIN = triton_ksg_pairs._again
+SEARCH_AGAIN = triton_ksg_pairs.by_all_keys
 
 
 @pytest.fixture(autouse=True)
 def no_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """No row may be left to the torch backend, which would hide a wrong list."""
-    monkeypatch.setattr(triton_ksg_pairs, "_again", lambda *_: pytest.fail("rows were searched again"))
+    monkeypatch.setattr(triton_ksg_pairs, "by_all_keys", lambda *_: pytest.fail("rows were searched again"))
 
 
 @pytest.mark.parametrize("method", ["ksg1", "ksg2"])
@@ -91,7 +91,7 @@ def test_groups_and_window(method: str) -> None:
 
 
 def test_samples_in_units_far_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triton_ksg_pairs, "_again", SEARCH_AGAIN)
+    monkeypatch.setattr(triton_ksg_pairs, "by_all_keys", SEARCH_AGAIN)
     x, y = sample("normal", 70, 9, 1), sample("normal", 70, 9, 2)
     for scale in (1e9, 1e25):  # the last: no common unit in float32
         same(x[:40] * scale, y[:40], [3])
@@ -108,7 +108,7 @@ def test_rows_whose_list_overflows_are_searched_again(monkeypatch: pytest.Monkey
         again.append(len(arguments[2]))
         return SEARCH_AGAIN(*arguments)
 
-    monkeypatch.setattr(triton_ksg_pairs, "_again", counted)
+    monkeypatch.setattr(triton_ksg_pairs, "by_all_keys", counted)
     x = sample("normal", 150, 9, 1)
     same(torch.zeros(150, 9), x.round() * 0, [1, 2], "ksg2")
     assert again == [150]
@@ -121,7 +121,7 @@ def test_rows_whose_list_overflows_are_searched_again(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(("times", "whole"), [(0.99, True), (8.0, False)])
 def test_any_error_within_the_bound_changes_nothing(times: float, whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every product with a column is off by `times` the least declared margin of that column, up or down."""
-    monkeypatch.setattr(triton_ksg_pairs, "_again", SEARCH_AGAIN)
+    monkeypatch.setattr(triton_ksg_pairs, "by_all_keys", SEARCH_AGAIN)
     x, y = (((3 * sample("normal", 150, 12, seed)).round() / 10) for seed in (1, 2))  # hardly a key without near ties
     rest = [2], "ksg1", "euclidean", None, 0
     wanted, changed, ready = ops.ksg(KEYS, x, y, *rest), 0, triton_ksg_pairs.ready

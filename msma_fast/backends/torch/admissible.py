@@ -48,23 +48,23 @@ class Admissible(NamedTuple):
         elif self.own is not None:
             total -= (self.own >= 0).to(torch.int64)
         if self.groups is not None and self.point_groups is not None:
-            total -= _same_label_outside(self.groups, self.point_groups, self.own is not None, self.window)
+            total -= _same_label_outside(self.groups, self.point_groups, self.own, self.window)
         if self.partners is not None:
-            total -= _same_label_outside(self.partners, self.partners, True, self.window)
+            total -= _same_label_outside(self.partners, self.partners, rows, self.window)
             if self.groups is not None:  # excluded twice: equal in both labels
                 both = self.groups.to(torch.int64) * (int(self.partners.max()) + 1) + self.partners
-                total += _same_label_outside(both, both, True, self.window)
+                total += _same_label_outside(both, both, rows, self.window)
         return total
 
 
-def _same_label_outside(groups: Tensor, point_groups: Tensor, self_search: bool, window: int) -> Tensor:
+def _same_label_outside(groups: Tensor, point_groups: Tensor, own: Tensor | None, window: int) -> Tensor:
     """(n,) columns with the row's label that are not already excluded as self or by the window."""
     ranks = torch.cat([groups, point_groups]).unique(return_inverse=True)[1]
     mine, theirs = ranks[: groups.shape[0]], ranks[groups.shape[0] :]
     same = torch.bincount(theirs, minlength=int(ranks.max()) + 1)[mine]
-    if not self_search:
+    if own is None:
         return same
-    same = same - 1  # self
+    same = same - (own >= 0).to(torch.int64)  # self
     for step in range(1, min(window, groups.shape[0] - 1) + 1):
         equal = (mine[step:] == mine[:-step]).to(torch.int64)
         same[step:] -= equal

@@ -1,0 +1,166 @@
+"""Screened searches by CUDA and Triton together: lists and canonical ends by CUDA over its emulator, the rest in Triton's
+interpreter. Answers are the torch backend's, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from cuda_emulated import emulated_cuda
+
+import msma_fast as mf
+from msma_fast.backends import cuda_launch, cuda_search, triton_search
+from msma_fast.backends.torch import knn
+from msma_fast.backends.triton import interpreted
+
+pytestmark = [
+    pytest.mark.usefixtures("strict"),
+    pytest.mark.skipif(not interpreted(), reason="the emulator's tensors are the interpreter's"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def emulated(emulated_file: Path) -> Iterator[ModuleType]:
+    with emulated_cuda(emulated_file) as module:
+        yield module
+
+
+@pytest.fixture(autouse=True)
+def _exact_products(emulated: ModuleType) -> None:
+    emulated.set_product_error(0.0)
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The CUDA steps of the searches, by name."""
+    seen: list[str] = []
+    for module, name in ((cuda_launch, "collect"), (cuda_search, "finish")):
+        plain = getattr(module, name)
+
+        def watched(*arguments: Any, name: str = name, plain: Any = plain) -> Any:
+            seen.append(name)
+            return plain(*arguments)
+
+        monkeypatch.setattr(module, name, watched)
+    return seen
+
+
+def data(kind: str, n: int, d: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, d))
+    if kind == "shifted":
+        x += 1e6
+    if kind == "huge coordinate":
+        x[0, 0] = 1e30
+    if kind == "duplicates":
+        x = x[rng.integers(0, n // 3, n)]
+    if kind == "lattice":
+        x = np.round(x * 2)
+    return x + 0.0
+
+
+def same(x: np.ndarray, k: int, y: np.ndarray | None = None, **options: Any) -> Any:
+    ours, stats = mf.knn(x, k, y, backend="cuda", return_stats=True, **options)
+    theirs = mf.knn(x, k, y, backend="torch", **options)
+    assert np.array_equal(ours.indices, theirs.indices)
+    assert np.array_equal(ours.distances, theirs.distances)
+    assert np.array_equal(ours.valid, theirs.valid)
+    return stats
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric", "dtype"),
+    [
+        ("shifted", "euclidean", np.float64),
+        ("huge coordinate", "euclidean", np.float32),
+        ("huge coordinate", "inner_product", np.float64),
+        ("duplicates", "cosine", np.float32),
+        ("lattice", "inner_product", np.float32),
+    ],
+)
+def test_hard_data(kind: str, metric: str, dtype: type, steps: list[str]) -> None:
+    same(data(kind, 130, 9).astype(dtype), 4, metric=metric)
+    assert steps == ["collect", "finish"]
+
+
+@pytest.mark.parametrize(("n", "d", "k"), [(65, 33, 16), (257, 130, 3)])
+def test_odd_shapes(n: int, d: int, k: int, steps: list[str]) -> None:
+    same(data("normal", n, d), k)
+    assert steps == ["collect", "finish"]
+
+
+def test_the_screen_drops_most_and_certifies() -> None:
+    stats = same(data("normal", 300, 40).astype(np.float32), 5)
+    assert np.median(stats.candidates) < 15
+    assert (stats.widened == 0).all()
+
+
+def test_separate_points_groups_and_window(steps: list[str]) -> None:
+    x, y = data("normal", 70, 16), data("normal", 150, 16, 1)
+    same(x, 5, y, groups=np.arange(70) % 4, point_groups=np.arange(150) % 4)
+    same(y, 8, groups=np.arange(150) // 145, window=3)  # most rows are left with 5 neighbours
+    assert steps == ["collect", "finish"] * 2
+
+
+def test_rows_whose_list_overflows_are_searched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    again: list[int] = []
+
+    def search_all(search: Any) -> Any:
+        again.append(search.x.values.shape[0])
+        return knn.search_all(search)
+
+    monkeypatch.setattr(triton_search, "room", lambda _: 2)
+    monkeypatch.setattr(triton_search, "search_all", search_all)
+    same(data("normal", 200, 12), 5)
+    assert sum(again) > 100
+
+
+def test_few_neighbours_of_many_take_every_key(steps: list[str]) -> None:
+    stats = same(data("normal", 60, 12), 20)
+    assert (stats.widened == 2).all()
+    assert steps == []
+
+
+def test_errors_of_products_within_the_bound_change_nothing(emulated: ModuleType) -> None:
+    emulated.set_product_error(1.0)
+    for seed in range(2):
+        emulated.set_seed(seed)
+        same(data("normal", 150, 64), 4)
+
+
+def test_larger_errors_of_products_lose_neighbours(emulated: ModuleType) -> None:
+    """Small integers on a line: bfloat16 loses nothing of them, and the declared error of the products is the whole bound."""
+    x = np.zeros((200, 16), np.float32)
+    x[:, 0] = np.random.default_rng(0).permutation(200) - 100
+    wanted = mf.knn(x, 5, backend="torch").indices
+    lost = {}
+    for scale in (1.0, 1e5):
+        emulated.set_product_error(scale)
+        lost[scale] = (mf.knn(x, 5, backend="cuda").indices != wanted).any()
+    assert lost == {1.0: False, 1e5: True}
+
+
+def test_counts_within_a_radius() -> None:
+    x = data("normal", 130, 20).astype(np.float32)
+    low = data("normal", 130, 3).astype(np.float32)
+    for rows, metric in ((x, "euclidean"), (low, "euclidean")):
+        reach = mf.knn(rows, 9, metric=metric, backend="torch").distances[:, -1]
+        ours, theirs = (mf.radius_count(rows, reach, metric=metric, backend=name) for name in ("cuda", "torch"))
+        assert np.array_equal(ours, theirs)
+
+
+def test_mutual_information_in_few_and_many_coordinates() -> None:
+    x, y = data("normal", 60, 12), data("normal", 60, 2, 1)
+    for metric in ("euclidean", "chebyshev"):
+        assert np.array_equal(*(mf.ksg_mi(x, y, [2, 4], metric=metric, backend=name) for name in ("cuda", "torch")))
+
+
+def test_the_fast_search_is_triton_s() -> None:
+    x = torch.from_numpy(data("normal", 200, 12))
+    ours, theirs = (mf.knn(x, 2, precision="fast", backend=name) for name in ("cuda", "triton"))
+    assert torch.equal(ours.indices, theirs.indices)
