@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu import bound, page
+from benchmarks.gpu import bound, cuda, page
 from benchmarks.gpu.compiled import ARCHITECTURES, compiled
 from benchmarks.gpu.variants import TENSOR_CORE, ops, variants
 
@@ -53,7 +53,7 @@ def kernels(everything: bool) -> Iterator[dict[str, Any]]:
 
 def records_of_ops() -> Iterator[dict[str, Any]]:
     for architecture in ARCHITECTURES:
-        for op in ops(architecture):
+        for op in (*ops(architecture), *(cuda.ops(architecture) if cuda.available() else ())):
             alone, overlapped = op.shares()
             glued, glued_overlapped = op.shares(glue=True) if op.glue else (None, None)
             yield {
@@ -75,6 +75,10 @@ def records_of_ops() -> Iterator[dict[str, Any]]:
 
 def main() -> None:
     report = {"kernels": list(kernels("--all" in sys.argv[1:])), "ops": list(records_of_ops())}
+    if cuda.available():
+        report["kernels"] += cuda.records(BUILD / "cubins")
+    else:
+        print("csrc/cuda is left out: there is no nvcc, or no c++filt.")
     (BUILD / "gpu-report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     (BUILD / "gpu-report.html").write_text(page.html(report), encoding="utf-8")
     print(page.text(report))

@@ -1,8 +1,8 @@
 """How many pairs the Triton screen leaves on real activations: `python -m benchmarks.gpu.candidates`, some minutes.
 
-The GPU report weighs the keys of candidates by it, and what is done only where a vote of the CUDA collect pass finds somebody. The kernels run in Triton's interpreter, for queries spread evenly over the
-rows; row i against all rows, itself among them, with the bins that a launch for all rows has. Writes candidates.json beside
-this file.
+The GPU report weighs the keys of candidates by it, and what is done only where a vote of the CUDA collect pass finds
+somebody. The kernels run in Triton's interpreter, for queries spread evenly over the rows; row i against all rows, itself
+among them, with the bins that a launch for all rows has. Writes candidates.json beside this file.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import msma_fast as mf
 from benchmarks import data
 from benchmarks.gpu.kernels.knn import splits_of
 from msma_fast.backends import triton_search
+from msma_fast.backends.cuda_launch import FIRST
 from msma_fast.backends.torch import screen as screens
 from msma_fast.backends.torch.admissible import Admissible
 from msma_fast.backends.torch.kernel import Kernel, Rows
@@ -34,7 +35,6 @@ from msma_fast.triton_kernels.resources import GPUS, fitting
 from msma_fast.triton_kernels.screen import WORD, split
 
 QUERIES, K, LAYER = 256, 15, 15
-FIRST = 0.25  # of the points, whose lists bound the rest in the CUDA collect pass
 
 
 def counted(x: np.ndarray) -> dict[str, Any]:
@@ -55,8 +55,8 @@ def counted(x: np.ndarray) -> dict[str, Any]:
 
 
 def votes(x: np.ndarray) -> list[float]:
-    """The share of the votes of csrc/cuda/collect.cuh that find somebody, over the first FIRST of the points and over the rest,
-    whose bound comes from the lists of the first: 8 adjacent queries, 32 adjacent points, at three places of x (n, d)."""
+    """The share of the votes of csrc/cuda/collect.cuh that find somebody, over the first 1 / FIRST of the points and over the
+    rest, whose bound the lists of the first give: 8 adjacent queries, 32 adjacent points, at three places of x (n, d)."""
     sys.path.insert(0, str(Path(__file__).parents[2] / "python_tests"))
     from hardened_interpreter import hardened
 
@@ -87,7 +87,7 @@ def _votes(x: torch.Tensor, start: int) -> tuple[float, float]:
     near, far, col = (each.view(-1, WORD.value).amax(1) for each in (points.near, points.far, sides.y.col))
     margins = queries.near[:, None] * near + queries.far[:, None] * far
     low = (g - sides.y.col).view(QUERIES, -1, WORD.value).amin(2) - margins
-    words = int(low.shape[1] * FIRST) // 4 * 4
+    words = low.shape[1] // FIRST // 4 * 4
     reach = (low + triton_search.ALLOWED * (margins + col))[:, :words]
     itself = own // WORD.value
     reach[torch.arange(QUERIES)[itself < words], itself[itself < words]] = math.inf

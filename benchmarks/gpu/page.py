@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html import escape
 from typing import Any
 
@@ -34,10 +34,15 @@ def _kernels(report: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         if each["default"]:
             blocks = " x ".join(str(size) for size in each["blocks"].values())
             yield (
-                each["kernel"], each["arch"], blocks, str(each["warps"]), str(each["registers"]), str(each["spill_bytes"]),
-                f"{each['shared_bytes'] / 1024:.0f} KiB", f"{each['occupancy']:.0%}", "yes" if each["tensor_core"] else "",
+                each["kernel"], each["arch"], blocks, _known(each["warps"]), str(each["registers"]), str(each["spill_bytes"]),
+                _known(each["shared_bytes"], lambda size: f"{size / 1024:.0f} KiB"),
+                _known(each["occupancy"], lambda share: f"{share:.0%}"), "yes" if each["tensor_core"] else "",
                 "" if each["instructions_per_entry"] is None else f"{each['instructions_per_entry']:.1f}",
             )  # fmt: skip
+
+
+def _known(value: Any, written: Callable[[Any], str] = str) -> str:
+    return "" if value is None else written(value)
 
 
 def _columns(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
@@ -51,7 +56,7 @@ def text(report: dict[str, Any]) -> str:
     """For a terminal: the ops, and any default configuration that spills."""
     spilled = [row for row in _kernels(report) if row[5] != "0"]
     default = sum(1 for each in report["kernels"] if each["default"])
-    told = _columns(_KERNELS, spilled) if spilled else f"{default} default configurations, none spills"
+    told = _columns(_KERNELS, spilled) if spilled else f"{default} default configurations and CUDA kernels, none spills"
     return f"{_columns(_OPS, list(_ops(report)))}\n\n{told}"
 
 

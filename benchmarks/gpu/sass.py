@@ -122,3 +122,28 @@ def counted(code: list[Instruction], what: Callable[[Instruction], str]) -> dict
         inside = [loop for loop in nest if at in loop.body]
         found[max(inside, key=lambda loop: loop.depth, default=None)][what(each)] += 1
     return found
+
+
+def guarded_by_a_vote(code: list[Instruction]) -> frozenset[int]:
+    """The places of what is done only where a vote of the warp found somebody, and ends in an atomic: for every atomic the
+    largest region behind one side of a branch that holds no other one, and no vote."""
+    after = _followers(code)
+    before: list[list[int]] = [[] for _ in code]
+    for at, following in enumerate(after):
+        for to in following:
+            before[to].append(at)
+    over = _dominators(after, before)
+    found: set[int] = set()
+    for atomic in (at for at, each in enumerate(code) if each.word.startswith("ATOM") and at in over):
+        regions = []
+        for branch in (at for at, each in enumerate(code) if each.target is not None and each.guarded):
+            for side in after[branch] if over[atomic] >> branch & 1 else ():
+                if over[atomic] >> side & 1:
+                    region = {at for at in over if over[at] >> side & 1}
+                    words = [code[at].word for at in region]
+                    if not any(word.startswith("VOTE") for word in words) and (
+                        sum(word.startswith("ATOM") for word in words) == 1
+                    ):
+                        regions.append(region)
+        found |= max(regions, key=len, default=set())
+    return frozenset(found)

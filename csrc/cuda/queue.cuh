@@ -38,6 +38,8 @@ MSMA_CALLED void sort_queue(double* keys, int64_t* ids, int kept) {
     sync_warp();
     for (int size = 2; size <= 2 * kept; size *= 2) {
         for (int stride = size / 2; stride > 0; stride /= 2) {
+            // Not unrolled: most often there is one comparison a lane.
+            MSMA_ROLLED
             for (int t = lane(); t < kept; t += kWarp) exchange(keys, ids, 2 * t - (t & (stride - 1)), stride, size);
             sync_warp();
         }

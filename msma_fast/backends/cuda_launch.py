@@ -5,6 +5,7 @@ Outputs and copies come from torch's allocator on that stream: their memory is n
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -15,8 +16,13 @@ from msma_fast.backends.torch.admissible import Admissible
 from msma_fast.backends.torch.kernel import Kernel, Rows
 
 WORD = 32  # adjacent points of one entry of a list
+PANEL = (128, 64)  # rows and coordinates
+FIRST = 4  # one of so many points is collected first
 NOBODY = -(2**31) // 2  # a column that no window reaches: of a query that is no point
 _MOST_ROWS = 1 << 30  # a column and a window fit an int32 together
+
+Lists = tuple[Tensor, Tensor, Tensor]
+Better = Callable[[Lists], Tensor]  # the bound of every query that lists so far give, or the one it has
 
 
 class Rule(NamedTuple):
@@ -124,8 +130,9 @@ def select_large(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return keys, indices.gather(1, order)
 
 
-def collect(x: Any, y: Any, rule: Any, top: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
-    """listed, low and count as triton_kernels.knn.collect leaves them, of its arguments."""
+def collect(x: Any, y: Any, rule: Any, top: Tensor, limit: int, better: Better) -> tuple[Tensor, Tensor, Tensor]:
+    """listed, low and count as triton_kernels.knn.collect leaves them, of its arguments. The lists of the first points give a
+    better bound for the rest."""
     rows, width, device = x.b.shape[0], x.b.shape[1], x.b.device
     listed = torch.empty(rows, limit, dtype=torch.int64, device=device)
     low = torch.empty(rows, limit, dtype=torch.float32, device=device)
@@ -133,10 +140,21 @@ def collect(x: Any, y: Any, rule: Any, top: Tensor, limit: int) -> tuple[Tensor,
     who = Rule(rule.own, rule.window, rule.labels, rule.point_labels, None)
     # The kernel knows one margin of a word's points, the largest: a lower bound stays one.
     c, near, far = y.c - y.col, *(each.view(-1, WORD).amax(1) for each in (y.side.near, y.side.far))
-    queries = x.b.data_ptr(), x.near.data_ptr(), x.far.data_ptr(), rows
-    points = y.side.b.data_ptr(), near.data_ptr(), far.data_ptr(), y.side.b.shape[0]
-    compiled().collect(
-        queries, points, c.data_ptr(), width, who.parts(), top.data_ptr(), 0, y.side.b.shape[0], limit, listed.data_ptr(), low.data_ptr(),
-        count.data_ptr(), stream_of(device),
-    )  # fmt: skip
+    b, p, m = _panels(x.b), _panels(y.side.b), y.side.b.shape[0]
+    queries = b.data_ptr(), x.near.data_ptr(), x.far.data_ptr(), rows
+    points = p.data_ptr(), near.data_ptr(), far.data_ptr(), m
+    middle = m // FIRST // PANEL[0] * PANEL[0]
+    for begin, end in ((0, middle), (middle, m)):
+        if 0 < begin < end:
+            top = better((listed, low, count))
+        compiled().collect(
+            queries, points, c.data_ptr(), width, who.parts(), top.data_ptr(), begin, end, limit, listed.data_ptr(),
+            low.data_ptr(), count.data_ptr(), stream_of(device),
+        )  # fmt: skip
     return listed, low, count
+
+
+def _panels(b: Tensor) -> Tensor:
+    """(N, width) -> (N / 128, width / 64, 128, 64) contiguous: what one copy of a tile reads lies together."""
+    rows, columns = PANEL
+    return b.unflatten(1, (-1, columns)).unflatten(0, (-1, rows)).transpose(1, 2).contiguous()

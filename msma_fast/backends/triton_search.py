@@ -31,6 +31,11 @@ ALLOWED = 2.0 * (
 )  # largest margins from a lower bound to an upper one, with what float32 sums of three lose
 
 
+Lists = tuple[Tensor, Tensor, Tensor]  # listed, low, count: triton_kernels/knn.py
+# (x, y, rule, top, limit, better): better(lists of some of the points) is a bound for the others.
+Collect = Callable[[Any, Any, Any, Tensor, int, Callable[[Lists], Tensor]], Lists]
+
+
 class Candidates(NamedTuple):
     """(row, column) of every pair that may be among the k nearest, rows ascending; the rows (L,) whose list is too long."""
 
@@ -43,7 +48,7 @@ class Steps(NamedTuple):
     """Who makes the lists of (B), and who puts candidates in order, (D): (search, candidates) -> keys (n, k) float64 and
     columns (n, k), inf and -1 where a row has fewer."""
 
-    collect: Callable[[Any, Any, Any, Tensor, int], tuple[Tensor, Tensor, Tensor]]  # as triton_kernels.knn.collect
+    collect: Collect  # as triton_kernels.knn.collect
     finish: Callable[[Search, Candidates], tuple[Tensor, Tensor]]
 
 
@@ -71,10 +76,10 @@ def screened(search: Search, steps: Steps | None = None) -> Found:
     return out
 
 
-def _collect(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _collect(x: Any, y: Any, rule: Any, top: Tensor, limit: int, better: Callable[[Lists], Tensor]) -> Lists:
     from msma_fast.triton_kernels import knn as kernels
 
-    found: tuple[Tensor, Tensor, Tensor] = kernels.collect(*arguments)
+    found: Lists = kernels.collect(x, y, rule, top, limit)
     return found
 
 
@@ -99,7 +104,7 @@ def sample_step(m: int, k: int) -> int:
     return max(1, min(_SAMPLE, m // (_SAMPLED * k)))
 
 
-def candidates(search: Search, limit: int, collect: Callable[..., Any] = _collect) -> Candidates:
+def candidates(search: Search, limit: int, collect: Collect = _collect) -> Candidates:
     """Who may be among the k nearest, by the kernels; lists of more than `limit` words are too long."""
     from msma_fast.triton_kernels.screen import ROWS, WORD
 
@@ -111,7 +116,7 @@ def candidates(search: Search, limit: int, collect: Callable[..., Any] = _collec
     return Candidates(*(torch.cat(field) for field in zip(*parts, strict=True)))
 
 
-def _of_block(whole: Ready, start: int, end: int, k: int, limit: int, collect: Callable[..., Any]) -> Candidates:
+def _of_block(whole: Ready, start: int, end: int, k: int, limit: int, collect: Collect) -> Candidates:
     from msma_fast.triton_kernels import knn as kernels
     from msma_fast.triton_kernels import narrow
     from msma_fast.triton_kernels.screen import WORD
@@ -121,12 +126,24 @@ def _of_block(whole: Ready, start: int, end: int, k: int, limit: int, collect: C
     m = part.y.side.size
     best, _ = kernels.bounds(part.x, part.y, part.rule, k, sample_step(m, k))
     top = padded(_raised(_kth(best[: end - start], k), margin), 0.0)
-    lists = tuple(each[: end - start] for each in collect(part.x, part.y, part.rule, top, limit))
-    crowded = lists[2] > limit
     # (C) The point of a word's least lower bound has its upper bound at most two of the word's largest margins above it.
     margins = part.y.side.near, part.y.side.far, part.y.col
     word = tuple(each.view(-1, WORD.value).amax(1) for each in margins)
-    tau, total = narrow.second_bound(lists, (part.x.near, part.x.far, margin), word, m, k, ALLOWED)
+
+    def second(lists: Lists) -> tuple[Tensor, Tensor]:
+        found: tuple[Tensor, Tensor] = narrow.second_bound(
+            lists, (part.x.near, part.x.far, margin), word, m, k, ALLOWED
+        )
+        return found
+
+    def better(lists: Lists) -> Tensor:
+        tau = second((lists[0][: end - start], lists[1][: end - start], lists[2][: end - start]))[0]
+        return torch.where(padded(tau, 0.0) < top, padded(tau, 0.0), top)  # of a NaN the first bound
+
+    listed, low, count = collect(part.x, part.y, part.rule, top, limit, better)
+    lists = listed[: end - start], low[: end - start], count[: end - start]
+    crowded = lists[2] > limit
+    tau, total = second(lists)
     row, column = narrow.points(lists, tau, total, m, start)
     return Candidates(row, column, start + crowded.nonzero().squeeze(1))
 
