@@ -161,6 +161,7 @@ class Block {
         unpoison(stack, kStack);  // what an abandoned fiber left
         fiber.context.prepare(stack, kStack, run_fiber);
         fiber.watched = watched_threads().of(turn_, thread);
+        release(&machine.begin);  // what was written to the stack just now, where arguments of a kernel will lie
         watch(fiber.watched);
         acquire(&machine.begin);
         watch(machine.scheduler_watched);
