@@ -181,7 +181,6 @@ def test_importing_the_installed_module_starts_nothing() -> None:
     assert found[-1].endswith("-ptx")
 
 
-@pytest.mark.slow
 def test_it_is_compiled_for_what_is_asked(tmp_path: Path) -> None:
     if shutil.which("nvcc") is None:
         pytest.skip("no nvcc here")

@@ -12,7 +12,7 @@ if interpreted():
 
 import torch
 
-from benchmarks.gpu import bound, page, sass
+from benchmarks.gpu import bound, cuda, page, sass
 from benchmarks.gpu.compiled import compiled
 from benchmarks.gpu.kernels import few_coordinates, knn, ksg_few
 from benchmarks.gpu.traffic import Traffic
@@ -62,6 +62,22 @@ def test_the_headline_search_can_reach_its_bars() -> None:
     # Every tile in the first pass, and ten times as many candidates, are not free.
     crowded = knn.op(90, 50_000, 576, 15, candidates=300.0)
     assert crowded.shares()[0] < alone - 0.1
+
+
+@pytest.mark.skipif(not cuda.available(), reason="nvcc or c++filt is not here")
+def test_the_headline_search_with_lists_in_cuda_can_reach_its_bars() -> None:
+    for architecture, bar in ((80, 0.70), (90, 0.60)):
+        largest = next(cuda.ops(architecture))
+        assert (largest.n, largest.d, largest.k) == (50_000, 576, 15)
+        alone, overlapped = largest.shares()
+        assert bar <= alone < overlapped <= 1
+        assert alone > next(knn.ops(architecture)).shares()[0]
+    kernels = cuda.functions("collect", 90)
+    always, never = (cuda._collect(kernels[cuda.COLLECT], 90, 576, 1.0, votes) for votes in (1.0, 0.0))
+    assert 300 < always.issue - never.issue < always.issue / 2  # what a vote that finds nobody saves
+    without = kernels[cuda.COLLECT]._replace(sass=kernels[cuda.COLLECT].sass.replace("HMMA", "NOMMA"))
+    with pytest.raises(ValueError, match="operations in the loop over coordinates"):
+        cuda._collect(without, 90, 576, 1.0, 1.0)
 
 
 @pytest.mark.parametrize("architecture", [80, 90, 100])

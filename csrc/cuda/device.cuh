@@ -14,7 +14,7 @@
 #ifdef __CUDACC__
 #define MSMA_UNROLL _Pragma("unroll")
 #define MSMA_ROLLED _Pragma("unroll 1")
-#define MSMA_CALLED __device__ __noinline__  // what is long and seldom done
+#define MSMA_CALLED __device__ __noinline__ inline  // what is long and seldom done
 #else
 #define MSMA_UNROLL
 #define MSMA_ROLLED

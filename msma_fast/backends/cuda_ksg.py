@@ -16,6 +16,7 @@ from msma_fast.backends.torch import ksg as plain
 from msma_fast.backends.triton_ksg_pairs import Paired
 
 _COUNTS = 1 << 25  # of one launch: 512 MiB of counts
+_PAIRS = 65535  # the second dimension of a grid
 
 
 def counted(paired: Paired) -> plain.Counts:
@@ -28,7 +29,7 @@ def counted(paired: Paired) -> plain.Counts:
         return plain.Counts(*(torch.stack(field) for field in zip(*parts, strict=True)))
     samples = [source().values.to(torch.float64).contiguous() for source in paired.sources]
     ks = [paired.ks[at : at + compiled().MOST_RADII] for at in range(0, len(paired.ks), compiled().MOST_RADII)]
-    step = max(1, _COUNTS // (paired.n * len(paired.ks)))
+    step = min(max(1, _COUNTS // (paired.n * len(paired.ks))), _PAIRS)
     parts = []
     for first in range(0, paired.samples.shape[0], step):
         some = paired.part(slice(first, first + step))
