@@ -1,5 +1,5 @@
 """The CUDA kernels: compiled by nvcc without spills, and run on the emulator against plain loops, under sanitizers, several
-schedules and two contents of untouched shared memory. A mistake planted in any of them is noticed."""
+schedules and contents of untouched shared memory. A mistake planted in any of them is noticed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,17 @@ pytestmark = pytest.mark.skipif(
 def built(folder: Path, flags: list[str], sources: Path = ROOT / "csrc") -> Path:
     """The program of emulator/kernels.cpp."""
     folder.mkdir(parents=True, exist_ok=True)
-    options = ["-std=c++17", "-O1", "-g", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", *flags]
+    options = [
+        "-std=c++17",
+        "-O1",
+        "-g",
+        "-ffp-contract=off",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-DMSMA_COLLECT_BLOCKS=2",
+        *flags,
+    ]
     emulator = ROOT / "python_tests" / "emulator"
     options += [f"-I{sources / 'include'}", f"-I{sources / 'cuda'}", f"-I{emulator}"]
     objects = []
@@ -76,6 +86,11 @@ MISTAKES = [
     ("finish.cuh", "; c < d; c += kLanes) step(c)", "; c + kLanes < d; c += kLanes) step(c)"),
     ("ksg.cuh", "keys_x[r] < top_x", "keys_x[r] <= top_x"),
     ("ksg.cuh", "queue.id(k) != kNobody", "queue.id(k) == kNobody"),
+    ("queue.cuh", "            sync_warp();\n", "\n"),
+    ("select_k.cuh", "sync_block();  // nobody writes counts", "//"),
+    ("collect.cuh", "sync_block();  // what others copied", "//"),
+    ("collect.cuh", "queries_ -= static_cast<int64_t>(steps_) * kPanel;", ""),
+    ("collect.cuh", "start + kDepth < problem.width || point + kTile < last", "start + kDepth < problem.width"),
     ("collect.cuh", "wait_copies<0>();", "wait_copies<1>();"),
     ("collect.cuh", "2 * t + matrix / 2", "2 * t + (matrix & 1)"),
     ("collect.cuh", "if (!any(!(least > edge))) continue;", "if (!any(least < edge)) continue;"),
@@ -93,7 +108,7 @@ def test_a_mistake_is_noticed(file: str, right: str, wrong: str, tmp_path: Path)
     text = (sources / "cuda" / file).read_text(encoding="utf-8")
     assert text.count(right) >= 1, right
     (sources / "cuda" / file).write_text(text.replace(right, wrong), encoding="utf-8")
-    sanitizer = ["-fsanitize=thread"] if "sync_block" in right else []
+    sanitizer = ["-fsanitize=thread"] if "sync_" in right else []
     program = built(tmp_path / "build", [*sanitizer, "-Wno-error"], sources)
     found = [ran(program, seed, "ff", *(["small"] if sanitizer else [])) for seed in (1, 2)]
     assert any(status != 0 for status, _ in found), found

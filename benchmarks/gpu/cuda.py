@@ -23,6 +23,8 @@ from benchmarks.gpu import bound, sass
 from benchmarks.gpu.bound import Op, Pass
 from benchmarks.gpu.compiled import Compiled, run_tool
 from benchmarks.gpu.kernels import knn
+from benchmarks.gpu.kernels.narrow import moved as moved_by_narrowing
+from msma_fast.backends import triton_search
 from msma_fast.backends.cuda_launch import FIRST
 
 CSRC = Path(__file__).parents[2] / "csrc"
@@ -166,7 +168,15 @@ def op(architecture: int, measured: dict[str, Any]) -> Op:
     votes = first / FIRST + rest * (1 - 1 / FIRST)
     collect = _collect(functions("collect", architecture)[COLLECT], architecture, d, math.ceil(n / _TILE) ** 2, votes)
     finish = _finish(functions("finish", architecture), d, n, candidates)
-    return plain._replace(op="knn, CUDA collect", passes=[plain.passes[0], collect, finish], glue=0.0)
+    # Rows of both sides are put in panels, and the lists of the first part are looked through once more. What torch moves to
+    # put candidates in order, which finish does in its place, is still counted.
+    limit = triton_search.room(k)
+    more = (
+        n
+        * (2 * 2 * 2 * (d + -d % _STEP) + moved_by_narrowing(limit, round(candidates)))
+        / bound.BANDWIDTH[architecture]
+    )
+    return plain._replace(op="knn, CUDA collect", passes=[plain.passes[0], collect, finish], glue=plain.glue + more)
 
 
 def ops(architecture: int) -> Iterator[Op]:

@@ -8,7 +8,10 @@ using namespace msma::device;
 
 namespace {
 constexpr int64_t kMostWidth = 1 << 24, kMostPoints = 1 << 30;  // whose places are ints
-constexpr int64_t kBlocks = 512;  // enough to fill a GPU: with few queries the points are split
+#ifndef MSMA_COLLECT_BLOCKS  // tests set fewer, so that a block has several tiles of few points
+#define MSMA_COLLECT_BLOCKS 512
+#endif
+constexpr int64_t kBlocks = MSMA_COLLECT_BLOCKS;  // enough to fill a GPU: with few queries the points are split
 }  // namespace
 
 void collect(const ScreenSide& x, const ScreenSide& y, const float* c, int64_t width, const Rule& rule,

@@ -21,7 +21,7 @@ constexpr int kCollectWarps = 4;  // two by two
 constexpr int kChunk = 8;         // bfloat16 of a 16-byte copy
 constexpr int kRowChunks = kDepth / kChunk;
 constexpr int kSides = 2 * kTile * kRowChunks;  // chunks of a buffer: queries, then points
-constexpr float kUp = 1.0f / (1 << 22);         // of an edge, more than two roundings lose of it
+constexpr float kUp = 1.0f / (1 << 22);         // of an edge and of its top: more than two roundings lose
 constexpr float kMost = 3.40282347e38f;         // the largest float32
 
 // What one copy moves, and what load_tiles reads of a row.
@@ -51,7 +51,7 @@ struct CollectProblem {
 
 // What an epilogue needs of a query, in one load.
 struct alignas(16) QueryBounds {
-    float near, far, top, unused;
+    float near, far, top, spare;  // kUp of the top's size
 };
 
 constexpr int64_t collect_shared() { return kStages * kSides * sizeof(Chunk) + kTile * sizeof(QueryBounds); }
@@ -190,7 +190,7 @@ MSMA_DEVICE void keep(const CollectProblem& problem, const QueryBounds* bounds, 
                 }
                 const float start = fused(own.near, near_word, fused(own.far, far_word, own.top));
                 // Never above what is finite: points that pad the last word have an infinite c.
-                const float edge = smaller(fused(start < 0.0f ? -start : start, kUp, start), kMost);
+                const float edge = smaller(fused(start < 0.0f ? -start : start, kUp, start + own.spare), kMost);
                 if (!any(!(least > edge))) continue;  // a NaN is kept
                 const float low = fused(-own.near, near_word, fused(-own.far, far_word, least));
                 list_words<kLabels>(problem, query + row, first, edge, low, g);
@@ -211,7 +211,9 @@ MSMA_KERNEL collect_kernel(CollectProblem problem) {
     const Fragments fragments(warp_row, warp_column);
     Copies copies(problem, query, first);
     for (int t = thread(); t < kTile; t += threads()) {
-        bounds[t] = QueryBounds{problem.near_i[query + t], problem.far_i[query + t], problem.top[query + t], 0.0f};
+        const float top = problem.top[query + t];
+        bounds[t] =
+            QueryBounds{problem.near_i[query + t], problem.far_i[query + t], top, kUp * (top < 0.0f ? -top : top)};
     }
     copies.copy(buffers);
     commit_copies();

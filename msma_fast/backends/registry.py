@@ -16,7 +16,7 @@ import torch
 ORDER = ("native", "triton", "cuda", "torch")
 # Ops that CUDA serves better than Triton where both can, and why (docs/gpu.md). By instruction counts, not by timings.
 _CUDA_FIRST = {
-    "knn": "the k best stay in registers in one pass over the keys; of the screen, lists and candidates take a launch each",
+    "knn": "the k best stay in shared memory in one pass over the keys; the screen's lists and candidates take a launch each",
     "radius_count": "32 radii a pass over canonical keys; the screen is Triton's on both",
     "ksg": "joint keys, radii and counts in one launch; many coordinates are Triton's on both",
     "ksg_matrix": "as ksg, for all pairs of layers",

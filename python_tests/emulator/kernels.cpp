@@ -1,7 +1,7 @@
 // Every kernel of csrc/cuda on the emulator, over sizes that fit no tile, against loops that say the same in the
 // plainest way: the same bits, the same order. Arrays are as long as they must be, so that a sanitizer sees a step too
 // far; python_tests/ test_cuda_kernels.py builds this file plainly, under the address sanitizer and under the thread
-// sanitizer, and runs it under several seeds and with two contents of untouched shared memory.
+// sanitizer, and runs it under several seeds and contents of untouched shared memory.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -405,8 +405,10 @@ void all(bool small) {
     selection(2, 300, 130, false);
     information(Kind::chebyshev, 45, 2, 9, {3, 1, 7}, false, false, false);
     information(Kind::sqeuclidean, 45, 3, 2, {4, 2}, true, true, true);
+    information(Kind::chebyshev, 60, 2, 1, {33, 2}, true, false, false);
     collecting(130, 200, 64, 8, true, false);
     collecting(60, 140, 192, 4, true, true);
+    collecting(100, 1100, 64, 9, true, false);  // several tiles of a block, the last block with fewer
     if (small) return;
     neighbors<double>(Kind::cosine, 4, 1500, 9, 1024, true, false);
     neighbors<float>(Kind::manhattan, 6, 700, 40, 65, false, true);

@@ -35,6 +35,12 @@ def _exact_products(emulated: ModuleType) -> None:
     emulated.set_product_error(0.0)
 
 
+@pytest.fixture(autouse=True)
+def _two_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of few points the first half is collected first, and bounds the second."""
+    monkeypatch.setattr(cuda_launch, "FIRST", 2)
+
+
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The CUDA steps of the searches, by name."""
@@ -47,6 +53,21 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             return plain(*arguments)
 
         monkeypatch.setattr(module, name, watched)
+    return seen
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The direct launches, by name."""
+    seen: list[str] = []
+    for name in ("knn", "radius_count"):
+        plain = getattr(cuda_launch, name)
+
+        def watched(*arguments: Any, name: str = name, plain: Any = plain, **more: Any) -> Any:
+            seen.append(name)
+            return plain(*arguments, **more)
+
+        monkeypatch.setattr(cuda_launch, name, watched)
     return seen
 
 
@@ -127,10 +148,39 @@ def test_few_neighbours_of_many_take_every_key(steps: list[str]) -> None:
 
 
 def test_errors_of_products_within_the_bound_change_nothing(emulated: ModuleType) -> None:
-    emulated.set_product_error(1.0)
+    """As large as d 2^-22 |a||b| in all, at random signs."""
     for seed in range(2):
         emulated.set_seed(seed)
+        emulated.set_product_error(64 / 16)
         same(data("normal", 150, 64), 4)
+
+
+def test_the_first_part_bounds_the_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[float, float]] = []
+    plain = cuda_launch.collect
+
+    def watched(x: Any, y: Any, rule: Any, top: torch.Tensor, limit: int, better: Any) -> Any:
+        def noted(lists: Any) -> torch.Tensor:
+            found = better(lists)
+            assert (found <= top).all()
+            seen.append((float(top[:200].mean()), float(found[:200].mean())))
+            return found
+
+        return plain(x, y, rule, top, limit, noted)
+
+    monkeypatch.setattr(cuda_launch, "collect", watched)
+    same(data("normal", 200, 24), 3)
+    ((first, second),) = seen
+    assert second <= first
+
+
+def test_few_queries_are_left_to_kernels_that_split_the_points(launched: list[str]) -> None:
+    x, y = data("normal", 20, 3), data("normal", 150, 3, 1)
+    same(x, 4, y, metric="manhattan")
+    reach = np.full(20, 1.0)
+    ours, theirs = (mf.radius_count(x, reach, y, metric="manhattan", backend=name) for name in ("cuda", "torch"))
+    assert np.array_equal(ours, theirs)
+    assert launched == []
 
 
 def test_larger_errors_of_products_lose_neighbours(emulated: ModuleType) -> None:
