@@ -6,10 +6,12 @@ Where Triton's interpreter runs beside it, the screened searches are tested: tri
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import hard_searches
 import numpy as np
 import pytest
 import torch
@@ -46,26 +48,11 @@ def launches(monkeypatch: pytest.MonkeyPatch, emulated: ModuleType) -> list[str]
 
 
 def data(kind: str, n: int, d: int, seed: int = 0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    x = rng.standard_normal((n, d))
-    if kind == "shifted":
-        x += 1e6
-    if kind == "huge coordinate":
-        x[0, 0] = 1e30
-    if kind == "duplicates":
-        x = x[rng.integers(0, n // 3, n)]
-    if kind == "lattice":
-        x = np.round(x * 2) + 0.0
+    x = hard_searches.data(kind, n, d, seed)
     return x + 10.0 * np.arange(1, d + 1) if kind == "lattice" else x  # a row of equal numbers has no correlation
 
 
-def same(x: np.ndarray, k: int, y: np.ndarray | None = None, **options: Any) -> Any:
-    ours, stats = mf.knn(x, k, y, backend="cuda", return_stats=True, **options)
-    theirs = mf.knn(x, k, y, backend="torch", **options)
-    assert np.array_equal(ours.indices, theirs.indices)
-    assert np.array_equal(ours.distances, theirs.distances)
-    assert np.array_equal(ours.valid, theirs.valid)
-    return stats
+same = partial(hard_searches.same, "cuda")
 
 
 @pytest.mark.parametrize("metric", METRICS)

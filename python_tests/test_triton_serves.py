@@ -40,7 +40,7 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, torch.device, li
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"GPU {index}")
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
     monkeypatch.setattr(backend, "interpreted", lambda: False)
-    backend._fault.cache_clear()
+    triton_check.fault_of_gpu.cache_clear()
     return found
 
 

@@ -34,11 +34,10 @@ MSMA_KERNEL finish_kernel(Side x, Side y, int p, const int64_t* columns, const i
                           int64_t first_row, int k, int room, double* keys, int64_t* indices) {
     Shared shared;
     const int warps = threads() / kWarp;
-    double* queue_keys = shared.take<double>(warps * room) + warp() * room;
-    int64_t* queue_ids = shared.take<int64_t>(warps * room) + warp() * room;
+    const Queues queues(shared, warps, room);
     const int64_t row = static_cast<int64_t>(block_x()) * warps + warp();
     if (row >= n) return;  // a whole warp, and no barrier of the block follows
-    Queue queue(queue_keys, queue_ids, room, k);
+    Queue queue = queues.queue(warp(), k);
     const int64_t end = ends[row];
     const T* left = static_cast<const T*>(x.values) + (first_row + row) * x.dimension;
     for (int64_t start = row == 0 ? 0 : ends[row - 1]; start < end; start += kAtOnce) {

@@ -13,11 +13,10 @@ MSMA_KERNEL knn_kernel(Side x, Side y, int p, cuda::Rule rule, int k, int room, 
     constexpr int kQueries = kWarps * kRows;
     Shared shared;
     Tile<kind, kWarps, kRows> tile(shared);
-    double* queue_keys = shared.take<double>(kQueries * room) + warp() * kRows * room;
-    int64_t* queue_ids = shared.take<int64_t>(kQueries * room) + warp() * kRows * room;
+    const Queues memory(shared, kQueries, room);
     Queue queues[kRows];
     MSMA_UNROLL
-    for (int r = 0; r < kRows; ++r) queues[r] = Queue(queue_keys + r * room, queue_ids + r * room, room, k);
+    for (int r = 0; r < kRows; ++r) queues[r] = memory.queue(warp() * kRows + r, k);
     const int64_t first = static_cast<int64_t>(block_x()) * kQueries, mine = first + warp() * kRows;
     for (int64_t point = 0; point < y.count; point += kWarp) {
         double found[kRows];

@@ -70,12 +70,11 @@ MSMA_KERNEL ksg_kernel(cuda::KsgBatch batch, int room, int64_t* n_x, int64_t* n_
     if (rule.partners != nullptr) rule.partners += pair * batch.partner_stride;
     Shared shared;
     Tile<kind, kWarps, kRows> tile_x(shared), tile_y(shared);
-    double* queue_keys = shared.take<double>(kQueries * room) + warp() * kRows * room;
-    int64_t* queue_ids = shared.take<int64_t>(kQueries * room) + warp() * kRows * room;
+    const Queues memory(shared, kQueries, room);
     Queue queues[kRows];
     const int places = static_cast<int>(batch.k_most) + 1;
     MSMA_UNROLL
-    for (int r = 0; r < kRows; ++r) queues[r] = Queue(queue_keys + r * room, queue_ids + r * room, room, places);
+    for (int r = 0; r < kRows; ++r) queues[r] = memory.queue(warp() * kRows + r, places);
 
     double keys_x[kRows], keys_y[kRows];
     for (int64_t point = 0; point < batch.n; point += kWarp) {

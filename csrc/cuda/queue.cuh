@@ -109,4 +109,21 @@ class Queue {
     int64_t top_id_;
 };
 
+// The places of a block's queues in shared memory.
+class Queues {
+  public:
+    MSMA_DEVICE Queues(Shared& shared, int count, int room)
+        : keys_(shared.take<double>(count * room)), ids_(shared.take<int64_t>(count * room)), room_(room) {}
+
+    // The number-th of them, of a warp's own, empty (warp).
+    MSMA_DEVICE Queue queue(int number, int k) const {
+        return Queue(keys_ + number * room_, ids_ + number * room_, room_, k);
+    }
+
+  private:
+    double* keys_;
+    int64_t* ids_;
+    int room_;
+};
+
 }  // namespace msma::device

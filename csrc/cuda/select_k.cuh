@@ -10,11 +10,10 @@ MSMA_KERNEL select_k_kernel(const double* values, const int64_t* ids, int64_t ro
                             double* keys, int64_t* indices) {
     Shared shared;
     const int warps = threads() / kWarp;
-    double* queue_keys = shared.take<double>(warps * room) + warp() * room;
-    int64_t* queue_ids = shared.take<int64_t>(warps * room) + warp() * room;
+    const Queues queues(shared, warps, room);
     const int64_t row = static_cast<int64_t>(block_x()) * warps + warp();
     if (row >= rows) return;  // a whole warp, and no barrier of the block follows
-    Queue queue(queue_keys, queue_ids, room, k);
+    Queue queue = queues.queue(warp(), k);
     for (int64_t start = 0; start < m; start += kWarp) {
         const int64_t column = start + lane();
         const bool some = column < m;

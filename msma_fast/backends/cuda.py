@@ -79,23 +79,9 @@ def status() -> dict[str, str]:
 
 def serves(op: str, device: torch.device) -> tuple[bool, str]:
     """CUDA tensors, once the device has solved the op's planted problems; CPU tensors in the emulator."""
-    wanted = "cpu" if emulated() else "cuda"
-    if device.type != wanted:
-        return False, f"the kernels run on {wanted} tensors here; these are on {device}"
-    if wanted == "cuda":
-        index = torch.cuda.current_device() if device.index is None else device.index
-        if fault := _fault(op, index):
-            return False, fault
-    return True, f"{wanted} tensors"
-
-
-@cache
-def _fault(op: str, index: int) -> str:
-    """What a GPU does wrongly in an op; empty where nothing is. Asked once a process, when the op is first asked for."""
     from msma_fast.backends import triton_check
 
-    found = triton_check.fault(operations(), op, torch.device("cuda", index))
-    return found and f"{torch.cuda.get_device_name(index)}: {found}"
+    return triton_check.serves(operations, op, device, "cpu" if emulated() else "cuda")
 
 
 @cache

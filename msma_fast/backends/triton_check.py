@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -30,6 +30,25 @@ class Problem(NamedTuple):
 
     arguments: tuple[Any, ...]
     near: str
+
+
+def serves(operations: Callable[[], Ops], op: str, device: torch.device, wanted: str) -> tuple[bool, str]:
+    """Whether a backend's op serves a device, and why (not): tensors of the type `wanted`, and of a GPU that has solved the
+    op's planted problems."""
+    if device.type != wanted:
+        return False, f"the kernels run on {wanted} tensors here; these are on {device}"
+    if wanted == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        if found := fault_of_gpu(operations, op, index):
+            return False, found
+    return True, f"{wanted} tensors"
+
+
+@cache
+def fault_of_gpu(operations: Callable[[], Ops], op: str, index: int) -> str:
+    """What a GPU does wrongly in an op; empty where nothing is. Asked once a process, when the op is first asked for."""
+    found = fault(operations(), op, torch.device("cuda", index))
+    return found and f"{torch.cuda.get_device_name(index)}: {found}"
 
 
 def fault(ops: Ops, op: str, device: torch.device) -> str:

@@ -4,14 +4,17 @@ interpreter. Answers are the torch backend's, bit for bit."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import hard_searches
 import numpy as np
 import pytest
 import torch
 from cuda_emulated import emulated_cuda
+from hard_searches import data
 
 import msma_fast as mf
 from msma_fast.backends import cuda_launch, cuda_search, triton_search
@@ -71,27 +74,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def data(kind: str, n: int, d: int, seed: int = 0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    x = rng.standard_normal((n, d))
-    if kind == "shifted":
-        x += 1e6
-    if kind == "huge coordinate":
-        x[0, 0] = 1e30
-    if kind == "duplicates":
-        x = x[rng.integers(0, n // 3, n)]
-    if kind == "lattice":
-        x = np.round(x * 2)
-    return x + 0.0
-
-
-def same(x: np.ndarray, k: int, y: np.ndarray | None = None, **options: Any) -> Any:
-    ours, stats = mf.knn(x, k, y, backend="cuda", return_stats=True, **options)
-    theirs = mf.knn(x, k, y, backend="torch", **options)
-    assert np.array_equal(ours.indices, theirs.indices)
-    assert np.array_equal(ours.distances, theirs.distances)
-    assert np.array_equal(ours.valid, theirs.valid)
-    return stats
+same = partial(hard_searches.same, "cuda")
 
 
 @pytest.mark.parametrize(
