@@ -239,8 +239,14 @@ PYBIND11_MODULE(MSMA_MODULE_NAME, m) {
     m.def("architectures", &cuda::architectures, "What the kernels were compiled for; -ptx: for that and all later.");
 #if MSMA_EMULATED
     m.def("set_seed", &msma::emulator::set_seed, "seed"_a, "Of the order of threads and the rounding of products.");
-    m.def("set_product_error", &msma::emulator::set_product_error, "scale"_a,
-          "Errors of the products of bfloat16 tiles, in units of what is assumed of a matrix unit.");
+    py::enum_<msma::emulator::ProductSign>(m, "ProductSign")
+        .value("random", msma::emulator::ProductSign::random)
+        .value("up", msma::emulator::ProductSign::up)
+        .value("down", msma::emulator::ProductSign::down)
+        .value("shrink", msma::emulator::ProductSign::shrink);
+    m.def("set_product_error", &msma::emulator::set_product_error, "relative"_a,
+          "sign"_a = msma::emulator::ProductSign::random,
+          "Errors of the products a.b of bfloat16 rows, relative to |a||b|, beside their roundings.");
 #endif
     m.def("emulated", [] { return MSMA_EMULATED != 0; }, "Whether a model of a GPU on the CPU takes its place.");
     m.def(

@@ -50,26 +50,39 @@ inline void gather(int first_lane, int parity, Part near, Part far, double (&out
 
 MSMA_UNWATCHED inline bool truncates() { return machine.truncates; }
 MSMA_UNWATCHED inline uint64_t random_word() { return machine.random.next(); }
-MSMA_UNWATCHED inline double product_error() { return settings.product_error; }
 
-// sum + a b. A product error of 1 adds 16 2^-22 |a||b| to it, or subtracts it. The roundings, 18 of 2^-23 at most, come
-// on top: up to 0.4 all sums of d products stay within d 2^-22 |a||b|.
+// What the settings add to a sum of products a b, in which `total` is in float32 and exact but for its roundings.
+MSMA_UNWATCHED inline double product_error(double total, const double (&a)[kDepth], const double (&b)[kDepth],
+                                           bool coin) {
+    if (settings.product_error == 0.0) return 0.0;
+    double a2 = 0.0, b2 = 0.0;
+    for (int k = 0; k < kDepth; ++k) {
+        a2 += a[k] * a[k];
+        b2 += b[k] * b[k];
+    }
+    const double error = settings.product_error * std::sqrt(a2 * b2);
+    switch (settings.product_sign) {
+        case ProductSign::up: return error;
+        case ProductSign::down: return -error;
+        case ProductSign::shrink: return total > 0.0 ? -error : error;
+        default: return coin ? error : -error;
+    }
+}
+
+// sum + a b, and the error of the settings, which after all 16ths of a row comes to at most that part of |a||b|, by
+// Cauchy and Schwarz. The roundings, 18 of 2^-23 at most for 16 products, come on top.
 inline float sum_of_products(float sum, const double (&a)[kDepth], const double (&b)[kDepth]) {
     const uint64_t dice = random_word();
     const unsigned start = dice & 15, step = (dice >> 3) | 1;  // an order of 16: start + i step, step odd
     const bool sum_first = (dice >> 40) & 1, rounds_down = truncates();
     float total = sum_first ? sum : 0.0f;
-    double size = 0.0;
     for (unsigned i = 0; i < kDepth; ++i) {
         const unsigned k = (start + i * step) % kDepth;
         total = float_of(static_cast<double>(total) + a[k] * b[k], rounds_down);
-        size += std::fabs(a[k] * b[k]);
     }
     if (!sum_first) total = float_of(static_cast<double>(total) + static_cast<double>(sum), rounds_down);
-    const double scale = product_error();
-    if (scale == 0.0) return total;
-    const double error = scale * kDepth * std::ldexp(size, -22);
-    return float_of(static_cast<double>(total) + ((dice >> 41) & 1 ? error : -error), rounds_down);
+    const double error = product_error(total, a, b, (dice >> 41) & 1);
+    return error == 0.0 ? total : float_of(static_cast<double>(total) + error, rounds_down);
 }
 
 }  // namespace msma::emulator

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +20,7 @@ from hard_searches import data
 import msma_fast as mf
 from msma_fast.backends import cuda_launch, cuda_search, triton_search
 from msma_fast.backends.torch import knn
+from msma_fast.backends.torch import screen as screens
 from msma_fast.backends.triton import interpreted
 
 pytestmark = [
@@ -130,12 +132,28 @@ def test_few_neighbours_of_many_take_every_key(steps: list[str]) -> None:
     assert steps == []
 
 
-def test_errors_of_products_within_the_bound_change_nothing(emulated: ModuleType) -> None:
-    """As large as d 2^-22 |a||b| in all, at random signs."""
-    for seed in range(2):
-        emulated.set_seed(seed)
-        emulated.set_product_error(64 / 16)
-        same(data("normal", 150, 64), 4)
+POINTS = {
+    "integers": np.random.default_rng(0).integers(-8, 9, (260, 16)).astype(np.float32),
+    "normal": data("normal", 260, 16),
+    "long": (data("normal", 260, 12) * 10.0 ** np.linspace(0, 4, 260)[:, None]).astype(np.float32),
+}
+
+
+ATTACKS = [
+    pytest.param(*each, marks=() if each[2] == "shrink" or each[:2] == ("integers", "euclidean") else pytest.mark.slow)
+    for each in product(POINTS, ["euclidean", "cosine", "inner_product"], ["random", "up", "down", "shrink"])
+]
+
+
+@pytest.mark.parametrize(("points", "metric", "sign"), ATTACKS)
+def test_errors_of_products_within_the_bound_change_nothing(
+    points: str, metric: str, sign: str, emulated: ModuleType, steps: list[str]
+) -> None:
+    """Nine tenths of the declared error kappa |a||b|, the worst signs included; the sums' own roundings are the rest."""
+    kappa, _, _ = screens.constants(POINTS[points].shape[1], 0)
+    emulated.set_product_error(0.9 * kappa, emulated.ProductSign.__members__[sign])
+    same(POINTS[points], 5, metric=metric)
+    assert steps == ["collect", "finish"]
 
 
 def test_the_first_part_bounds_the_second(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,16 +184,18 @@ def test_few_queries_are_left_to_kernels_that_split_the_points(launched: list[st
     assert launched == []
 
 
-def test_larger_errors_of_products_lose_neighbours(emulated: ModuleType) -> None:
-    """Small integers on a line: bfloat16 loses nothing of them, and the declared error of the products is the whole bound."""
+@pytest.mark.parametrize("sign", ["random", "down", "shrink"])
+def test_four_times_the_bound_loses_neighbours(sign: str, emulated: ModuleType) -> None:
+    """Integers on a line: bfloat16 loses nothing of them, and the declared error of the products is the whole bound."""
     x = np.zeros((200, 16), np.float32)
-    x[:, 0] = np.random.default_rng(0).permutation(200) - 100
+    x[:, 0] = np.arange(200) - 100
+    kappa, _, _ = screens.constants(16, 0)
     wanted = mf.knn(x, 5, backend="torch").indices
     lost = {}
-    for scale in (1.0, 1e5):
-        emulated.set_product_error(scale)
-        lost[scale] = (mf.knn(x, 5, backend="cuda").indices != wanted).any()
-    assert lost == {1.0: False, 1e5: True}
+    for times in (0.9, 4.0):
+        emulated.set_product_error(times * kappa, emulated.ProductSign.__members__[sign])
+        lost[times] = (mf.knn(x, 5, backend="cuda").indices != wanted).any()
+    assert lost == {0.9: False, 4.0: True}
 
 
 def test_counts_within_a_radius() -> None:

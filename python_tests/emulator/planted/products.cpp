@@ -49,7 +49,7 @@ double value_of(uint16_t number) {
 struct Problem {
     std::vector<uint16_t> a, b;
     std::vector<float> out;
-    std::vector<double> sums, sizes;  // exact sums, sums of |terms|
+    std::vector<double> sums, sizes;  // exact sums, |a||b| and what was there
 };
 
 // The numbers themselves, or their sizes.
@@ -63,23 +63,25 @@ Problem solved(bool positive) {
     launch("product", product<kSwapped>, Grid{1, 1, 32, 2 * (kRows + kColumns) * kDepth}, Stream{}, problem.a.data(),
            problem.b.data(), problem.out.data());
     for (int i = 0; i < kRows * kColumns; ++i) {
-        double sum = 0.25, size = 0.25;
+        double sum = 0.25, a2 = 0.0, b2 = 0.0;
         for (int k = 0; k < kDepth; ++k) {
-            const double term =
-                value_of(problem.a[i / kColumns * kDepth + k]) * value_of(problem.b[i % kColumns * kDepth + k]);
-            sum += term;
-            size += std::fabs(term);
+            const double a = value_of(problem.a[i / kColumns * kDepth + k]);
+            const double b = value_of(problem.b[i % kColumns * kDepth + k]);
+            sum += a * b;
+            a2 += a * a;
+            b2 += b * b;
         }
         problem.sums.push_back(sum);
-        problem.sizes.push_back(size);
+        problem.sizes.push_back(0.25 + std::sqrt(a2 * b2));
     }
     return problem;
 }
 
-// Whether every number lies within its bound, |error| <= (16 + 16) 2^-22 |a||b|; prints the numbers.
+// Whether every number lies within its bound, |error| <= (16 + 16) 2^-22 |a||b|, where errors of kPlanted 2^-22 |a||b|
+// are set; prints the numbers.
 template <bool kSwapped, int kPlanted>
 bool close() {
-    msma::emulator::set_product_error(kPlanted);
+    msma::emulator::set_product_error(std::ldexp(kPlanted, -22));
     const Problem problem = solved<kSwapped>(false);
     bool all = true;
     for (size_t i = 0; i < problem.out.size(); ++i) {
@@ -106,7 +108,7 @@ int main(int count, char** arguments) {
     return run_case(count, arguments,
                     {{"twin", close<false, 0>},
                      {"wrong_layout", close<true, 0>},
-                     {"error_within_bound", close<false, 1>},
-                     {"error_beyond_bound", close<false, 3>},
+                     {"error_within_bound", close<false, 20>},
+                     {"error_beyond_bound", close<false, 48>},
                      {"of_positive", of_positive}});
 }
