@@ -1,0 +1,218 @@
+"""A learned map between two scales, and its losses.
+
+    f(x) = x A + s(x W1 + b) W2,   s(u) = u / (1 + e^-u),   A starts as the Procrustes map, W2 as 0
+
+    L = |f(x) - y|^2 / |y|^2 + g stress(f(x), y)^2 + i information(f(x), y) + c curvature(f)
+
+stress        Kruskal's stress-1 of distances within the batch (mf.stress, differentiable)
+information   InfoNCE: -mean log softmax_j(cos(f(x_i), y_j) / t) at j = i (van den Oord et al., arXiv 1807.03748), or MINE:
+              minus the Donsker-Varadhan bound with a learned critic (Belghazi et al., arXiv 1801.04062), pairs of the
+              product of marginals by a shift of the batch
+curvature     E_v (|J v|^2 / |v|^2 - 1)^2 + E_uv |D^2 f [u, v]|^2 / d, v and u of random signs: how far the Jacobian is from
+              an isometry, and a Hutchinson estimate of the Hessian's squared norm
+
+Derivatives of f are written out: J v = v A + (s'(u) * (v W1)) W2, D^2 f [v, w] = (s''(u) * (v W1) * (w W1)) W2. The error of
+the pairs is ours: the other terms of Multi-Scale Manifold Alignment (arXiv 2505.20333) do not say which token is which, but
+for the information. The epoch with the least error on rows of other texts is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from msma_fast.distortion import stress
+from msma_fast.msma.maps import procrustes
+
+INFORMATION = ("infonce", "mine")
+_WIDTH = 512  # of the hidden layer, or the map's own if that is less
+_BATCH = 256
+_EPOCHS, _PATIENCE = 40, 3
+_RATE, _DECAY = 1e-3, 1e-2
+_TEMPERATURE = 0.1
+_CRITIC = 64
+_BENT = 64  # rows of a batch of which the curvature is taken
+
+
+class Weights(NamedTuple):
+    """Of the terms: geometry, information, curvature."""
+
+    geometry: float
+    information: float
+    curvature: float
+
+
+PAPER = Weights(0.1, 0.1, 0.01)  # the published preset
+
+
+class Residual(nn.Module):
+    """f above, for rows (n, d) float32."""
+
+    def __init__(self, linear: Tensor, width: int, generator: torch.Generator) -> None:
+        super().__init__()
+        d, e = linear.shape
+        self.linear = nn.Parameter(linear.clone())
+        self.into = nn.Parameter(torch.randn(d, width, generator=generator).div(d**0.5).to(linear))
+        self.bias = nn.Parameter(linear.new_zeros(width))
+        self.out = nn.Parameter(linear.new_zeros(width, e))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.linear + nn.functional.silu(x @ self.into + self.bias) @ self.out
+
+    def along(self, x: Tensor, v: Tensor) -> Tensor:
+        """J(x_i) v_i, (n, e)."""
+        return v @ self.linear + (self._slopes(x)[0] * (v @ self.into)) @ self.out
+
+    def back(self, x: Tensor, w: Tensor) -> Tensor:
+        """J(x_i)^T w_i, (n, d)."""
+        return w @ self.linear.T + (self._slopes(x)[0] * (w @ self.out.T)) @ self.into.T
+
+    def bend(self, x: Tensor, v: Tensor, w: Tensor) -> Tensor:
+        """D^2 f(x_i) [v_i, w_i], (n, e)."""
+        return (self._slopes(x)[1] * (v @ self.into) * (w @ self.into)) @ self.out
+
+    def _slopes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """s' and s'' at x W1 + b."""
+        u = x @ self.into + self.bias
+        gate = torch.sigmoid(u)
+        first = gate * (1.0 + u * (1.0 - gate))
+        return first, gate * (1.0 - gate) * (2.0 + u * (1.0 - 2.0 * gate))
+
+
+class Learned(NamedTuple):
+    """A trained map and how its training went."""
+
+    module: Residual
+    chosen: dict[str, float]  # epochs, and the error on held-out rows
+
+    def __call__(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            found: Tensor = self.module(x.to(torch.float32))
+            return found.to(x.dtype)
+
+    def isometry_deviation(self, x: Tensor, seed: int) -> float:
+        """sqrt(E |(J J^T - I) v|^2 / d) of row vectors' Jacobians, a Hutchinson estimate over the rows of x (n, d)."""
+        with torch.no_grad():
+            x = x.to(torch.float32)
+            v = signs(x, torch.Generator().manual_seed(seed))
+            gap = self.module.back(x, self.module.along(x, v)) - v
+            return float(gap.square().sum(1).mean().div(x.shape[1]).sqrt())
+
+    def hessian_norm(self, x: Tensor, seed: int) -> float:
+        """sqrt(E |D^2 f [u, v]|^2), the Frobenius norm of the second derivatives."""
+        with torch.no_grad():
+            x, generator = x.to(torch.float32), torch.Generator().manual_seed(seed)
+            bend = self.module.bend(x, signs(x, generator), signs(x, generator))
+            return float(bend.square().sum(1).mean().sqrt())
+
+
+def train(
+    x: Tensor,
+    y: Tensor,
+    held: Tensor,
+    weights: Weights,
+    *,
+    information: str = "infonce",
+    seed: int = 0,
+    resume: dict[str, Any] | None = None,
+    after_epoch: Callable[[dict[str, Any]], None] | None = None,
+) -> Learned:
+    """Of paired rows x (n, d), y (n, e), centred and of one size; held (n,) bool: rows that stop the training.
+
+    resume: what after_epoch was given last; training goes on from there and ends as if it had not been interrupted. Every
+    random number is drawn on the CPU from `seed`.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    x, y = x.to(torch.float32), y.to(torch.float32)
+    module = Residual(
+        procrustes(x.double(), y.double(), held).weight.to(x), min(_WIDTH, *x.shape[1:], y.shape[1]), generator
+    )
+    critic = _critic(x.shape[1] + y.shape[1], generator).to(x.device) if information == "mine" else None
+    parts = [module, *([] if critic is None else [critic])]
+    optimizer = torch.optim.AdamW([p for part in parts for p in part.parameters()], lr=_RATE, weight_decay=_DECAY)
+    fitted = (~held).nonzero().squeeze(1)
+    state: dict[str, Any] = {"epoch": 0, "least": _error(module, x[held], y[held]), "best": _copied(module), "since": 0}
+    if resume is not None:
+        state = {name: resume[name] for name in state}
+        for part, kept in zip(parts, resume["parts"], strict=True):
+            part.load_state_dict(kept)
+        optimizer.load_state_dict(resume["optimizer"])
+        generator.set_state(resume["generator"])
+    while state["epoch"] < _EPOCHS and state["since"] < _PATIENCE:
+        order = fitted[torch.randperm(len(fitted), generator=generator).to(fitted.device)]
+        for rows in order.split(_BATCH):
+            if len(rows) < 2:
+                continue  # nothing to compare a single pair with
+            optimizer.zero_grad(set_to_none=True)
+            loss(module, critic, x[rows], y[rows], weights, generator).backward()
+            optimizer.step()
+        state["epoch"] += 1
+        error = _error(module, x[held], y[held])
+        state["since"] += 1
+        if error < state["least"]:
+            state |= {"least": error, "best": _copied(module), "since": 0}
+        if after_epoch is not None:
+            own = {"parts": [part.state_dict() for part in parts], "optimizer": optimizer.state_dict()}
+            after_epoch(state | own | {"generator": generator.get_state()})
+    module.load_state_dict(state["best"])
+    return Learned(module, {"epochs": float(state["epoch"]), "held_out_error": state["least"]})
+
+
+def loss(module: Residual, critic: Any, x: Tensor, y: Tensor, weights: Weights, generator: torch.Generator) -> Tensor:
+    """L of a batch."""
+    mapped = module(x)
+    total: Tensor = (mapped - y).square().sum() / y.square().sum().clamp_min(1e-12)
+    if weights.geometry and bool((y != y[0]).any()):
+        total = total + weights.geometry * stress(y, mapped, normalized=True, check_finite=False).square()
+    if weights.information:
+        total = total + weights.information * (infonce(mapped, y) if critic is None else mine(critic, mapped, y))
+    if weights.curvature:
+        total = total + weights.curvature * curvature(module, x[:_BENT], generator)
+    return total
+
+
+def infonce(mapped: Tensor, y: Tensor) -> Tensor:
+    """The lower it is the better rows find their pair among the batch; log n less it bounds their information from below."""
+    cosines = nn.functional.normalize(mapped, dim=1) @ nn.functional.normalize(y, dim=1).T
+    return nn.functional.cross_entropy(cosines / _TEMPERATURE, torch.arange(len(y), device=y.device))
+
+
+def mine(critic: Any, mapped: Tensor, y: Tensor) -> Tensor:
+    """Minus the bound E T(pairs) - log E exp T(shifted pairs)."""
+    apart = critic(torch.cat([mapped, y.roll(1, 0)], 1)).squeeze(1)
+    bound = critic(torch.cat([mapped, y], 1)).mean() - (apart.logsumexp(0) - torch.tensor(float(len(y))).log())
+    return -bound
+
+
+def curvature(module: Residual, x: Tensor, generator: torch.Generator) -> Tensor:
+    """The two terms above, one pair of directions a row."""
+    v, w = signs(x, generator), signs(x, generator)
+    stretch = module.along(x, v).square().sum(1) / x.shape[1]
+    return (stretch - 1.0).square().mean() + module.bend(x, v, w).square().sum(1).mean() / x.shape[1]
+
+
+def signs(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Of the shape of x, 1 or -1."""
+    return (torch.randint(0, 2, x.shape, generator=generator) * 2 - 1).to(x)
+
+
+def _critic(width: int, generator: torch.Generator) -> nn.Sequential:
+    """Its own generator: torch's random state stays as it is."""
+    layers = [nn.Linear(*size, device="meta").to_empty(device="cpu") for size in ((width, _CRITIC), (_CRITIC, 1))]
+    with torch.no_grad():
+        for layer in layers:
+            layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) / layer.in_features**0.5)
+            layer.bias.zero_()
+    return nn.Sequential(layers[0], nn.SiLU(), layers[1])
+
+
+def _error(module: Residual, x: Tensor, y: Tensor) -> float:
+    with torch.no_grad():
+        return float((module(x) - y).square().sum() / y.square().sum().clamp_min(1e-12))
+
+
+def _copied(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}

@@ -1,0 +1,112 @@
+"""What a map between scales can change, on rows that it was not fitted to. Rows are centred and of one size (alignment.py).
+
+r2                     1 - sum |f(x) - y|^2 / sum |y|^2: y is centred by the fitting rows
+retrieval              share of rows whose f(x_i) has y_i, or a row equal to it, as its nearest neighbour among all y
+knn_kl                 nats, D(f(x) || y) between disjoint halves of the texts (Wang, Kulkarni, Verdu 2009), in the target's
+                       information space
+distortion             Kruskal's stress-1 of distances within f(x), relative to those within y
+mi                     nats, KSG1 of (w, t): t the target in its information space, w the image there of the source in its own.
+                       w is a function of the source z, so the truth is at most I(z; t); see below
+distance_correlation, cka, overlap   which a rotation does not change: of (f(x), y)
+
+A map cannot create information, but an estimate of the mapped rows can be above that of the source's, where the
+estimator sees more of what is there. Both bound I(z; t) from below in the mean, so `before` is the larger of the two, and
+`mi_source` is the source's own.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from msma_fast.distortion import stress
+from msma_fast.entropy import knn_kl_divergence
+from msma_fast.information import ksg_mi
+from msma_fast.neighbors import knn
+from msma_fast.similarity import cka, distance_correlation, neighborhood_overlap
+
+METRICS = ("r2", "retrieval", "knn_kl", "distortion", "mi", "distance_correlation", "cka", "overlap")
+HIGHER_IS_BETTER = {name: name not in ("knn_kl", "distortion") for name in METRICS}
+INVARIANT = ("distance_correlation", "cka", "overlap")  # under rotations
+DIMENSIONS = 16  # of an information space, or all there are
+_K_INFORMATION, _K_DIVERGENCE, _K_OVERLAP = 3, 5, 10
+_ROWS = 2000  # of what costs n^2
+
+
+class Space(NamedTuple):
+    """The leading principal axes (d, d') of a scale's fitting rows, and the size that makes them one."""
+
+    axes: Tensor
+    size: float
+
+    @classmethod
+    def of(cls, rows: Tensor) -> Space:
+        """rows (n, d), centred."""
+        _, vectors = torch.linalg.eigh(rows.T @ rows)
+        axes = vectors[:, -min(DIMENSIONS, rows.shape[1]) :].flip(1)
+        return cls(axes, float((rows @ axes).square().mean().sqrt()) or 1.0)
+
+    def project(self, rows: Tensor) -> Tensor:
+        return rows @ self.axes / self.size
+
+    def restore(self, projected: Tensor) -> Tensor:
+        """Rows (n, d) of the space alone."""
+        return projected * self.size @ self.axes.T
+
+
+class Held(NamedTuple):
+    """The rows to measure on: y (n, e), their space, texts (n,) or None. At most 2,000 are looked at where that costs n^2."""
+
+    y: Tensor
+    space: Space
+    texts: Tensor | None
+
+    def some(self) -> Tensor:
+        n = self.y.shape[0]
+        return torch.arange(n, device=self.y.device) if n <= _ROWS else torch.linspace(0, n - 1, _ROWS).long()
+
+
+def measures(mapped: Tensor, image: Tensor, held: Held) -> dict[str, float]:
+    """Every metric of f(x) (n, e); image (n, d'): w."""
+    rows = held.some()
+    f, y = mapped[rows], held.y[rows]
+    texts = None if held.texts is None else held.texts[rows]
+    return {
+        "r2": 1.0 - float((mapped - held.y).square().sum() / held.y.square().sum()),
+        "retrieval": _retrieval(f, y),
+        "knn_kl": _divergence(held.space.project(mapped), held.space.project(held.y), held.texts),
+        "distortion": float(stress(y, f, normalized=True)),
+        "mi": information(image, held),
+        **invariant(f, y, texts),
+    }
+
+
+def invariant(x: Tensor, y: Tensor, texts: Tensor | None) -> dict[str, float]:
+    """What also compares sides of different width."""
+    return {
+        "distance_correlation": float(distance_correlation(x, y)),
+        "cka": float(cka(x, y)),
+        "overlap": float(neighborhood_overlap(x, y, _K_OVERLAP, groups=texts)),
+    }
+
+
+def information(image: Tensor, held: Held) -> float:
+    """I(w; t)."""
+    rows = held.some()
+    texts = None if held.texts is None else held.texts[rows]
+    target = held.space.project(held.y[rows])
+    return float(ksg_mi(image[rows], target, _K_INFORMATION, metric="euclidean", groups=texts))
+
+
+def _retrieval(f: Tensor, y: Tensor) -> float:
+    nearest = knn(f, 1, y).indices.squeeze(1)
+    return float((y[nearest] == y).all(1).double().mean())
+
+
+def _divergence(mapped: Tensor, y: Tensor, texts: Tensor | None) -> float:
+    """Of halves: a row's own pair would be its nearest neighbour on the other side."""
+    labels = torch.arange(len(y)) if texts is None else texts
+    first = torch.isin(labels, labels.unique()[::2])
+    return float(knn_kl_divergence(mapped[first], y[~first], _K_DIVERGENCE))
