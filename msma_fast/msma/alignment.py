@@ -24,12 +24,11 @@ from msma_fast.msma.scale_names import Scales
 from msma_fast.msma.scales import ScalePartition
 from msma_fast.msma.sound_metrics import Held, Space, invariant, measures
 from msma_fast.results import Array
-from msma_fast.similarity import cka
 
 MAPS = (*CLOSED, "mlp")
 REPRESENTATIVES = ("medoid", "last", "mean")
 _HELD = 5  # one text of so many chooses constants and ends training
-_MEDOID_ROWS = 2000
+_MEDOID_ROWS = 500
 
 Progress = Callable[[str, int, int], None]
 Map = Linear | Learned
@@ -37,11 +36,11 @@ Value = float | None
 
 
 class Fitted(NamedTuple):
-    """A map between two scales and its nulls: the same kind of map fitted to shuffled pairs, and the unpaired transport of
-    moments (None between scales of different width)."""
+    """A map between two scales and its nulls: the same kind of map fitted to shuffled pairs (None where not asked), and the
+    unpaired transport of moments (None between scales of different width)."""
 
     forward: Map
-    shuffled: Map
+    shuffled: Map | None
     moments: Linear | None
 
 
@@ -77,7 +76,7 @@ class Values(NamedTuple):
 class MapEvaluation(NamedTuple):
     """One map on n rows: `sound` (msma/sound_metrics.py) and `published` (msma/published_metrics.py) metrics by name;
     mi_source: the estimate of the source's information, which `before` is the larger of; curvature: isometry_deviation,
-    |J J^T - I|_F / sqrt(d), and hessian_norm of the map and of its shuffled null."""
+    |J J^T - I|_F / sqrt(d), and hessian_norm of the map and of its null."""
 
     source: str
     target: str
@@ -85,7 +84,7 @@ class MapEvaluation(NamedTuple):
     sound: dict[str, Values]
     published: dict[str, Values]
     mi_source: float
-    curvature: dict[str, tuple[float, float]]
+    curvature: dict[str, tuple[float, Value]]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -150,6 +149,7 @@ class MSMA:
         acts: Any,
         partition: ScalePartition | Sequence[tuple[int, int]],
         *,
+        nulls: bool = True,
         progress: Progress | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
     ) -> MSMA:
@@ -157,6 +157,7 @@ class MSMA:
 
         acts -- Activations, or a list of (n, d_l) arrays in order of depth; computed where they lie, on any torch device
         partition -- of `find_scales`, `.thirds()` or `.fixed(...)`, or ranges (first, last) of layers
+        nulls -- whether to fit the same kind of map to shuffled pairs as well, for `evaluate`, at the same cost
         progress -- called with ("maps", done, all)
         checkpoint -- a folder: training of "mlp" goes on from there when it was interrupted, and ends the same
 
@@ -182,7 +183,9 @@ class MSMA:
             mask = held.to(x.device)
             self._maps[source, target] = Fitted(
                 self._fit(x, y, mask, checkpoint, f"{source}-{target}"),
-                self._fit(x, y[shuffle.to(y.device)], mask, checkpoint, f"{source}-{target}-shuffled"),
+                self._fit(x, y[shuffle.to(y.device)], mask, checkpoint, f"{source}-{target}-shuffled")
+                if nulls
+                else None,
                 moments(x, y, mask) if x.shape[1] == y.shape[1] else None,
             )
         if progress is not None:
@@ -251,7 +254,7 @@ class MSMA:
 
     @property
     def scales(self) -> tuple[str, ...]:
-        """The scales' names, shallow ones first; "encoder.local" and so on of two stacks."""
+        """The scales' names, shallow ones first; "encoder local" and so on of two stacks."""
         return self._known().names
 
     @property
@@ -336,11 +339,12 @@ class MSMA:
             {name: _values(name, before, found) for name in after},
             {name: _values(name, published(*raw), stated) for name in ("kl", "mi", "distance_correlation")},
             own,
-            {
-                name: tuple(getattr(each, name)(x, self.seed) for each in (fitted.forward, fitted.shuffled))
-                for name in ("isometry_deviation", "hessian_norm")
-            },
+            {name: self._bent(fitted, name, x) for name in ("isometry_deviation", "hessian_norm")},
         )
+
+    def _bent(self, fitted: Fitted, name: str, x: Tensor) -> tuple[float, Value]:
+        own, null = fitted.forward, fitted.shuffled
+        return getattr(own, name)(x, self.seed), None if null is None else getattr(null, name)(x, self.seed)
 
     # -- keeping --------------------------------------------------
 
@@ -416,16 +420,15 @@ class MSMA:
 
 
 def _medoid(acts: Activations, layers: tuple[int, ...]) -> int:
-    """The first of those most like the others."""
-    if len(layers) < 3:
-        return layers[0]
+    """The first of those most like the others: linear CKA is the cosine of the centred rows' inner products."""
     step = -(-acts.n_tokens // _MEDOID_ROWS)
-    rows = [acts.layer(layer)[::step] for layer in layers]
-    alike = torch.zeros(len(layers), dtype=torch.float64)
-    for a in range(len(layers)):
-        for b in range(a):
-            alike[[a, b]] += float(cka(rows[a], rows[b]))
-    return layers[int(alike.argmax())]
+    products = []
+    for layer in layers:
+        rows = acts.layer(layer)[::step]
+        rows = rows - rows.mean(0)
+        products.append(torch.nn.functional.normalize((rows @ rows.T).flatten(), dim=0))
+    alike = torch.stack(products)
+    return layers[int((alike @ alike.T).sum(1).argmax())]
 
 
 def _values(name: str, before: dict[str, Any], found: dict[str, Any]) -> Values:

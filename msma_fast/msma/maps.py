@@ -50,22 +50,21 @@ def procrustes(x: Tensor, y: Tensor, _: Tensor) -> Linear:
 
 def ridge(x: Tensor, y: Tensor, held: Tensor) -> Linear:
     """held (n,) bool: the rows that choose l."""
-    found = _path(x[~held], y[~held])
-    best = _least(_RIDGES, lambda ridge: (x[held] @ found(ridge) - y[held]).square().sum())
-    return Linear(_path(x, y)(best), {"ridge": best})
+    best = _best_ridge(x, y, held)
+    return Linear(_Path.of(x, y).weight(best), {"ridge": best})
 
 
 def low_rank(x: Tensor, y: Tensor, held: Tensor) -> Linear:
     """held (n,) bool: the rows that choose l and r."""
-    l2 = ridge(x, y, held).chosen["ridge"]
-    part = _path(x[~held], y[~held])(l2)
+    l2 = _best_ridge(x, y, held)
+    part = _Path.of(x[~held], y[~held]).weight(l2)
     axes = _axes(x[~held] @ part)
     inside, wanted = x[held] @ part @ axes, y[held] @ axes
     # |x W A_r A_r^T - y|^2 = |y|^2 + sum over the first r columns of (x W A)^2 - 2 (x W A) (y A)
     saved = (inside.square() - 2.0 * inside * wanted).sum(0).cumsum(0)
     ranks = sorted({rank for rank in _RANKS if rank < axes.shape[1]} | {axes.shape[1]})
     best = int(_least(ranks, lambda rank: saved[int(rank) - 1]))
-    whole = _path(x, y)(l2)
+    whole = _Path.of(x, y).weight(l2)
     leading = _axes(x @ whole)[:, :best]
     return Linear(whole @ leading @ leading.T, {"ridge": l2, "rank": float(best)})
 
@@ -89,11 +88,35 @@ CLOSED: dict[str, Callable[[Tensor, Tensor, Tensor], Linear]] = {
 }
 
 
-def _path(x: Tensor, y: Tensor) -> Callable[[float], Tensor]:
-    """l -> the ridge weight."""
-    values, vectors = torch.linalg.eigh(x.T @ x / x.shape[0])
-    turned = vectors.T @ (x.T @ y / x.shape[0])
-    return lambda ridge: (vectors / (values.clamp_min(0) + ridge)) @ turned
+class _Path(NamedTuple):
+    """Ridge weights of every l: V diag(1 / (values + l)) turned, from x^T x = n V diag(values) V^T, turned = V^T x^T y / n."""
+
+    values: Tensor
+    vectors: Tensor
+    turned: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, y: Tensor) -> _Path:
+        values, vectors = torch.linalg.eigh(x.T @ x / x.shape[0])
+        return cls(values.clamp_min(0), vectors, vectors.T @ (x.T @ y / x.shape[0]))
+
+    def weight(self, ridge: float) -> Tensor:
+        return (self.vectors / (self.values + ridge)) @ self.turned
+
+
+def _best_ridge(x: Tensor, y: Tensor, held: Tensor) -> float:
+    """With a = x V of the held rows and g = 1 / (values + l), |a diag(g) turned - y|^2 is |y|^2 + g^T Q g - 2 c^T g for every
+    l, Q = (a^T a) * (turned turned^T), c = the row sums of (a^T y) * turned."""
+    path = _Path.of(x[~held], y[~held])
+    a = x[held] @ path.vectors
+    quadratic = (a.T @ a) * (path.turned @ path.turned.T)
+    linear = ((a.T @ y[held]) * path.turned).sum(1)
+
+    def error(ridge: float) -> Tensor:
+        g = 1.0 / (path.values + ridge)
+        return g @ quadratic @ g - 2.0 * linear @ g
+
+    return _least(_RIDGES, error)
 
 
 def _axes(fitted: Tensor) -> Tensor:

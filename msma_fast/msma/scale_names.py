@@ -34,7 +34,7 @@ class Scales(NamedTuple):
             raise ValueError(f"partition: expected at least two scales in a stack, got {list(partition.ranges)}")
         plain = partition.scale_names()
         prefixes = [layers[start].rpartition(".")[0] for start, _ in partition.stacks]
-        names = [f"{prefixes[of]}.{name}" for of, name in zip(stack, plain, strict=True)]
+        names = [f"{prefixes[of]} {name}" for of, name in zip(stack, plain, strict=True)]
         return cls(partition.ranges, stack, tuple(plain if len(prefixes) == 1 else names), len(layers))
 
     def pairs(self) -> list[tuple[int, int]]:

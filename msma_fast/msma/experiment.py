@@ -1,0 +1,186 @@
+"""The paper's experiment on one model: its layers in three scales, maps between them, interventions at each.
+
+Everything that is claimed stands beside what a null does: drift for the boundaries (scales.py), shuffled pairs, transport of
+moments, random layers and random weights for the maps (alignment_study.py), random directions and other scales at the same
+KL for the interventions (interventions.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+
+from msma_fast.activations import Activations
+from msma_fast.msma import alignment_study
+from msma_fast.msma.experiment_summary import summary
+from msma_fast.msma.hooks import KINDS
+from msma_fast.msma.intervention_bench import Bench, Change
+from msma_fast.msma.intervention_scales import places
+from msma_fast.msma.interventions import intervene
+from msma_fast.msma.language import Head, Language, evaluating
+from msma_fast.msma.naming import layer_names
+from msma_fast.msma.paired_statistics import benjamini_hochberg
+from msma_fast.msma.scale_analysis import first_texts
+from msma_fast.msma.scales import PAPER, ScalePartition, find_scales, stacks_of
+from msma_fast.msma.spaces import rms_normalized
+
+STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0)  # of the dose curves
+_SCALE_ROWS, _NEIGHBOURS = 2000, 15
+
+Update = Callable[[str, int, int], None]
+
+
+class Settings(NamedTuple):
+    """splits: of the texts, for the maps; kl: nats per token to which every intervention is matched; new_tokens: written for
+    each prompt; kinds: of interventions, none for no text."""
+
+    splits: int = 5
+    kl: float = 0.3
+    new_tokens: int = 40
+    kinds: tuple[str, ...] = KINDS
+    seed: int = 0
+
+
+def partition_of(names: Sequence[str], family: str) -> tuple[ScalePartition, str]:
+    """(three scales a stack, where they come from): the paper's for a model of its depth, else thirds."""
+    whole = ScalePartition((), (), tuple(names), tuple(stacks_of(names)))
+    if family in PAPER and all(last - first == PAPER[family][-1][1] for first, last in whole.stacks):
+        return whole.fixed(family), f"the paper's ranges for {family}"
+    return whole.thirds(), "thirds of each stack: the paper has no ranges for a model of this depth"
+
+
+def experiment(
+    acts: Activations,
+    untrained: Activations | None,
+    partition: ScalePartition,
+    settings: Settings,
+    *,
+    model: Any = None,
+    tokenizer: Any = None,
+    prompts: Sequence[Sequence[int]] = (),
+    head: Head | None = None,
+    why_no_text: str = "",
+    update: Update = lambda stage, done, total: None,
+) -> dict[str, Any]:
+    """The parts `scales`, `alignment`, `interventions`, `dose` and `summary` of the results, JSON-able.
+
+    acts and untrained: the same tokens at every layer; model, tokenizer, prompts (token ids of one length) and head, for a
+    model without a read-out: of the interventions, which are left out, with the reason why_no_text, without prompts.
+    """
+    results: dict[str, Any] = {"scales": _scales(acts, partition, settings.seed)}
+    total, done = alignment_study.steps(settings.splits, untrained is not None), 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        update("maps", done, total)
+
+    results["alignment"] = alignment_study.study(acts, untrained, partition, settings.splits, settings.seed, step)
+    results["interventions"], results["dose"], results["no_text"] = [], [], why_no_text
+    if prompts and settings.kinds:
+        told: list[dict[str, Any]] = []
+        skipped: dict[str, str] = {}
+        for number, kind in enumerate(settings.kinds):
+            update("texts", number, len(settings.kinds))
+            try:
+                told.append(_intervened(model, tokenizer, prompts, partition, kind, settings, head))
+            except ValueError as error:  # a dose that this kind does not reach at this scale
+                skipped[kind] = str(error)
+        _corrected(told)
+        results |= {"interventions": told, "skipped": skipped}
+        results["dose"] = _dose(Language(model, tokenizer, head), prompts, partition, settings)
+        update("texts", len(settings.kinds), len(settings.kinds))
+    return results | {"summary": summary(results)}
+
+
+def _scales(acts: Activations, partition: ScalePartition, seed: int) -> dict[str, Any]:
+    """The ranges used, and what speaks for boundaries there."""
+    few = first_texts(acts, _SCALE_ROWS)
+    rows = Activations.from_arrays([rms_normalized(layer) for layer in few], text_ids=few.text_ids, names=few.names)
+    found = find_scales(rows, n_resamples=0, seed=seed, k=_NEIGHBOURS)
+    starts = {first for first, _ in partition.ranges} - {first for first, _ in partition.stacks}
+    names = [layer["name"] for layer in layer_names(acts)]
+    return {
+        "layers": names,
+        "ranges": [list(each) for each in partition.ranges],
+        "names": partition.scale_names(),
+        "supported": [names[one.layer] for one in found.boundaries if one.supported],
+        "near": sum(any(one.supported and abs(one.layer - start) <= 1 for one in found.boundaries) for start in starts),
+        "boundaries": len(starts),
+    }
+
+
+def _intervened(
+    model: Any,
+    tokenizer: Any,
+    prompts: Any,
+    partition: ScalePartition,
+    kind: str,
+    settings: Settings,
+    head: Head | None,
+) -> dict[str, Any]:
+    """One kind at every scale that reaches the dose, and a random direction at the first that does."""
+    names = [place.name for place in places(partition, Language(model, tokenizer, head).stacks)]
+    reasons = []
+    for scale in reversed(names):
+        try:
+            found = intervene(
+                model, tokenizer, prompts, partition, scale=scale, kind=kind, kl=settings.kl,
+                new_tokens=settings.new_tokens, seed=settings.seed, head=head,
+            )  # fmt: skip
+            return found.to_dict()
+        except ValueError as error:
+            reasons.append(f"{scale}: {error}")
+    raise ValueError("; ".join(reasons))
+
+
+def _corrected(told: list[dict[str, Any]]) -> None:
+    """q-values over all kinds, scales and measures, and over the interactions of all kinds, in place of each kind's own."""
+    cells = [one for kind in told for one in kind["comparisons"] if not one["condition"].startswith("random")]
+    for one, q in zip(cells, benjamini_hochberg([one["p_value"] for one in cells]), strict=True):
+        one["q_value"] = float(q)
+    known = [kind["interaction"] for kind in told if kind["interaction"] is not None]
+    for one, q in zip(known, benjamini_hochberg([one["p_value"] for one in known]), strict=True):
+        one["q_value"] = float(q)
+
+
+def _dose(language: Language, prompts: Any, partition: ScalePartition, settings: Settings) -> list[dict[str, Any]]:
+    """KL of every kind at every scale and strength."""
+    found = places(partition, language.stacks)
+    curves = []
+    with evaluating(language.model):
+        bench = Bench(language, language.encode(prompts), found, settings.seed)
+        for place in found:
+            direction = bench.principal_direction(place) if "translate" in settings.kinds else None
+            for kind in settings.kinds:
+                if kind in ("attention", "ablate") and place.last == 0:
+                    continue  # the embedding has neither
+                change = Change(kind, place, direction if kind == "translate" else None, settings.seed)
+                kl = [bench.size(change, strength).mean_kl for strength in STRENGTHS]
+                curves.append({"scale": place.name, "kind": kind, "kl": kl})
+    return curves
+
+
+def gained(curve: Sequence[float]) -> bool:
+    """Whether a dose curve grows throughout."""
+    return all(a <= b for a, b in pairwise(curve))
+
+
+def prompt_ids(tokenizer: Any, texts: Sequence[str], count: int, tokens: int) -> list[list[int]]:
+    """The first `tokens` ids of the first `count` texts that are long enough; an encoder's keep their end token."""
+    found: list[list[int]] = []
+    for text in texts:
+        ids = tokenizer(text, truncation=True, max_length=tokens)["input_ids"]
+        if len(ids) == tokens:
+            found.append(ids)
+        if len(found) == count:
+            break
+    return found
+
+
+def seeded_order(count: int, seed: int) -> list[int]:
+    """A random order of `count` things."""
+    return [int(one) for one in torch.randperm(count, generator=torch.Generator().manual_seed(seed))]
