@@ -10,6 +10,7 @@ import msma_fast as mf
     mf.gaussian_kernel_sums, mf.mmd, mf.cauchy_schwarz_divergence                      kernel distances of distributions
     mf.fisher                                                                          Fisher metrics on activations
     mf.Activations, mf.collect_activations                                             activations of transformers models
+    mf.find_scales, mf.intervene                                                       scales of layers, and changing them
     mf.backends, mf.use_backend, mf.explain_backend                                    who computes, and why
 """
 
@@ -39,12 +40,14 @@ from msma_fast.similarity import cka, cka_matrix, distance_correlation, neighbor
 
 if TYPE_CHECKING:
     from msma_fast.activations import Activations, collect_activations
+    from msma_fast.msma.interventions import InterventionResult, intervene
     from msma_fast.msma.scales import ScalePartition, find_scales
 
 __all__ = [
     "Activations",
     "BackendInfo",
     "DimensionResult",
+    "InterventionResult",
     "KnnStats",
     "MIInterval",
     "MIResult",
@@ -65,6 +68,7 @@ __all__ = [
     "find_scales",
     "fisher",
     "gaussian_kernel_sums",
+    "intervene",
     "intrinsic_dimension",
     "knn",
     "knn_entropy",
@@ -90,6 +94,7 @@ __all__ = [
 # Loaded on first use: collecting needs packages that the engine does not.
 _ACTIVATIONS = ("Activations", "collect_activations")
 _SCALES = ("ScalePartition", "find_scales")
+_INTERVENTIONS = ("InterventionResult", "intervene")
 
 
 def __getattr__(name: str) -> Any:
@@ -101,4 +106,8 @@ def __getattr__(name: str) -> Any:
         from msma_fast.msma import scales
 
         return getattr(scales, name)
+    if name in _INTERVENTIONS:
+        from msma_fast.msma import interventions
+
+        return getattr(interventions, name)
     raise AttributeError(f"module 'msma_fast' has no attribute {name!r}")
