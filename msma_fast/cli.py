@@ -1,4 +1,5 @@
-"""The command `msma-fast`: analyze, collect, compare, train, intervene, doctor, bench. Arguments are here, the work in modules."""
+"""The command `msma-fast`: analyze, collect, compare, train, intervene, doctor, bench. Arguments are here, the work
+in modules."""
 
 from __future__ import annotations
 

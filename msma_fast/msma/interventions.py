@@ -131,10 +131,8 @@ def intervene(
             try:
                 if size.mean_kl < _LEAST_KL:
                     raise ValueError(f"the intervention's KL of {size.mean_kl:.2g} is too small to be matched")
-                if role == "random":
-                    control = Change("translate", place, bench.random_direction(), seed)
-                else:
-                    control = make(place)
+                random = role == "random"
+                control = Change("translate", place, bench.random_direction(), seed) if random else make(place)
                 force, reached = _reach(bench, control, "kl", size.mean_kl)
             except ValueError as error:
                 skipped[name] = str(error)

@@ -16,7 +16,7 @@ import numpy as np
 
 FLIPS = 4096
 _EXACT = 12  # differences other than 0 of which all 2 ** 12 = 4096 signs are tried
-_SLACK = 1e-9  # of the statistic, so that a sum in another order is a tie
+_SLACK = 1e-12  # of the largest statistic there could be, so that a sum in another order is a tie
 
 
 def rank_biserial(differences: Sequence[float]) -> float:
@@ -41,7 +41,7 @@ def sign_flip_p(differences: Sequence[float], *, flips: int = FLIPS, seed: int =
     n = d.size
     if n == 0:
         return 1.0
-    found = abs(d.sum()) * (1 - _SLACK)
+    found = abs(d.sum()) - _SLACK * np.abs(d).sum()
     if n <= _EXACT:
         signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
         return float((np.abs(signs @ d) >= found).mean())
@@ -83,11 +83,12 @@ def interaction_test(differences: np.ndarray, *, permutations: int = 2000, seed:
     values = values - values.mean(1, keepdims=True) - values.mean(2, keepdims=True) + values.mean((1, 2), keepdims=True)
     statistic = float((values.mean(0) ** 2).sum())
     source = np.random.default_rng(seed)
+    least = statistic - _SLACK * float((values**2).sum())
     count = 0
     for _ in range(permutations):
         order = source.random(values.shape[:2]).argsort(1)
         shuffled = np.take_along_axis(values, order[:, :, None], 1)
-        count += bool((shuffled.mean(0) ** 2).sum() >= statistic * (1 - _SLACK))
+        count += bool((shuffled.mean(0) ** 2).sum() >= least)
     return statistic, (1 + count) / (1 + permutations)
 
 
