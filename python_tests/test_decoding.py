@@ -215,10 +215,8 @@ def test_attention_at_strength_one_is_gone() -> None:
                     found.run({"input_ids": one.ids, **({"decoder_input_ids": one.ids} if family == "t5" else {})})
                 states.append(seen[0][:, 1:])
         torch.testing.assert_close(states[0], states[1])
-        block = stack.blocks[0]
-        # BERT's norm behind the attention sees the sum with the block's input, whose norm it is not free of
         assert (
-            type(hooks.self_attention(block)).__name__
+            type(hooks.self_attention(stack.blocks[0])).__name__
             == {
                 "gpt2": "GPT2Attention",
                 "llama": "LlamaAttention",
@@ -226,6 +224,17 @@ def test_attention_at_strength_one_is_gone() -> None:
                 "t5": "T5Attention",
             }[family]
         )
+
+
+def test_attention_at_strength_one_leaves_berts_norms() -> None:
+    found, asked = language("bert"), group("bert")
+    block: Any = found.stacks[0].blocks[1]
+    with evaluating(found.model):
+        stack = found.stacks[0]
+        with touch_of(found, "attention", 1.0, 2, 2) as touch, watch(stack, 1) as first, watch(stack, 2) as second:
+            found.logits(asked, 1, touch)
+        h = block.attention.output.LayerNorm(first[0])
+        torch.testing.assert_close(second[0], block.output(block.intermediate(h), h))
 
 
 def fail_inside(found: Language, kind: str) -> None:

@@ -92,6 +92,10 @@ def intervene(
     written: list[tuple[Condition, list[float | None]]] = []
     skipped: dict[str, str] = {}
 
+    def tell() -> None:
+        if progress is not None:
+            progress(len(written) + len(skipped), total)
+
     def write(name: str, role: str, change: Change | None, force: float, size: Size) -> None:
         texts, perplexities = bench.write(new_tokens, None if change is None else change.touch(force))
         at = None if change is None else change.place
@@ -108,8 +112,7 @@ def intervene(
             {},
         )
         written.append((condition, perplexities))
-        if progress is not None:
-            progress(len(written) + len(skipped), total)
+        tell()
 
     def make(place: Place) -> Change:
         along = given
@@ -136,6 +139,7 @@ def intervene(
                 force, reached = _reach(bench, control, "kl", size.mean_kl)
             except ValueError as error:
                 skipped[name] = str(error)
+                tell()
                 continue
             write(name, role, control, force, reached)
 
