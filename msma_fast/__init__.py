@@ -10,12 +10,13 @@ import msma_fast as mf
     mf.gaussian_kernel_sums, mf.mmd, mf.cauchy_schwarz_divergence                      kernel distances of distributions
     mf.fisher                                                                          Fisher metrics on activations
     mf.Activations, mf.collect_activations                                             activations of transformers models
-    mf.find_scales, mf.MSMA                                                            scales of layers, maps between them
+    mf.find_scales, mf.MSMA, mf.intervene                                              scales of layers, maps between them, changing them
     mf.backends, mf.use_backend, mf.explain_backend                                    who computes, and why
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from msma_fast import fisher
@@ -41,6 +42,7 @@ from msma_fast.similarity import cka, cka_matrix, distance_correlation, neighbor
 if TYPE_CHECKING:
     from msma_fast.activations import Activations, collect_activations
     from msma_fast.msma.alignment import MSMA
+    from msma_fast.msma.interventions import InterventionResult, intervene
     from msma_fast.msma.scales import ScalePartition, find_scales
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "Activations",
     "BackendInfo",
     "DimensionResult",
+    "InterventionResult",
     "KnnStats",
     "MIInterval",
     "MIResult",
@@ -68,6 +71,7 @@ __all__ = [
     "find_scales",
     "fisher",
     "gaussian_kernel_sums",
+    "intervene",
     "intrinsic_dimension",
     "knn",
     "knn_entropy",
@@ -90,23 +94,19 @@ __all__ = [
     "use_backend",
 ]
 
-# Loaded on first use: collecting needs packages that the engine does not.
-_ACTIVATIONS = ("Activations", "collect_activations")
-_SCALES = ("ScalePartition", "find_scales")
-_ALIGNMENT = ("MSMA",)
+# Loaded on first use: they need packages that the engine does not.
+_LAZY = {
+    "Activations": "msma_fast.activations",
+    "collect_activations": "msma_fast.activations",
+    "InterventionResult": "msma_fast.msma.interventions",
+    "MSMA": "msma_fast.msma.alignment",
+    "ScalePartition": "msma_fast.msma.scales",
+    "find_scales": "msma_fast.msma.scales",
+    "intervene": "msma_fast.msma.interventions",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ACTIVATIONS:
-        from msma_fast import activations
-
-        return getattr(activations, name)
-    if name in _SCALES:
-        from msma_fast.msma import scales
-
-        return getattr(scales, name)
-    if name in _ALIGNMENT:
-        from msma_fast.msma import alignment
-
-        return getattr(alignment, name)
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'msma_fast' has no attribute {name!r}")

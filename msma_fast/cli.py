@@ -1,4 +1,5 @@
-"""The command `msma-fast`: analyze, collect, compare, train, doctor, bench. Arguments are here, the work in modules."""
+"""The command `msma-fast`: analyze, collect, compare, train, intervene, doctor, bench. Arguments are here, the work
+in modules."""
 
 from __future__ import annotations
 
@@ -29,6 +30,24 @@ def _collection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--attention-span", action="store_true", help="collect how far each block looks; reads more slowly (no)"
     )
+
+
+def _intervention(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="smollm2", help=_MODELS)
+    parser.add_argument("--texts", default="commons", help=f"{_TEXTS}; prompts are their first 24 tokens (commons)")
+    parser.add_argument("--prompts", type=_positive, default=16, help="how many (16)")
+    parser.add_argument("--ranges", help='layers of each scale, as "0-9,10-20,21-30" (each stack in thirds)')
+    parser.add_argument("--scale", default="global", help="local, intermediate, global, or a number from 0 (global)")
+    parser.add_argument(
+        "--kind", default="translate", help="translate, amplify, noise, attention or ablate (translate)"
+    )
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--strength", type=float, help="strength itself; 0 changes nothing")
+    size.add_argument("--kl", type=float, help="mean KL to the untouched model, nats per token (0.1)")
+    size.add_argument("--norm", type=float, help="mean relative shift of the states of the scale's last layer")
+    parser.add_argument("--new-tokens", type=_positive, default=48, help="tokens written after each prompt (48)")
+    parser.add_argument("--seed", type=int, default=0, help="of every random choice (0)")
+    parser.add_argument("--out", default="runs/intervention", help="folder for intervention.json (runs/intervention)")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -77,6 +96,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--steps", type=_positive, help="train as many steps instead; the same seed then gives the same weights"
     )
     train.add_argument("--seed", type=int, default=0, help="of the weights and of what is read when (0)")
+    intervene = commands.add_parser("intervene", help="change the layers of one scale, and measure the text")
+    _intervention(intervene)
     commands.add_parser("doctor", help="what this machine offers, and which backend serves what")
     commands.add_parser("bench", help="time knn beside torch and what else is installed")
     return parser
@@ -97,17 +118,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             print(bench())
             return 0
-        from msma_fast import commands
+        from msma_fast import commands, intervention_command
 
         run = {
             "analyze": commands.analyze_command,
             "collect": commands.collect_command,
             "compare": commands.compare_command,
             "train": commands.train_command,
+            "intervene": intervention_command.intervene_command,
         }
         run[arguments.command](arguments, command)
     except KeyboardInterrupt:
-        what = "nothing was written" if arguments.command == "train" else "the same command continues where it stopped"
+        whole = arguments.command in ("train", "intervene")
+        what = "nothing was written" if whole else "the same command continues where it stopped"
         print(f"\ninterrupted; {what}", file=sys.stderr)
         return 130
     except (ValueError, TypeError, OSError, ImportError, NotImplementedError) as error:

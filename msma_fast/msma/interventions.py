@@ -1,0 +1,227 @@
+"""`intervene`: change the states of one scale of a model, and say what that does to its text.
+
+The idea is that of Multi-Scale Manifold Alignment (arXiv 2505.20333), whose interventions differ in size from scale to scale.
+Here every condition starts from the same prompts and the same random numbers, controls are matched to the intervention's KL
+from the untouched model, and every effect has a test within a declared family.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from msma_fast import _checks
+from msma_fast.msma import hooks
+from msma_fast.msma.intervention_bench import Bench, Change, Size
+from msma_fast.msma.intervention_results import Condition, InterventionResult, compare_all, interaction
+from msma_fast.msma.intervention_scales import Place, choose, places
+from msma_fast.msma.language import Head, Language, evaluating, load_language_model
+from msma_fast.msma.matching import match
+from msma_fast.msma.text_measures import measure_texts
+
+CONTROLS = ("random", "scales")
+_START = 0.1  # the first strength tried
+_LEAST_KL = 1e-9  # nats per token; below it the rounding of float32 logits decides
+_POWERS = {"kl": 2.0, "norm": 1.0}  # of a small strength
+Progress = Callable[[int, int], None]
+
+
+def intervene(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Any],
+    partition: Any,
+    *,
+    scale: str | int,
+    kind: str = "translate",
+    strength: float | None = None,
+    kl: float | None = None,
+    norm: float | None = None,
+    direction: Any = None,
+    new_tokens: int = 48,
+    seed: int = 0,
+    controls: Sequence[str] = CONTROLS,
+    head: Head | None = None,
+    progress: Progress | None = None,
+) -> InterventionResult:
+    """The text a model writes while the states of one scale are changed, beside the untouched model and matched controls.
+
+    model -- a transformers model with its tokenizer, or what `load_model` takes (loaded in float32; the tokenizer may then be
+        None)
+    prompts -- strings, or sequences of token ids, each of two tokens or more. Prompts of one length run in one batch, never
+        padded: cut them to one length for speed
+    partition -- a ScalePartition, or ranges (first, last) of layers
+    scale -- a scale's name ("local", "intermediate", "global"; "encoder local" where there are two stacks) or a range's index
+    kind -- translate, amplify, noise, attention, ablate (msma/hooks.py has the formulas)
+    strength, kl, norm -- exactly one: the strength itself; the mean KL(untouched || touched) in nats per token of the prompts;
+        or the mean relative shift |h' - h| / |h| at the scale's last layer; the last two met within 2 %
+    direction -- (d,) for translate; None: at each scale the leading principal direction of its middle layer's states
+    new_tokens -- drawn at temperature 1, the end of the text never among them; an encoder fills 30 % of the prompt instead
+    seed -- of all random numbers, common to all conditions
+    controls -- "random": a translation along a random direction in the same layers; "scales": the same kind at each other
+        scale; both matched to the intervention's mean KL within 2 %, and skipped with the reason where that is out of reach
+    head -- (b, t, d) -> (b, t, V), for a model without a read-out
+    progress -- called as progress(done, total), in conditions
+
+    The unit of every test is the prompt. The KL is of the prompts' tokens under teacher forcing (decoders: all but the first,
+    an encoder-decoder's decoder reading the prompt; encoders: the masked places).
+
+    Cost: some six passes over the prompts for each match, and new_tokens steps a condition. Memory: the prompts' logits twice.
+    Raises TypeError and ValueError for the arguments, also where kl or norm is out of reach (with figures), and
+    NotImplementedError for a model whose blocks or attention cannot be found. When not to use it: to show that a scale holds
+    words or discourse; an effect says that the text depends on these layers, and only the interaction compares scales.
+    """
+    target = _target(strength, kl, norm, kind)
+    new_tokens = _checks.integer("new_tokens", new_tokens, at_least=1)
+    seed = _checks.integer("seed", seed, at_least=0)
+    controls = _controls(controls)
+    if isinstance(model, (str, os.PathLike)):
+        model, own = load_language_model(model)
+        tokenizer = own if tokenizer is None else tokenizer
+    language = Language(model, tokenizer, head)
+    found = places(partition, language.stacks)
+    chosen = choose(scale, found)
+    given = _direction(direction, kind, language)
+    ids = language.encode(prompts)
+    others = [place for place in found if place is not chosen] if "scales" in controls else []
+    total = 2 + ("random" in controls) + len(others)
+    written: list[tuple[Condition, list[float | None]]] = []
+    skipped: dict[str, str] = {}
+
+    def tell() -> None:
+        if progress is not None:
+            progress(len(written) + len(skipped), total)
+
+    def write(name: str, role: str, change: Change | None, force: float, size: Size) -> None:
+        texts, perplexities = bench.write(new_tokens, None if change is None else change.touch(force))
+        at = None if change is None else change.place
+        condition = Condition(
+            name,
+            role,
+            None if change is None else change.kind,
+            None if at is None else at.name,
+            None if at is None else at.layers,
+            force,
+            size.norm,
+            size.kl,
+            texts,
+            {},
+        )
+        written.append((condition, perplexities))
+        tell()
+
+    def make(place: Place) -> Change:
+        along = given
+        if kind == "translate" and given is None:
+            along = bench.principal_direction(place)
+        return Change(kind, place, along, seed)
+
+    with evaluating(model):
+        bench = Bench(language, ids, [chosen, *others], seed)
+        change = make(chosen)
+        force, size = _reach(bench, change, *target)
+        write("untouched", "untouched", None, 0.0, Size([0.0] * len(ids), 0.0))
+        write(f"{kind} at {chosen.name}", "intervention", change, force, size)
+        plans: list[tuple[str, str, Place]] = []
+        if "random" in controls:
+            plans.append((f"random direction at {chosen.name}", "random", chosen))
+        plans += [(f"{kind} at {place.name}", "scales", place) for place in others]
+        for name, role, place in plans:
+            try:
+                if size.mean_kl < _LEAST_KL:
+                    raise ValueError(f"the intervention's KL of {size.mean_kl:.2g} is too small to be matched")
+                random = role == "random"
+                control = Change("translate", place, bench.random_direction(), seed) if random else make(place)
+                force, reached = _reach(bench, control, "kl", size.mean_kl)
+            except ValueError as error:
+                skipped[name] = str(error)
+                tell()
+                continue
+            write(name, role, control, force, reached)
+
+    measured, missing = measure_texts([one for condition, _ in written for one in condition.texts])
+    conditions = []
+    for number, (condition, perplexities) in enumerate(written):
+        part = slice(number * len(ids), (number + 1) * len(ids))
+        measures = {name: values[part] for name, values in measured.items()} | {"perplexity": perplexities}
+        conditions.append(condition._replace(measures=measures))
+    return InterventionResult(
+        conditions,
+        compare_all(conditions, seed),
+        interaction(conditions, seed),
+        missing,
+        skipped,
+        {
+            "model": type(model).__name__,
+            "model_kind": language.kind,
+            "kind": kind,
+            "scale": chosen.name,
+            "ranges": [list(place.layers) for place in found],
+            target[0]: target[1],
+            "new_tokens": new_tokens,
+            "seed": seed,
+            "prompts": len(ids),
+            "prompt_tokens": [min(map(len, ids)), max(map(len, ids))],
+        },
+    )
+
+
+def _reach(bench: Bench, change: Change, name: str, target: float) -> tuple[float, Size]:
+    """(strength, its size). Raises ValueError where the target is out of reach, and for states that are no longer finite."""
+    sizes: dict[float, Size] = {}
+
+    def effect(strength: float) -> float:
+        sizes[strength] = bench.size(change, strength)
+        return sizes[strength].mean_kl if name == "kl" else sizes[strength].norm
+
+    strength = target
+    if name == "strength":
+        effect(strength)
+    else:
+        strength = match(name, target, effect, start=_START, largest=change.largest, power=_POWERS[name])
+    size = sizes[strength]
+    if not math.isfinite(size.mean_kl + size.norm):
+        raise ValueError(f"{name}: expected one that leaves states finite, got {target}")
+    return strength, size
+
+
+def _target(strength: Any, kl: Any, norm: Any, kind: Any) -> tuple[str, float]:
+    if kind not in hooks.KINDS:
+        raise ValueError(f"kind: expected one of {', '.join(map(repr, hooks.KINDS))}, got {kind!r}")
+    given = {name: value for name, value in (("strength", strength), ("kl", kl), ("norm", norm)) if value is not None}
+    if len(given) != 1:
+        raise ValueError(f"strength, kl, norm: expected exactly one of them, got {', '.join(given) or 'none'}")
+    name, value = next(iter(given.items()))
+    number = _checks.number(name, value)
+    if not math.isfinite(number):
+        raise ValueError(f"{name}: expected a finite number, got {number}")
+    if name != "strength" and not number > 0:
+        raise ValueError(f"{name}: expected a number > 0, got {number}")
+    if name == "strength" and kind in hooks.AT_MOST_ONE and not 0 <= number <= 1:
+        raise ValueError(f"strength: expected a number from 0 to 1 for {kind!r}, got {number}")
+    return name, number
+
+
+def _controls(controls: Any) -> tuple[str, ...]:
+    if isinstance(controls, str) or not isinstance(controls, Sequence):
+        raise TypeError(f"controls: expected a sequence of names, got {controls!r}")
+    unknown = [one for one in controls if one not in CONTROLS]
+    if unknown:
+        raise ValueError(f"controls: expected some of {', '.join(map(repr, CONTROLS))}, got {unknown[0]!r}")
+    return tuple(controls)
+
+
+def _direction(direction: Any, kind: str, language: Language) -> Tensor | None:
+    if direction is None:
+        return None
+    if kind != "translate":
+        raise ValueError(f"direction: expected None for kind {kind!r}, got one")
+    d = int(language.model.get_input_embeddings().weight.shape[1])
+    vector = _checks.vector("direction", direction, d).to(language.device)
+    if not float(vector.norm()) > 0:
+        raise ValueError("direction: expected a vector other than zero, got zeros")
+    return vector

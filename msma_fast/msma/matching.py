@@ -1,0 +1,77 @@
+"""The strength at which a change has a wanted effect, told from a few measurements.
+
+The effect is taken to be continuous and 0 at strength 0; it need not grow with the strength everywhere. Between a strength
+with too little of it and one with too much, the next is where a line through both in logarithms meets the target (small
+effects are powers of the strength), kept away from both ends by a tenth of the way, so that the bracket shrinks whatever the
+curve is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+TOLERANCE = 0.02  # of the target
+_MEASUREMENTS = 40
+_SMALLEST = 1e-7
+_LARGEST_STEP = 30.0
+
+
+class _Point(NamedTuple):
+    log_strength: float
+    log_effect: float
+
+
+def match(
+    name: str, target: float, effect: Callable[[float], float], *, start: float, largest: float, power: float
+) -> float:
+    """The strength s in [1e-7, largest] at which effect(s) is the target within 2 %.
+
+    start -- the first strength tried; power: effect ~ s ** power for small s, for the first steps
+
+    Raises ValueError, with figures and under the argument's `name`, where no such strength is found: the effect is too
+    small at the largest strength, too large at the smallest, or jumps over the target.
+    """
+    low: _Point | None = None
+    high: _Point | None = None
+    seen: dict[float, float] = {}
+    strength = min(start, largest)
+    for _ in range(_MEASUREMENTS):
+        value = effect(strength)
+        value = math.inf if math.isnan(value) else value  # states that overflowed
+        seen[strength] = value
+        if abs(value - target) <= TOLERANCE * target:
+            return strength
+        if value < target and strength == largest and high is None:
+            best = max(seen, key=lambda one: seen[one])
+            raise ValueError(
+                f"{name}: expected a target within reach, got {target:.4g}; the most found is {seen[best]:.4g}, at "
+                f"strength {best:.4g} of at most {largest:.4g}"
+            )
+        if not value < target and strength == _SMALLEST and low is None:
+            raise ValueError(
+                f"{name}: expected a target within reach, got {target:.4g}; the least found is {value:.4g}, at "
+                f"strength {strength:.4g}"
+            )
+        point = _Point(math.log(strength), math.log(value) if 0 < value < math.inf else math.copysign(700, value - 1))
+        if value < target:
+            low = point
+        else:
+            high = point
+        strength = _next(point, low, high, math.log(target), power, largest)
+    raise ValueError(
+        f"{name}: expected an effect that changes continuously with the strength, got none within 2 % of {target:.4g} "
+        f"after {_MEASUREMENTS} measurements, the last {value:.4g} at strength {strength:.4g}"
+    )
+
+
+def _next(point: _Point, low: _Point | None, high: _Point | None, wanted: float, power: float, largest: float) -> float:
+    if low is None or high is None:
+        step = (wanted - point.log_effect) / power
+        step = math.copysign(min(max(abs(step), 0.05), math.log(_LARGEST_STEP)), step)
+        # A little further than aimed at, so that the target is soon enclosed.
+        return min(max(math.exp(point.log_strength + 1.02 * step), _SMALLEST), largest)
+    share = (wanted - low.log_effect) / (high.log_effect - low.log_effect)
+    share = min(max(share, 0.1), 0.9)
+    return math.exp(low.log_strength + share * (high.log_strength - low.log_strength))
