@@ -10,13 +10,12 @@ import msma_fast as mf
     mf.gaussian_kernel_sums, mf.mmd, mf.cauchy_schwarz_divergence                      kernel distances of distributions
     mf.fisher                                                                          Fisher metrics on activations
     mf.Activations, mf.collect_activations                                             activations of transformers models
-    mf.find_scales, mf.MSMA, mf.intervene                                              scales of layers, maps between them, changing them
+    mf.find_scales, mf.MSMA, mf.intervene                                              scales, maps between them, interventions
     mf.backends, mf.use_backend, mf.explain_backend                                    who computes, and why
 """
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from msma_fast import fisher
@@ -95,18 +94,26 @@ __all__ = [
 ]
 
 # Loaded on first use: they need packages that the engine does not.
-_LAZY = {
-    "Activations": "msma_fast.activations",
-    "collect_activations": "msma_fast.activations",
-    "InterventionResult": "msma_fast.msma.interventions",
-    "MSMA": "msma_fast.msma.alignment",
-    "ScalePartition": "msma_fast.msma.scales",
-    "find_scales": "msma_fast.msma.scales",
-    "intervene": "msma_fast.msma.interventions",
-}
+_ACTIVATIONS = ("Activations", "collect_activations")
+_SCALES = ("ScalePartition", "find_scales")
+_INTERVENTIONS = ("InterventionResult", "intervene")
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in _ACTIVATIONS:
+        from msma_fast import activations
+
+        return getattr(activations, name)
+    if name in _SCALES:
+        from msma_fast.msma import scales
+
+        return getattr(scales, name)
+    if name in _INTERVENTIONS:
+        from msma_fast.msma import interventions
+
+        return getattr(interventions, name)
+    if name == "MSMA":
+        from msma_fast.msma import alignment
+
+        return alignment.MSMA
     raise AttributeError(f"module 'msma_fast' has no attribute {name!r}")

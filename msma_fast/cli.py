@@ -1,5 +1,5 @@
-"""The command `msma-fast`: analyze, collect, compare, train, intervene, doctor, bench. Arguments are here, the work
-in modules."""
+"""The command `msma-fast`: analyze, collect, compare, train, intervene, experiment, doctor, bench. Arguments
+are here, the work in modules."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from msma_fast._version import __version__
 
 _MODELS = "smollm2, minilm, minilm-roberta, a local folder (what train wrote, too) or a hub name (smollm2)"
 _TEXTS = "commons, kjv, kjv-verses, pydoc, a .txt, .jsonl or .csv file, or a folder"
+
+_KINDS = ("translate", "amplify", "noise", "attention", "ablate")
 
 
 def _positive(text: str) -> int:
@@ -48,6 +50,22 @@ def _intervention(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--new-tokens", type=_positive, default=48, help="tokens written after each prompt (48)")
     parser.add_argument("--seed", type=int, default=0, help="of every random choice (0)")
     parser.add_argument("--out", default="runs/intervention", help="folder for intervention.json (runs/intervention)")
+
+
+def _experiment(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("which", choices=("paper",), help="paper: that of arXiv 2505.20333")
+    parser.add_argument("--model", default="smollm2", help=_MODELS)
+    parser.add_argument("--texts", default="commons", help=f"{_TEXTS} (commons)")
+    parser.add_argument("--tokens", type=_positive, default=4000, help="tokens in all, for the maps (4000)")
+    parser.add_argument("--tokens-per-text", type=_positive, default=32, help="random positions of each text (32)")
+    parser.add_argument("--max-length", type=_positive, default=128, help="tokens a text is cut to (128)")
+    parser.add_argument("--splits", type=_positive, default=5, help="of the texts, for the maps (5)")
+    parser.add_argument("--prompts", type=_positive, default=16, help="prompts of the interventions (16)")
+    parser.add_argument("--kl", type=float, default=0.3, help="nats per token that interventions are matched to (0.3)")
+    parser.add_argument("--new-tokens", type=_positive, default=40, help="written for each prompt (40)")
+    parser.add_argument("--kinds", nargs="*", default=list(_KINDS), choices=_KINDS, help="of interventions (all)")
+    parser.add_argument("--seed", type=int, default=0, help="of every random choice (0)")
+    parser.add_argument("--out", default="runs/experiment", help="folder of the run (runs/experiment)")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -98,6 +116,8 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=int, default=0, help="of the weights and of what is read when (0)")
     intervene = commands.add_parser("intervene", help="change the layers of one scale, and measure the text")
     _intervention(intervene)
+    experiment = commands.add_parser("experiment", help="maps between scales and interventions, each beside its nulls")
+    _experiment(experiment)
     commands.add_parser("doctor", help="what this machine offers, and which backend serves what")
     commands.add_parser("bench", help="time knn beside torch and what else is installed")
     return parser
@@ -118,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             print(bench())
             return 0
-        from msma_fast import commands, intervention_command
+        from msma_fast import commands, experiment_command, intervention_command
 
         run = {
             "analyze": commands.analyze_command,
@@ -126,6 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "compare": commands.compare_command,
             "train": commands.train_command,
             "intervene": intervention_command.intervene_command,
+            "experiment": experiment_command.experiment_command,
         }
         run[arguments.command](arguments, command)
     except KeyboardInterrupt:

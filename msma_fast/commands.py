@@ -45,11 +45,13 @@ _STAGES = {
     "scales": "boundaries, and what they depend on",
     "seconds": "training, seconds",
     "steps": "training, steps",
+    "maps": "maps between scales, and their nulls",
+    "texts": "interventions, kinds",
 }
 
 
 @contextmanager
-def _progress() -> Iterator[tuple[Any, Update]]:
+def progress_bars() -> Iterator[tuple[Any, Update]]:
     """A rich console on standard error and a function update(stage, done, total) that draws a bar for each stage."""
     require("rich", "the command line")
     from rich.console import Console
@@ -168,7 +170,7 @@ def _collect(
 
 def collect_command(arguments: argparse.Namespace, command: str) -> None:
     """`msma-fast collect`: the activations in a folder."""
-    with _progress() as (console, update):
+    with progress_bars() as (console, update):
         acts, *_ = _collect(arguments, Path(arguments.out), console, update, None)
         console.print(
             f"{acts!r}\nwritten to {arguments.out}; analyze it with msma-fast analyze --activations {arguments.out}"
@@ -196,7 +198,7 @@ def analyze_command(arguments: argparse.Namespace, command: str) -> None:
     found: Readout | None = None
     other: Activations | None = None
     settings = Settings(k=arguments.k, mi_tokens=arguments.mi_tokens, seed=arguments.seed)
-    with _progress() as (console, update):
+    with progress_bars() as (console, update):
         if arguments.activations:
             source = Path(arguments.activations)
             acts = Activations.from_safetensors(source)
@@ -244,7 +246,7 @@ def train_command(arguments: argparse.Namespace, command: str) -> None:
     texts = read_texts(arguments.texts)
     out = arguments.out or f"runs/{arguments.architecture}"
     stage = "seconds" if arguments.steps is None else "steps"
-    with _progress() as (console, update):
+    with progress_bars() as (console, update):
         console.print(f"[bold]{texts.name}[/]: {len(texts.texts)} texts")
         source = train_model(
             arguments.architecture,

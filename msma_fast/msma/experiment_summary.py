@@ -100,7 +100,8 @@ def _boundaries(scales: dict[str, Any]) -> str:
 def _texts(results: dict[str, Any]) -> list[str]:
     if not results["interventions"]:
         return [f"No interventions: {results['no_text']}."] if results["no_text"] else []
-    yes, no = [], []
+    yes: list[str] = []
+    no: list[str] = []
     for one in results["interventions"]:
         interaction = one["interaction"]
         if interaction is not None:

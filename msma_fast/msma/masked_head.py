@@ -10,8 +10,9 @@ trained with.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +24,8 @@ _RIDGE = 1e-3
 _SIZES, _WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0), (0.0, 0.25, 0.5, 1.0)
 
 
-class MaskedHead(NamedTuple):
+@dataclass(frozen=True)
+class MaskedHead:
     """States (..., d) to logits (..., V). `about`: how many masked places it was fitted to, how many were held out, accuracy
     and loss (nats) there, and the loss of the tokens' frequencies alone."""
 

@@ -27,11 +27,11 @@ def write_report(results: dict[str, Any], folder: str | os.PathLike[str]) -> Pat
     validate(results)
     html, figures = page(results)
     folder = Path(folder)
-    _write(folder / "results.json", json.dumps(results, ensure_ascii=False, allow_nan=False) + "\n")
-    _write(folder / "methods.txt", methods_text(results))
+    write_file(folder / "results.json", json.dumps(results, ensure_ascii=False, allow_nan=False) + "\n")
+    write_file(folder / "methods.txt", methods_text(results))
     for figure in figures:
-        _write(folder / "figures" / f"{figure.name}.svg", figure.standalone())
-    _write(folder / "report.html", html)
+        write_file(folder / "figures" / f"{figure.name}.svg", figure.standalone())
+    write_file(folder / "report.html", html)
     return folder / "report.html"
 
 
@@ -43,11 +43,12 @@ def first_figure(results: dict[str, Any], path: str | os.PathLike[str]) -> Path:
     """
     results = clean(results)
     validate_overlap(results)
-    _write(Path(path), overlap_figure(results).standalone())
+    write_file(Path(path), overlap_figure(results).standalone())
     return Path(path)
 
 
-def _write(path: Path, content: str) -> None:
+def write_file(path: Path, content: str) -> None:
+    """The file whole, or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_name(f".{path.name}.part")
     # A lone surrogate (a byte that is no text) cannot be encoded; it becomes a question mark.

@@ -1,0 +1,188 @@
+"""The tables of an experiment, for the page, for Markdown and for the screen."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from msma_fast.msma.alignment_study import ABLATIONS, TESTED
+from msma_fast.msma.published_figures import ALIGNMENT, INTERVENTIONS, WITHOUT_CURVATURE, WITHOUT_GEOMETRY
+from msma_fast.msma.sound_metrics import HIGHER_IS_BETTER
+from msma_fast.report.figure import Rows
+
+_PARTS = ("before", "after", "shuffled", "moments", "random", "untrained")
+_NULLS = ("before", "shuffled", "moments", "random", "untrained")
+_SHORT = {"distance_correlation": "distance correlation", "knn_kl": "kNN KL", "r2": "R²", "cka": "CKA", "mi": "MI"}
+
+
+class Table(NamedTuple):
+    """name: of its section; lead: what is to be known before it is read."""
+
+    name: str
+    title: str
+    lead: str
+    head: list[str]
+    rows: Rows
+
+
+def tables(results: dict[str, Any]) -> list[Table]:
+    """In the order of the page."""
+    found = [_scales(results), _published(results), *_maps(results), _ablations(results)]
+    return [*found, *([_interventions(results)] if results["interventions"] else [])]
+
+
+def _scales(results: dict[str, Any]) -> Table:
+    told = results["scales"]
+    rows = [
+        [name, told["layers"][first], told["layers"][last]]
+        for name, (first, last) in zip(told["names"], told["ranges"], strict=True)
+    ]
+    supported = ", ".join(told["supported"]) or "none"
+    lead = f"{results['partition']}. Boundaries supported against drift: before {supported}."
+    return Table("scales", "Table 1. Scales", lead, ["scale", "first layer", "last layer"], rows)
+
+
+def _published(results: dict[str, Any]) -> Table:
+    alignment = results["alignment"]
+    rows: Rows = []
+    for one in alignment["published"]:
+        pair = f"{one['source']} to {one['target']}"
+        for measure, parts in one["metrics"].items():
+            rows.append([pair, words(measure), *(figure(parts[part]) for part in ("before", "after", "moments"))])
+    for model, measures in ALIGNMENT.items():
+        for measure, (before, after) in measures.items():
+            rows.append([f"{model}, as published", words(measure), figure(before), figure(after), "not given"])
+    lead = (
+        "The authors' measures, of rows as they are: the divergence of normal distributions with both sides' moments, a "
+        "pooled 64 x 64 histogram, distance correlation. After: the learned map with the published weights. Moments: a "
+        "transport that sees no pair of rows. Their code fine-tunes the model itself, so its figures are those of another procedure. "
+        f"Means over {alignment['splits']} splits, held-out texts, nats."
+    )
+    head = ["map", "measure", "before", "after", "moments alone"]
+    return Table("published", "Table 2. Alignment, as published", lead, head, rows)
+
+
+def _maps(results: dict[str, Any]) -> list[Table]:
+    alignment = results["alignment"]
+    found = []
+    for number, (source, target) in enumerate(
+        dict.fromkeys((one["source"], one["target"]) for one in alignment["maps"])
+    ):
+        rows: Rows = []
+        for one in alignment["maps"]:
+            if (one["source"], one["target"]) != (source, target):
+                continue
+            for name in HIGHER_IS_BETTER:
+                metric = one["metrics"].get(name)
+                if metric is not None:
+                    rows.append([one["map"], words(name), *(figure(metric[part]) for part in _PARTS), _verdict(metric)])
+            rows.append(
+                [one["map"], "curvature", "", f"isometry {figure(one['curvature']['isometry_deviation'])}, Hessian "
+                 f"{figure(one['curvature']['hessian_norm'])}", "", "", "", "", ""]
+            )  # fmt: skip
+        lead = (
+            f"Held-out texts ({alignment['texts_held']} of {alignment['texts']}), {alignment['splits']} splits, "
+            f"RMS-normalised rows. Gains are tested with the correction of Nadeau and Bengio; {alignment['family']} tests, "
+            "Benjamini and Hochberg at 5 %. A rotation changes neither distance correlation nor CKA nor overlap. MI before is "
+            "the largest lower bound found; no map can add to it."
+        )
+        head = ["map", "measure", *_PARTS, "better than"]
+        title = f"Table 2{'abcdefgh'[number]}. {source} to {target}"
+        found.append(Table(f"map-{number}", title, lead, head, rows))
+    return found
+
+
+def _verdict(metric: dict[str, Any]) -> str:
+    gains = {null: gain for null, gain in metric.get("gains", {}).items() if "survives" in gain}
+    if not gains:
+        return ""
+    better = [null for null in _NULLS if null in gains and gains[null]["survives"]]
+    return "all" if len(better) == len(gains) else ", ".join(better) or "none"
+
+
+def _ablations(results: dict[str, Any]) -> Table:
+    alignment = results["alignment"]
+    rows = [
+        [
+            f"{one['source']} to {one['target']}",
+            one["terms"],
+            *(figure(one["sound"][name]) for name in TESTED),
+            *(figure(one["published"][name]) for name in ("kl", "mi")),
+        ]
+        for terms in ABLATIONS
+        for one in alignment["ablations"]
+        if one["terms"] == terms
+    ]
+    lead = (
+        f"The learned map without some of its loss terms, RMS-normalised rows, {alignment['ablated_splits']} splits. The "
+        f"paper: without curvature {WITHOUT_CURVATURE}; without geometry {WITHOUT_GEOMETRY}."
+    )
+    head = ["map", "loss", *(words(name) for name in TESTED), "published KL", "published MI"]
+    return Table("ablations", "Ablations", lead, head, rows)
+
+
+def _interventions(results: dict[str, Any]) -> Table:
+    rows: Rows = []
+    for kind in results["interventions"]:
+        roles = {one["name"]: one for one in kind["conditions"]}
+        for one in kind["comparisons"]:
+            condition = roles[one["condition"]]
+            relative = one["relative_difference"]
+            rows.append(
+                [condition["name"], words(one["measure"]), figure(one["mean_untouched"]),
+                 "" if relative is None else f"{relative:+.0%}", f"{one['rank_biserial']:+.2f}", f"{one['p_value']:.3f}",
+                 f"{one['q_value']:.3f}", _paper(condition, one["measure"])]
+            )  # fmt: skip
+    first = results["interventions"][0]["settings"]
+    interactions = "; ".join(
+        f"{kind['settings']['kind']} p = {kind['interaction']['p_value']:.3g}, q = {kind['interaction']['q_value']:.3g}"
+        for kind in results["interventions"]
+        if kind["interaction"] is not None
+    )
+    missing = "; ".join(f"{name}: {why}" for name, why in results["interventions"][0]["missing"].items())
+    skipped = "; ".join(f"{kind}: {why}" for kind, why in results.get("skipped", {}).items())
+    lead = (
+        f"{first['prompts']} prompts, {first['new_tokens']} new tokens, every condition at {first['kl']} nats per token from "
+        f"the untouched model, the same random numbers. Rank r: matched pairs. Interaction of scale and measure: "
+        f"{interactions or 'not testable'}. Missing: {missing or 'nothing'}."
+        + (f" Out of reach: {skipped}." if skipped else "")
+        + (f" {results['head']}" if results.get("head") else "")
+    )
+    head = ["condition", "measure", "untouched", "change", "rank r", "p", "q", "paper, GPT-2"]
+    return Table("interventions", "Table 3. Interventions", lead, head, rows)
+
+
+def _paper(condition: dict[str, Any], measure: str) -> str:
+    for scale, kind, name, change, effect in INTERVENTIONS:
+        if condition["role"] != "random" and (condition["scale"], condition["kind"], measure) == (scale, kind, name):
+            return f"{change:+.0%} ({effect:+.2f})"
+    return ""
+
+
+def words(name: str) -> str:
+    """A measure's name as it is read."""
+    return _SHORT.get(name, name.replace("_", " "))
+
+
+def figure(value: float | None) -> str:
+    """Three significant digits; "n/a" for what cannot be measured."""
+    if value is None:
+        return "n/a"
+    return (
+        f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) >= 1e-3 or value == 0 else f"{value:.0e}"
+    )
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The sentences and every table."""
+    parts = [
+        f"# {results['title']}",
+        "\n".join(f"{number}. {each}" for number, each in enumerate(results["summary"], 1)),
+    ]
+    for table in tables(results):
+        lines = [_line(table.head), _line(["---"] * len(table.head)), *(_line(row) for row in table.rows)]
+        parts.append(f"## {table.title}\n\n{table.lead}\n\n" + "\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
