@@ -61,30 +61,33 @@ def _published(one: dict[str, Any]) -> str:
 
 def _sound(alignment: dict[str, Any], pair: tuple[str, str]) -> str:
     one = best(alignment, pair)
-    lost, kept = [], []
+    kept: list[str] = []
+    lost: dict[str, list[str]] = {}  # by what they are no better than
     for name in TESTED:
         metric = one["metrics"].get(name, {})
-        gains = metric.get("gains", {})
-        tested = {null: gain for null, gain in gains.items() if "survives" in gain}
+        tested = {null: gain for null, gain in metric.get("gains", {}).items() if "survives" in gain}
         if not tested or name == "mi":
             continue
+        figures = f"{_WORDS[name]} ({_figure(metric['before'])} to {_figure(metric['after'])})"
         against = [_NULLS[null] for null, gain in tested.items() if not gain["survives"]]
-        figures = f"{_WORDS[name]} ({_figure(metric['before'])} before, {_figure(metric['after'])} after)"
         if against:
-            lost.append(f"{figures}, beside {_listed(against)}")
+            lost.setdefault(_listed(against), []).append(figures)
         else:
             kept.append(figures)
-    start = f"{pair[0]} to {pair[1]}, on held-out texts, {one['map']} map: "
-    parts = []
-    if lost:
-        parts.append("not better is " + "; ".join(lost))
-    if kept:
-        parts.append(("better than every null is " if lost else "every gain survives its nulls: ") + "; ".join(kept))
+    parts = [f"no better than {nulls}: {_listed(figures)}" for nulls, figures in lost.items()]
+    count = len(kept) + sum(map(len, lost.values()))
+    told = f"{len(kept) or 'none'} of {count} gains {'survives' if len(kept) < 2 else 'survive'} every null"
+    told += f": {_listed(kept)}" if kept else ""
+    if count == 0:
+        told = "gains are not tested with a single split of the texts"
     mi = one["metrics"]["mi"]
-    parts.append(f"of at least {_figure(mi['before'])} nats the map keeps {_figure(mi['after'])}; it can add none")
-    if not lost and not kept:
-        parts.insert(0, "no test, with a single split of the texts")
-    return start + ". ".join(part[0].upper() + part[1:] if number else part for number, part in enumerate(parts)) + "."
+    parts.append(
+        f"of at least {_figure(mi['before'])} nats of information the map keeps {_figure(mi['after'])}; none can be added"
+    )
+    sentences = [told, *parts]
+    return f"{pair[0]} to {pair[1]}, {one['map']} map, held-out texts: " + ". ".join(
+        part if number == 0 else part[0].upper() + part[1:] for number, part in enumerate(sentences)
+    ) + "."  # fmt: skip
 
 
 def _boundaries(scales: dict[str, Any]) -> str:

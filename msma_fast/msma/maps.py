@@ -57,7 +57,7 @@ def ridge(x: Tensor, y: Tensor, held: Tensor) -> Linear:
 def low_rank(x: Tensor, y: Tensor, held: Tensor) -> Linear:
     """held (n,) bool: the rows that choose l and r."""
     l2 = _best_ridge(x, y, held)
-    part = _Path.of(x[~held], y[~held]).weight(l2)
+    part = ridge_without(held, x, y)
     axes = _axes(x[~held] @ part)
     inside, wanted = x[held] @ part @ axes, y[held] @ axes
     # |x W A_r A_r^T - y|^2 = |y|^2 + sum over the first r columns of (x W A)^2 - 2 (x W A) (y A)
@@ -86,6 +86,11 @@ CLOSED: dict[str, Callable[[Tensor, Tensor, Tensor], Linear]] = {
     "ridge": ridge,
     "low-rank": low_rank,
 }
+
+
+def ridge_without(held: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """(d, e) the ridge weight of the other rows, with the l that suits the held ones."""
+    return _Path.of(x[~held], y[~held]).weight(_best_ridge(x, y, held))
 
 
 class _Path(NamedTuple):

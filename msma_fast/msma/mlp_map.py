@@ -28,8 +28,8 @@ from msma_fast.distortion import stress
 from msma_fast.msma.maps import procrustes
 
 INFORMATION = ("infonce", "mine")
-_WIDTH = 512  # of the hidden layer, or the map's own if that is less
-_BATCH = 256
+_WIDTH = 512  # of the hidden layer, or twice the map's own if that is less
+_BATCHES, _LEAST, _MOST = 16, 32, 256  # batches an epoch, and the limits of their size
 _EPOCHS, _PATIENCE = 40, 3
 _RATE, _DECAY = 1e-3, 1e-2
 _TEMPERATURE = 0.1
@@ -127,9 +127,8 @@ def train(
     """
     generator = torch.Generator().manual_seed(seed)
     x, y = x.to(torch.float32), y.to(torch.float32)
-    module = Residual(
-        procrustes(x.double(), y.double(), held).weight.to(x), min(_WIDTH, *x.shape[1:], y.shape[1]), generator
-    )
+    width = min(_WIDTH, 2 * max(x.shape[1], y.shape[1]))
+    module = Residual(procrustes(x[~held].double(), y[~held].double(), held).weight.to(x), width, generator)
     critic = _critic(x.shape[1] + y.shape[1], generator).to(x.device) if information == "mine" else None
     parts = [module, *([] if critic is None else [critic])]
     optimizer = torch.optim.AdamW([p for part in parts for p in part.parameters()], lr=_RATE, weight_decay=_DECAY)
@@ -143,7 +142,7 @@ def train(
         generator.set_state(resume["generator"])
     while state["epoch"] < _EPOCHS and state["since"] < _PATIENCE:
         order = fitted[torch.randperm(len(fitted), generator=generator).to(fitted.device)]
-        for rows in order.split(_BATCH):
+        for rows in order.split(min(_MOST, max(_LEAST, len(fitted) // _BATCHES))):
             if len(rows) < 2:
                 continue  # nothing to compare a single pair with
             optimizer.zero_grad(set_to_none=True)

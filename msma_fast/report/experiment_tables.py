@@ -54,7 +54,7 @@ def _published(results: dict[str, Any]) -> Table:
     lead = (
         "The authors' measures, of rows as they are: the divergence of normal distributions with both sides' moments, a "
         "pooled 64 x 64 histogram, distance correlation. After: the learned map with the published weights. Moments: a "
-        "transport that sees no pair of rows. Their code fine-tunes the model itself, so its figures are those of another procedure. "
+        "transport that sees no pair of rows. Their code fine-tunes the model itself: its figures are of another procedure. "
         f"Means over {alignment['splits']} splits, held-out texts, nats."
     )
     head = ["map", "measure", "before", "after", "moments alone"]
