@@ -54,7 +54,7 @@ def test_ridge_is_the_textbook_formula_at_the_best_of_its_constants(noise: float
         solved: np.ndarray = np.linalg.solve(xs.T @ xs / len(xs) + l2 * np.eye(9), xs.T @ ys / len(xs))
         return solved
 
-    errors = {l2: ((a[mask] @ weight(l2, ~mask) - b[mask]) ** 2).sum() for l2 in 10.0 ** np.arange(-8, 2)}
+    errors = {l2: ((a[mask] @ weight(l2, ~mask) - b[mask]) ** 2).sum() for l2 in 10.0 ** np.arange(-12, 2)}
     best = min(errors, key=lambda l2: errors[l2])
     assert found.chosen["ridge"] == pytest.approx(best)
     np.testing.assert_allclose(found.weight.numpy(), weight(best, np.ones(120, bool)), rtol=1e-9, atol=1e-12)

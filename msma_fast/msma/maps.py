@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_RIDGES = tuple(10.0**power for power in range(-8, 2))  # l, of rows whose mean square is 1
+_RIDGES = tuple(10.0**power for power in range(-12, 2))  # l, of rows whose mean square is 1
 _RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 
 

@@ -45,7 +45,7 @@ class Space(NamedTuple):
     def of(cls, rows: Tensor) -> Space:
         """rows (n, d), centred."""
         _, vectors = torch.linalg.eigh(rows.T @ rows)
-        axes = vectors[:, -min(DIMENSIONS, rows.shape[1]) :].flip(1)
+        axes = vectors[:, -min(DIMENSIONS, rows.shape[1]) :].flip(1).contiguous()
         return cls(axes, float((rows @ axes).square().mean().sqrt()) or 1.0)
 
     def project(self, rows: Tensor) -> Tensor:
