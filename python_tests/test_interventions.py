@@ -155,7 +155,12 @@ def test_scales_of_two_stacks_and_of_partitions() -> None:
 
 def test_comparisons_leave_out_what_a_text_has_not() -> None:
     def condition(name: str, role: str, scale: str | None, values: list[float | None]) -> Condition:
-        measures = {"a": values, "b": [None, None, 1.0], "c": [4.0, 5.0, 6.0], "none": [None] * 3}
+        measures: dict[str, list[float | None]] = {
+            "a": values,
+            "b": [None, None, 1.0],
+            "c": [4.0, 5.0, 6.0],
+            "none": [None] * 3,
+        }
         return Condition(name, role, None, scale, None, 0.0, 0.0, [0.0] * 3, [""] * 3, measures)
 
     found = compare_all(
