@@ -290,9 +290,10 @@ def saved(family: str, folder: Path) -> Path:
 def test_the_command_writes_a_file_and_a_table(family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = saved(family, tmp_path)
     sizes = ["--kl", "0.05"] if family == "gpt2" else []
-    scale = "encoder local" if family == "t5" else "local"
+    scale = {"t5": "decoder global", "llama": "local"}.get(family, "global")
     arguments = ["--model", str(folder / "model"), "--texts", str(folder / "texts.txt"), "--prompts", "5", *sizes]
-    arguments += ["--scale", scale, "--new-tokens", "8", "--out", str(tmp_path / "run")]
+    arguments += ["--scale", scale] if family == "llama" else []  # the last by default
+    arguments += ["--new-tokens", "8", "--out", str(tmp_path / "run")]
     assert cli.main(["intervene", *arguments]) == 0
     printed = capsys.readouterr().out
     results = json.loads((tmp_path / "run" / "intervention.json").read_text(encoding="utf-8"))
