@@ -73,7 +73,8 @@ def intervene(
     Cost: some six passes over the prompts for each match, and new_tokens steps a condition. Memory: the prompts' logits twice.
     Raises TypeError and ValueError for the arguments, also where kl or norm is out of reach (with figures), and
     NotImplementedError for a model whose blocks or attention cannot be found. When not to use it: to show that a scale holds
-    words or discourse; an effect says that the text depends on these layers, and only the interaction compares scales.
+    words or discourse. An effect says that the text depends on these layers; the interaction says that the changes differ, which
+    translations along different directions do within one layer too.
     """
     target = _target(strength, kl, norm, kind)
     new_tokens = _checks.integer("new_tokens", new_tokens, at_least=1)
