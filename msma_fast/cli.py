@@ -39,7 +39,7 @@ def _intervention(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--texts", default="commons", help=f"{_TEXTS}; prompts are their first 24 tokens (commons)")
     parser.add_argument("--prompts", type=_positive, default=16, help="how many (16)")
     parser.add_argument("--ranges", help='layers of each scale, as "0-9,10-20,21-30" (each stack in thirds)')
-    parser.add_argument("--scale", default="global", help="local, intermediate, global, or a number from 0 (global)")
+    parser.add_argument("--scale", help="local, intermediate, global, or a range's number from 0 (the last)")
     parser.add_argument(
         "--kind", default="translate", help="translate, amplify, noise, attention or ablate (translate)"
     )

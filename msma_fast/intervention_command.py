@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from msma_fast.activations import read_texts
-from msma_fast.activations.blocks import Stack
+from msma_fast.activations.blocks import Stack, find_stacks
 from msma_fast.commands import choose_texts
 from msma_fast.msma.intervention_results import InterventionResult
 from msma_fast.msma.interventions import intervene
-from msma_fast.msma.language import Language, load_language_model
+from msma_fast.msma.language import load_language_model
 from msma_fast.msma.scales import ScalePartition
 
 _PROMPT_TOKENS = 24
@@ -39,13 +39,14 @@ def intervene_command(arguments: argparse.Namespace, command: str) -> None:
     sizes = {name: getattr(arguments, name) for name in ("strength", "kl", "norm")}
     if all(value is None for value in sizes.values()):
         sizes["kl"] = _DEFAULT_KL
-    stacks = Language(model, tokenizer).stacks
+    ranges = list(thirds(find_stacks(model)).ranges) if arguments.ranges is None else parse_ranges(arguments.ranges)
+    scale = str(len(ranges) - 1) if arguments.scale is None else arguments.scale
     result = intervene(
         model,
         tokenizer,
         prompts,
-        thirds(stacks) if arguments.ranges is None else parse_ranges(arguments.ranges),
-        scale=int(arguments.scale) if arguments.scale.isdigit() else arguments.scale,
+        ranges,
+        scale=int(scale) if scale.isdigit() else scale,
         kind=arguments.kind,
         new_tokens=arguments.new_tokens,
         seed=arguments.seed,

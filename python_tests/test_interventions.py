@@ -15,9 +15,10 @@ from intervention_models import FAMILIES
 import msma_fast as mf
 from msma_fast import cli, intervention_command
 from msma_fast.msma.decoding import decode, text
-from msma_fast.msma.hooks import KINDS
-from msma_fast.msma.intervention_bench import divergence
+from msma_fast.msma.hooks import KINDS, watch
+from msma_fast.msma.intervention_bench import Bench, divergence
 from msma_fast.msma.intervention_results import Condition, compare_all, interaction
+from msma_fast.msma.intervention_scales import places
 from msma_fast.msma.interventions import intervene
 from msma_fast.msma.language import Language, evaluating
 from msma_fast.msma.matching import match
@@ -85,16 +86,16 @@ def test_every_condition_has_the_kl_that_was_asked_for(family: str, kind: str) -
     assert kl_of(intervention) == pytest.approx(0.03, rel=0.02)
     for control in result.conditions[2:]:
         assert kl_of(control) == pytest.approx(kl_of(intervention), rel=0.02)
-    places = len(RANGES.get(family, THREE))
+    ranges = len(RANGES.get(family, THREE))
     # A final norm undoes what is all that amplifying the last layer does.
     assert len(result.skipped) <= (1 if kind == "amplify" else 0)
-    assert len(result.conditions) + len(result.skipped) == 2 + places
+    assert len(result.conditions) + len(result.skipped) == 2 + ranges
     assert any(one.texts != result.conditions[0].texts for one in result.conditions)
     for reason in result.skipped.values():
         assert "kl: expected a target within reach, got " in reason
     assert result.interaction is not None
     assert 0 < result.interaction.p_value <= 1
-    assert steps == [(step, 2 + places) for step in range(1, 3 + places)]
+    assert steps == [(step, 2 + ranges) for step in range(1, 3 + ranges)]
     assert all(module.training for module in model.modules())
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
     assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["settings"]["kl"] == 0.03
@@ -119,6 +120,37 @@ def test_the_kl_is_that_of_a_hand_made_change() -> None:
         p, q = (one - np.log(np.exp(one).sum(-1, keepdims=True)) for one in (p, q))
         assert result.intervention.kl[number] == pytest.approx((np.exp(p) * (p - q)).sum(-1).mean(), rel=1e-4)
     assert result.intervention.norm == pytest.approx(0.4, rel=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_default_direction_is_the_leading_one_of_the_prompts_states(family: str) -> None:
+    model = intervention_models.model(family).eval()
+    language = Language(model, intervention_models.tokenizer(family))
+    prompts = intervention_models.prompts(family, 6)
+    place = places(RANGES.get(family, [(0, 2), (3, 3)]), language.stacks)[-1 if family == "t5" else 0]
+    states = []
+    for ids in prompts:
+        row = torch.tensor([ids])
+        decoder = {"decoder_input_ids": row} if family == "t5" else {}
+        with torch.inference_mode():
+            output = model(input_ids=row, **decoder, output_hidden_states=True)
+            if family == "t5":  # the last is after the decoder's final norm: take that from its block's own run
+                with watch(language.stacks[1], 2) as seen:
+                    model(input_ids=row, **decoder)
+                states.append(seen[0][0, 1:])
+            else:
+                states.append(output.hidden_states[1][0, 1:])
+    x = torch.cat(states).double().numpy()
+    values, vectors = np.linalg.eigh(np.cov(x.T))
+    expected = vectors[:, -1] * np.sign(vectors[:, -1] @ x.mean(0))
+    with evaluating(model):
+        bench = Bench(language, prompts, [place], 3)
+        found, drawn = bench.principal_direction(place), bench.random_direction()
+        again = Bench(language, prompts[:1], [place], 3).random_direction()
+    assert values[-1] > 1.05 * values[-2]
+    np.testing.assert_allclose(found.numpy(), expected, atol=2e-4)
+    assert float(drawn.norm()) == pytest.approx(1)
+    assert torch.equal(drawn, again)
 
 
 def test_a_shift_of_the_states_is_matched_too() -> None:
@@ -155,7 +187,12 @@ def test_scales_of_two_stacks_and_of_partitions() -> None:
 
 def test_comparisons_leave_out_what_a_text_has_not() -> None:
     def condition(name: str, role: str, scale: str | None, values: list[float | None]) -> Condition:
-        measures = {"a": values, "b": [None, None, 1.0], "c": [4.0, 5.0, 6.0], "none": [None] * 3}
+        measures: dict[str, list[float | None]] = {
+            "a": values,
+            "b": [None, None, 1.0],
+            "c": [4.0, 5.0, 6.0],
+            "none": [None] * 3,
+        }
         return Condition(name, role, None, scale, None, 0.0, 0.0, [0.0] * 3, [""] * 3, measures)
 
     found = compare_all(
@@ -285,9 +322,10 @@ def saved(family: str, folder: Path) -> Path:
 def test_the_command_writes_a_file_and_a_table(family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = saved(family, tmp_path)
     sizes = ["--kl", "0.05"] if family == "gpt2" else []
-    scale = "encoder local" if family == "t5" else "local"
+    scale = {"t5": "decoder global", "llama": "local"}.get(family, "global")
     arguments = ["--model", str(folder / "model"), "--texts", str(folder / "texts.txt"), "--prompts", "5", *sizes]
-    arguments += ["--scale", scale, "--new-tokens", "8", "--out", str(tmp_path / "run")]
+    arguments += ["--scale", scale] if family == "llama" else []  # the last by default
+    arguments += ["--new-tokens", "8", "--out", str(tmp_path / "run")]
     assert cli.main(["intervene", *arguments]) == 0
     printed = capsys.readouterr().out
     results = json.loads((tmp_path / "run" / "intervention.json").read_text(encoding="utf-8"))

@@ -89,6 +89,8 @@ def test_mtld_of_random_texts_is_that_of_the_definition() -> None:
     for size in (11, 31, 200, 301):
         tokens = [f"w{int(source.expovariate(0.2))}" for _ in range(size)]
         assert mtld(tokens) == pytest.approx(slow_mtld(tokens))
+    exactly = [f"w{number}" for number in [*range(18), *range(7), 0, 0]]  # 18 / 25 is 0.72, and not below it
+    assert mtld(exactly) == pytest.approx(slow_mtld(exactly))
 
 
 def test_coherence_is_the_mean_cosine_of_neighbours_and_reads_a_sentence_once() -> None:

@@ -70,10 +70,11 @@ def intervene(
     The unit of every test is the prompt. The KL is of the prompts' tokens under teacher forcing (decoders: all but the first,
     an encoder-decoder's decoder reading the prompt; encoders: the masked places).
 
-    Cost: some six passes over the prompts for each match, and new_tokens steps a condition. Memory: the prompts' logits twice.
-    Raises TypeError and ValueError for the arguments, also where kl or norm is out of reach (with figures), and
+    Cost: some four passes over the prompts for each match, and new_tokens steps a condition. Memory: the prompts' logits
+    twice. Raises TypeError and ValueError for the arguments, also where kl or norm is out of reach (with figures), and
     NotImplementedError for a model whose blocks or attention cannot be found. When not to use it: to show that a scale holds
-    words or discourse; an effect says that the text depends on these layers, and only the interaction compares scales.
+    words or discourse. An effect says that the text depends on these layers; the interaction says that the changes differ,
+    which translations along different directions do within one layer too.
     """
     target = _target(strength, kl, norm, kind)
     new_tokens = _checks.integer("new_tokens", new_tokens, at_least=1)
@@ -220,7 +221,8 @@ def _direction(direction: Any, kind: str, language: Language) -> Tensor | None:
         return None
     if kind != "translate":
         raise ValueError(f"direction: expected None for kind {kind!r}, got one")
-    d = int(language.model.get_input_embeddings().weight.shape[1])
+    config = language.model.config
+    d = int((config.get_text_config() if hasattr(config, "get_text_config") else config).hidden_size)
     vector = _checks.vector("direction", direction, d).to(language.device)
     if not float(vector.norm()) > 0:
         raise ValueError("direction: expected a vector other than zero, got zeros")

@@ -11,15 +11,17 @@ interaction_test    whether scales differ in what they change: a permutation of 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 
+Values: TypeAlias = Sequence[float] | np.ndarray
 FLIPS = 4096
 _EXACT = 12  # differences other than 0 of which all 2 ** 12 = 4096 signs are tried
 _SLACK = 1e-12  # of the largest statistic there could be, so that a sum in another order is a tie
 
 
-def rank_biserial(differences: Sequence[float]) -> float:
+def rank_biserial(differences: Values) -> float:
     """(n,) -> in [-1, 1], 1 where all differences are positive; 0 where all are zero."""
     d = _finite(differences)
     d = d[d != 0]
@@ -30,7 +32,7 @@ def rank_biserial(differences: Sequence[float]) -> float:
     return float((ranks * np.sign(d)).sum() / ranks.sum())
 
 
-def sign_flip_p(differences: Sequence[float], *, flips: int = FLIPS, seed: int = 0) -> float:
+def sign_flip_p(differences: Values, *, flips: int = FLIPS, seed: int = 0) -> float:
     """(n,) -> the share of sign flips whose |mean| is at least the one found; 1 where all differences are zero.
 
     All flips of up to 12 differences other than zero, else `flips` random ones beside the identity. The test is of symmetry
@@ -49,7 +51,7 @@ def sign_flip_p(differences: Sequence[float], *, flips: int = FLIPS, seed: int =
     return float((1 + (np.abs(signs @ d) >= found).sum()) / (1 + flips))
 
 
-def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+def benjamini_hochberg(p_values: Values) -> list[float]:
     """(m,) p-values of one family -> (m,) q-values in the same order; the family is all that is given."""
     p = _finite(p_values)
     order = np.argsort(p, kind="stable")
@@ -92,7 +94,7 @@ def interaction_test(differences: np.ndarray, *, permutations: int = 2000, seed:
     return statistic, (1 + count) / (1 + permutations)
 
 
-def _finite(values: Sequence[float] | np.ndarray) -> np.ndarray:
+def _finite(values: Values) -> np.ndarray:
     array = np.asarray(values, dtype=np.float64)
     if not np.isfinite(array).all():
         raise ValueError("differences: expected finite numbers, got NaN or inf")

@@ -146,9 +146,10 @@ def dependency_depth(texts: Sequence[str]) -> list[float | None]:
 
 @functools.cache
 def _spacy() -> Any:
-    for module in ("spacy", "en_core_web_sm"):
+    installs = {"spacy": "pip install spacy", "en_core_web_sm": "python -m spacy download en_core_web_sm"}
+    for module, command in installs.items():
         if importlib.util.find_spec(module) is None:
-            raise ImportError(f"the package {module} is not installed: pip install {module}")
+            raise ImportError(f"the package {module} is not installed: {command}")
     return importlib.import_module("en_core_web_sm").load(exclude=["ner", "lemmatizer"])
 
 
