@@ -8,10 +8,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from msma_fast.activations import Activations, collect_activations, read_texts, untrained
+from msma_fast.activations import Activations, collect_activations, load_model, read_texts, untrained
 from msma_fast.commands import choose_texts, progress_bars
 from msma_fast.msma.experiment import Settings, experiment, partition_of, prompt_ids, seeded_order
-from msma_fast.msma.language import Language, load_language_model
 from msma_fast.msma.machine import cpu_name, versions
 from msma_fast.msma.masked_head import MaskedHead, fit_masked_head
 from msma_fast.report.experiment import write_experiment
@@ -38,8 +37,7 @@ def experiment_command(arguments: argparse.Namespace, command: str) -> None:
     started = time.perf_counter()
     with progress_bars() as (console, update):
         texts = read_texts(arguments.texts)
-        model, tokenizer = load_language_model(arguments.model)
-        info = dict(getattr(model.config, "msma_fast_source", None) or {})
+        model, tokenizer, info = load_model(arguments.model)
         chosen, _ = choose_texts(
             texts, tokenizer, tokens=arguments.tokens, per_text=arguments.tokens_per_text,
             max_length=arguments.max_length, seed=arguments.seed,
@@ -71,7 +69,6 @@ def experiment_command(arguments: argparse.Namespace, command: str) -> None:
             why_no_text="none were asked for" if not arguments.kinds else "", update=update,
         )  # fmt: skip
         seconds = time.perf_counter() - started
-        language = Language(model, tokenizer, head)
         results |= {
             "schema": "msma_fast.experiment/1",
             "title": info.get("name") or arguments.model,
@@ -83,7 +80,7 @@ def experiment_command(arguments: argparse.Namespace, command: str) -> None:
             "versions": versions(acts),
             "partition": where[0].upper() + where[1:],
             "head": told,
-            "prompts": [language.tokenizer.decode(ids, skip_special_tokens=True) for ids in prompts],
+            "prompts": [tokenizer.decode(ids, skip_special_tokens=True) for ids in prompts],
             "settings": settings._asdict(),
             "methods": list(_METHODS),
         }

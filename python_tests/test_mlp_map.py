@@ -12,6 +12,8 @@ from msma_fast.msma import mlp_map
 from msma_fast.msma.maps import procrustes, ridge
 from msma_fast.msma.mlp_map import PAPER, Learned, Residual, Weights, curvature, infonce, loss, mine, train
 
+FUNC: Any = torch.func
+
 
 def module(d: int, e: int, width: int = 8, seed: int = 0) -> Residual:
     generator = torch.Generator().manual_seed(seed)
@@ -35,19 +37,19 @@ def test_derivatives_are_those_of_automatic_differentiation(d: int, e: int) -> N
     f = module(d, e).double()
     x, v, w = torch.randn(3, 11, d, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     out = torch.randn(11, e, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    _, along = torch.func.jvp(f, (x,), (v,))
+    _, along = FUNC.jvp(f, (x,), (v,))
     assert torch.allclose(f.along(x, v), along)
-    _, pull = torch.func.vjp(f, x)
+    _, pull = FUNC.vjp(f, x)
     assert torch.allclose(f.back(x, out), pull(out)[0])
-    _, bend = torch.func.jvp(lambda at: torch.func.jvp(f, (at,), (v,))[1], (x,), (w,))
+    _, bend = FUNC.jvp(lambda at: FUNC.jvp(f, (at,), (v,))[1], (x,), (w,))
     assert torch.allclose(f.bend(x, v, w), bend)
 
 
 def test_curvature_estimates_are_the_norms_of_whole_matrices() -> None:
     f = module(4, 4)
     at = torch.randn(1, 4, generator=torch.Generator().manual_seed(3))
-    jacobian = torch.func.jacrev(f)(at)[0, :, 0]  # (e, d)
-    hessian = torch.func.hessian(f)(at)[0, :, 0, :, 0]
+    jacobian = FUNC.jacrev(f)(at)[0, :, 0]  # (e, d)
+    hessian = FUNC.hessian(f)(at)[0, :, 0, :, 0]
     many = at.expand(40000, 4)
     learned = Learned(f, {})
     gap = (jacobian.T @ jacobian - torch.eye(4)).norm() / 2.0

@@ -1,0 +1,143 @@
+"""Maps over splits beside their nulls: what is planted survives them, what is not does not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+import msma_fast as mf
+from msma_fast.msma import alignment_study
+from msma_fast.msma.alignment_study import ABLATIONS, MAPS, normalized, steps, study
+from msma_fast.msma.experiment_summary import summary
+from msma_fast.msma.mlp_map import PAPER
+from msma_fast.msma.scales import ScalePartition
+
+N, PER_TEXT, D = 480, 12, 8
+
+
+def stack(kind: str, seed: int = 0) -> mf.Activations:
+    """Six layers in three pairs, each pair larger than the one before. "paired": all share a signal, each layer in axes of its
+    own; "alone": nothing is shared."""
+    rng = np.random.default_rng(seed)
+    signal = rng.standard_normal((N, D)) * np.linspace(0.3, 2.0, D)
+    layers = []
+    for pair in range(3):
+        turn = np.linalg.qr(rng.standard_normal((D, D)))[0]
+        own = signal if kind == "paired" else rng.standard_normal((N, D))
+        for _ in range(2):
+            layers.append(4.0**pair * (own @ turn + 0.5 * rng.standard_normal((N, D))))
+    names = [f"layer.{layer}" for layer in range(6)]
+    return mf.Activations.from_arrays(layers, text_ids=np.arange(N) // PER_TEXT, names=names)
+
+
+def partition(acts: mf.Activations) -> ScalePartition:
+    return ScalePartition((), (), tuple(acts.names), ((0, 5),)).thirds()
+
+
+@pytest.fixture(scope="module")
+def told() -> dict[str, dict[str, Any]]:
+    acts, other = stack("paired"), stack("alone", 1)
+    calls: list[int] = []
+    found = study(acts, other, partition(acts), 5, 0, lambda: calls.append(1))
+    assert len(calls) == steps(5, True)
+    return {"paired": found, "alone": study(other, None, partition(other), 5, 0, lambda: None)}
+
+
+def gains(found: dict[str, Any], name: str, metric: str) -> list[dict[str, Any]]:
+    return [one["metrics"][metric]["gains"] for one in found["maps"] if one["map"] == name]
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_a_shared_signal_survives_the_nulls_that_do_not_have_it(name: str, told: dict[str, dict[str, Any]]) -> None:
+    for gain in gains(told["paired"], name, "r2"):
+        assert all(gain[null]["survives"] for null in ("before", "shuffled", "moments", "untrained"))
+    for gain in gains(told["paired"], name, "retrieval"):
+        assert gain["moments"]["survives"]
+        assert gain["shuffled"]["survives"]
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_layers_that_share_nothing_beat_neither_shuffled_pairs_nor_zero(
+    name: str, told: dict[str, dict[str, Any]]
+) -> None:
+    for one in told["alone"]["maps"]:
+        if one["map"] == name:
+            assert one["metrics"]["r2"]["after"] < 0.02
+            assert not one["metrics"]["retrieval"]["gains"]["shuffled"]["survives"]
+            assert not one["metrics"]["mi"]["gains"]["shuffled"]["survives"]
+
+
+def test_no_map_has_more_information_after_than_before(told: dict[str, dict[str, Any]]) -> None:
+    for found in told.values():
+        for one in found["maps"]:
+            assert one["metrics"]["mi"]["after"] <= one["metrics"]["mi"]["before"]
+            assert not one["metrics"]["mi"]["gains"]["before"]["survives"]
+
+
+def test_a_rotation_changes_no_invariant_in_any_split(told: dict[str, dict[str, Any]]) -> None:
+    for one in told["paired"]["maps"]:
+        if one["map"] == "procrustes":
+            for name in ("distance_correlation", "cka", "overlap"):
+                assert one["metrics"][name]["after"] == pytest.approx(one["metrics"][name]["before"], abs=1e-9)
+
+
+def test_every_term_of_the_loss_is_left_out_once(told: dict[str, dict[str, Any]]) -> None:
+    assert ABLATIONS["all terms"] == PAPER
+    assert [weights.count(0.0) for weights in ABLATIONS.values()] == [0, 1, 1, 1, 2, 2, 2, 3]
+    rows = told["paired"]["ablations"]
+    assert [one["terms"] for one in rows] == [*ABLATIONS, *ABLATIONS]
+    assert len({round(one["sound"]["r2"], 6) for one in rows[: len(ABLATIONS)]}) == len(ABLATIONS)
+
+
+def test_q_values_are_those_of_one_family(told: dict[str, dict[str, Any]]) -> None:
+    found = told["paired"]
+    tests = [
+        gain
+        for one in found["maps"]
+        for metric in one["metrics"].values()
+        for gain in metric.get("gains", {}).values()
+        if gain["p_value"] is not None
+    ]
+    assert found["family"] == len(tests) > 100
+    p = np.sort([gain["p_value"] for gain in tests])
+    q = np.minimum.accumulate((p * len(p) / np.arange(1, len(p) + 1))[::-1])[::-1].clip(max=1)
+    assert np.sort([gain["q_value"] for gain in tests]) == pytest.approx(q)
+
+
+def test_it_is_json_and_the_first_sentences_name_what_does_not_survive(told: dict[str, dict[str, Any]]) -> None:
+    json.dumps(told)
+    scales = {"near": 0, "boundaries": 2, "supported": []}
+    sentences = {
+        name: summary({"alignment": found, "scales": scales, "interventions": [], "no_text": "no prompts"})
+        for name, found in told.items()
+    }
+    assert "no evidence of an alignment" in sentences["alone"][0]
+    assert "none of 4 gains survives every null" in " ".join(sentences["alone"])
+    assert "No better than" in " ".join(sentences["alone"])
+    assert "the share of variance explained" in " ".join(sentences["paired"])
+    assert sentences["paired"][-1] == "No interventions: no prompts."
+
+
+def test_random_layers_are_drawn_within_each_stack() -> None:
+    import torch
+
+    names = [f"{one}.{layer}" for one in ("encoder", "decoder") for layer in range(7)]
+    whole = ScalePartition((), (), tuple(names), ((0, 6), (7, 13))).thirds()
+    for seed in range(20):
+        drawn = alignment_study._drawn(whole, torch.Generator().manual_seed(seed))
+        assert drawn == sorted(set(drawn))
+        assert [layer > 6 for layer in drawn] == [False] * 3 + [True] * 3
+
+
+def test_rows_are_normalised_one_by_one() -> None:
+    acts = normalized(stack("paired"))
+    assert float((acts.layer(2).square().mean(1) - 1).abs().max()) < 1e-5
+
+
+def test_few_texts_are_an_error() -> None:
+    acts = mf.Activations.from_arrays(list(np.ones((3, 90, 4))), text_ids=np.arange(90) // 10)
+    with pytest.raises(ValueError, match="at least 10 texts"):
+        study(acts, None, ScalePartition((), (), tuple(acts.names), ((0, 2),)).thirds(), 2, 0, lambda: None)

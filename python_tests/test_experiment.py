@@ -1,0 +1,181 @@
+"""`msma-fast experiment paper` from end to end on small models, and what its page and tables say."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_models
+import torch
+
+from msma_fast.activations.embedded import save_folder
+from msma_fast.cli import main
+from msma_fast.msma.experiment import partition_of, prompt_ids
+from msma_fast.msma.masked_head import fit_masked_head
+from msma_fast.report.experiment_tables import figure, markdown, tables
+
+KINDS = ["translate", "ablate"]
+
+
+def ran(family: str, folder: Path, *more: str) -> dict[str, Any]:
+    """The results of a run on 60 texts with a random model."""
+    model, tokenizer = tiny_models.model(family).eval(), tiny_models.tokenizer(family)
+    save_folder(model, tokenizer, folder / "model")
+    (folder / "texts.txt").write_text("\n\n".join(tiny_models.texts(60, 70, 90)))
+    options = ["--texts", str(folder / "texts.txt"), "--tokens", "480", "--tokens-per-text", "8", "--max-length", "64"]
+    options += ["--splits", "2", "--prompts", "4", "--new-tokens", "5", "--kl", "0.002", "--out", str(folder / "run")]
+    status = main(["experiment", "paper", "--model", str(folder / "model"), *options, "--kinds", *(more or KINDS)])
+    assert status == 0
+    found: dict[str, Any] = json.loads((folder / "run" / "experiment.json").read_text())
+    return found
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    folder = tmp_path_factory.mktemp("gpt2")
+    return ran("gpt2", folder), folder / "run"
+
+
+def test_a_decoder_has_all_three_tables(gpt2: tuple[dict[str, Any], Path]) -> None:
+    results, folder = gpt2
+    page = (folder / "experiment.html").read_text()
+    for table in tables(results):
+        assert len({len(row) for row in [table.head, *table.rows]}) == 1
+        assert table.title in page
+    names = [table.name for table in tables(results)]
+    assert names == ["scales", "published", "map-0", "map-1", "ablations", "interventions"]
+    assert page.count("<svg") == 3  # a dose curve for each scale
+    assert not re.search(r'(?:src|href)="(?!#)', page)
+    assert "$" not in re.sub(r"<style>.*?</style>", "", page, flags=re.S)
+    assert (folder / "tables.md").read_text() == markdown(results)
+    assert sorted(each.name for each in (folder / "figures").iterdir()) == ["dose-0.svg", "dose-1.svg", "dose-2.svg"]
+
+
+def test_the_sentences_come_first_and_are_those_of_the_results(gpt2: tuple[dict[str, Any], Path]) -> None:
+    results, folder = gpt2
+    page, text = (folder / "experiment.html").read_text(), (folder / "tables.md").read_text()
+    first = results["summary"][0]
+    assert first.startswith("global to intermediate, as the paper measures it: KL")
+    assert page.index(first.replace("'", "&#x27;")) < page.index('id="scales-title"')
+    assert text.index(first) < text.index("## Table 1")
+
+
+def test_a_random_model_has_no_supported_boundary_and_says_so(gpt2: tuple[dict[str, Any], Path]) -> None:
+    results, _ = gpt2
+    assert any("none is supported against layers that only drift" in each for each in results["summary"])
+
+
+def test_interventions_are_matched_and_corrected_together(gpt2: tuple[dict[str, Any], Path]) -> None:
+    results, _ = gpt2
+    assert [one["settings"]["kind"] for one in results["interventions"]] == KINDS
+    p, q = [], []
+    for kind in results["interventions"]:
+        for condition in kind["conditions"][1:]:
+            assert sum(condition["kl"]) / len(condition["kl"]) == pytest.approx(0.002, rel=0.05)
+        for one in kind["comparisons"]:
+            if not one["condition"].startswith("random"):
+                p.append(one["p_value"])
+                q.append(one["q_value"])
+    assert min(q) == pytest.approx(min(min(value * len(p) / (rank + 1), 1.0) for rank, value in enumerate(sorted(p))))
+    for curve in results["dose"]:
+        assert all(value >= 0 for value in curve["kl"])
+        assert curve["kl"][-1] > curve["kl"][0] or curve["scale"] == "global"
+
+
+def test_the_same_run_again_gives_the_same_numbers(gpt2: tuple[dict[str, Any], Path], tmp_path: Path) -> None:
+    results, _ = gpt2
+    again = ran("gpt2", tmp_path)
+    for part in ("scales", "alignment", "interventions", "dose", "summary"):
+        assert again[part] == results[part]
+
+
+def test_a_fitted_head_is_no_worse_than_the_tokens_frequencies() -> None:
+    import transformers
+
+    whole = tiny_models.model("bert")
+    bare = transformers.BertModel(whole.config).eval()
+    head = fit_masked_head(bare, _with_mask(tiny_models.tokenizer("bert")), tiny_models.texts(60, 20, 40))
+    assert head.about["held_out"] > 30
+    assert head.about["loss"] <= head.about["loss_of_frequencies"] + 0.05
+    logits = head(torch.zeros(2, 3, bare.config.hidden_size))
+    assert logits.shape == (2, 3, bare.config.vocab_size)
+
+
+def test_a_planted_masked_token_is_read_out() -> None:
+    """A model whose state is the embedding of the token before it: the head learns which one that is from the state alone."""
+    import transformers
+
+    bare = transformers.BertModel(tiny_models.model("bert").config).eval()
+    texts = [" ".join([word] * 20) for word in ("w7", "w9")] * 30
+    head = fit_masked_head(_Repeats(bare), _with_mask(tiny_models.tokenizer("bert")), texts)
+    assert head.about["accuracy"] > 0.95
+
+
+@pytest.mark.slow
+def test_two_stacks_have_maps_for_each(tmp_path: Path) -> None:
+    results = ran("t5", tmp_path, "noise")
+    assert {one["source"] for one in results["alignment"]["maps"]} >= {"encoder global", "decoder global"}
+    assert results["interventions"]
+
+
+def test_no_kinds_no_text(tmp_path: Path) -> None:
+    model, tokenizer = tiny_models.model("llama").eval(), tiny_models.tokenizer("llama")
+    save_folder(model, tokenizer, tmp_path / "model")
+    (tmp_path / "texts.txt").write_text("\n\n".join(tiny_models.texts(60, 70, 90)))
+    assert main(["experiment", "paper", "--model", str(tmp_path / "model"), "--texts", str(tmp_path / "texts.txt"), "--tokens",
+                 "480", "--tokens-per-text", "8", "--max-length", "64", "--splits", "1", "--out", str(tmp_path / "run"),
+                 "--kinds"]) == 0  # fmt: skip
+    results = json.loads((tmp_path / "run" / "experiment.json").read_text())
+    assert results["summary"][-1] == "No interventions: none were asked for."
+    assert any("not tested with a single split" in each for each in results["summary"])
+    assert "Table 3" not in (tmp_path / "run" / "experiment.html").read_text()
+
+
+def test_the_paper_s_ranges_are_used_at_its_depth_and_thirds_elsewhere() -> None:
+    names = [f"layer.{layer}" for layer in range(13)]
+    assert partition_of(names, "gpt2")[0].ranges == ((0, 2), (3, 8), (9, 12))
+    assert partition_of(names, "bert")[0].ranges == ((0, 4), (5, 8), (9, 12))
+    ranges, why = partition_of(names, "llama")
+    assert ranges.ranges == ((0, 4), (5, 8), (9, 12))
+    assert why.startswith("thirds")
+    assert partition_of(names[:7], "gpt2")[0].ranges == ((0, 2), (3, 4), (5, 6))
+
+
+def test_prompts_are_of_one_length() -> None:
+    tokenizer = tiny_models.tokenizer("gpt2")
+    found = prompt_ids(tokenizer, ["w1 w2", "w1 w2 w3 w4", "w5 w6 w7", "w8 w9 w10"], 2, 3)
+    assert [tokenizer.decode(ids) for ids in found] == ["w1 w2 w3", "w5 w6 w7"]
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(None, "n/a"), (0.0, "0"), (12345.6, "12,346"), (0.12345, "0.123"), (-2.5, "-2.5"), (0.00001234, "1e-05")],
+)
+def test_figures(value: float | None, told: str) -> None:
+    assert figure(value) == told
+
+
+def _with_mask(tokenizer: Any) -> Any:
+    tokenizer.add_special_tokens({"mask_token": "<unk>"})
+    return tokenizer
+
+
+class _Repeats(torch.nn.Module):
+    """The states of a place are the mean embedding of its text."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.device = torch.device("cpu")
+
+    def get_input_embeddings(self) -> Any:
+        return self.model.get_input_embeddings()
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
+        from types import SimpleNamespace
+
+        states = self.get_input_embeddings()(input_ids).mean(1, keepdim=True).expand(-1, input_ids.shape[1], -1)
+        return SimpleNamespace(last_hidden_state=states)
