@@ -34,7 +34,7 @@ import msma_fast as mf
 from msma_fast.activations import collect_activations, read_texts
 from msma_fast.msma.spaces import rms_normalized
 from msma_fast.report.canvas import Canvas
-from msma_fast.report.ticks import linear_ticks, tick
+from msma_fast.report.ticks import limits, linear_ticks, tick
 
 try:
     from ripser import ripser
@@ -55,8 +55,8 @@ KINDS = {
 
 class Found(NamedTuple):
     """tokens: how many; bars: H0 and H1, each (b, 2) of begin and end, inf where it has no end, none of length 0; longest,
-    total (2,): of the bars of H0 and of H1 that end; null_longest, null_total (DRAWS, 2): the same of noise; p_values (2,): of the
-    longest; beyond: tokens on the smaller side of the longest H0 bar; joined: the share of pairs within the radius."""
+    total (2,): of the bars of H0 and of H1 that end; null_longest, null_total (draws, 2): the same of noise; p_values (2,):
+    of the longest; beyond: tokens on the smaller side of the longest H0 bar; joined: the share of pairs within the radius."""
 
     tokens: int
     bars: list[np.ndarray]
@@ -181,8 +181,7 @@ def draw(found: dict[str, Found], title: str) -> str:
     columns, side, gap = 4, 170.0, 54.0
     left, top = 60.0, 112.0
     rows = -(-len(found) // columns)
-    ends = np.concatenate([one.bars[1] for one in found.values()])
-    low, right = float(ends[:, 0].min(initial=1.0)), float(ends[:, 0].max(initial=0.0))
+    low, right = limits(float(begin) for one in found.values() for begin in one.bars[1][:, 0])
     high = 1.1 * max(float(max(one.longest[1], one.null_longest[:, 1].max())) for one in found.values())
     sheet = Canvas(
         left + columns * (side + gap),
@@ -194,11 +193,11 @@ def draw(found: dict[str, Found], title: str) -> str:
     beyond = sum(one.p_values[1] <= 0.05 for one in found.values())
     said = f"{title}: the longest loop is beyond Gaussian noise in {beyond} of {len(found)} layers"
     sheet.text(left, 30, said, size=17, color="ink")
-    tokens = next(iter(found.values())).tokens
-    about = f"right: the distance at which a loop (H1 bar of {tokens} tokens) begins; up: how much later it ends; line: the longest"
-    sheet.text(left, 52, f"{about} of {DRAWS} draws of noise", size=12)
+    first = next(iter(found.values()))
+    about = f"H1 bars of {first.tokens} tokens: distance at which a loop begins (right), how much later it ends (up);"
+    sheet.text(left, 52, f"{about} line: the longest of {len(first.null_longest)} draws of noise", size=12)
     times = [end / begin for begin, end in map(longest_loop, found.values())]
-    said = f"the longest end at {min(times):.1f} to {max(times):.1f} times the distance at which they began"
+    said = f"the longest end at {np.nanmin(times):.1f} to {np.nanmax(times):.1f} times the distance at which they began"
     sheet.text(left, 70, said, size=12)
     for place, (name, one) in enumerate(found.items()):
         x0, y0 = left + place % columns * (side + gap), top + place // columns * (side + gap + 22)
