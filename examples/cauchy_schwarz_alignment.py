@@ -19,7 +19,7 @@ its own mirror image along every axis, so that wrong maps fit it as well; and of
 the rigid map of least D need not be the one that pairs tokens. Without pairs nothing tells a found map from such a one.
 
     python examples/cauchy_schwarz_alignment.py [MODEL [LAYER ...]]      minilm (the default), smollm2, a folder or a name on
-                                                                        the hub; LAYER with the one after it, all by default
+                                                                         the hub; LAYER: with the next one, default: all
 """
 
 from __future__ import annotations
@@ -174,8 +174,9 @@ def verdict(found: Found) -> str:
 
 
 def planted(kind: str, d: int, n: int = 400, seed: int = 0) -> tuple[Clouds, Map]:
-    """A cloud, another sample of it under a random orthogonal map and shift, and that map. "round": six lumps of unequal weight,
-    of unit covariance; "stretched": each coordinate then with half the variance of the one before; "Gaussian": so too."""
+    """A cloud, another sample of it under a random orthogonal map and shift, and that map. "round": six lumps of unequal
+    weight, with unit covariance; "stretched": each coordinate then with half the variance of the one before; "Gaussian": a
+    normal cloud, stretched too."""
     rng = np.random.default_rng(seed)
     weights = np.arange(1, 7) / 21
     places = rng.standard_normal((6, d))
@@ -209,12 +210,8 @@ def of_layers(acts: mf.Activations, layer: int, d: int = DIMENSIONS, seed: int =
 def show(title: str, found: dict[str, Found]) -> None:
     wide, told = max(map(len, (title, *found))) + 1, (NAMES[2], NAMES[4])
     print(f"{title:<{wide}}{'unexplained share, held out':^60}{'least divergence, fitted':>26}")
-    print(
-        f"{'':<{wide}}"
-        + "".join(f"{name:>12}" for name in NAMES)
-        + "".join(f"{name:>13}" for name in told)
-        + "  starts"
-    )
+    heads = [f"{name:>12}" for name in NAMES] + [f"{name:>13}" for name in told]
+    print(f"{'':<{wide}}{''.join(heads)}  starts")
     for name, one in found.items():
         errors = "".join(f"{one.errors[each]:12.3f}" for each in NAMES)
         print(f"{name:<{wide}}{errors}" + "".join(f"{one.divergences[each]:13.4f}" for each in told), end="")
