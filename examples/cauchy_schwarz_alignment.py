@@ -18,6 +18,10 @@ the search missed it; where it is not, the divergence prefers another map, and m
 its own mirror image along every axis, so that wrong maps fit it as well; and of two layers whose densities differ in form
 the rigid map of least D need not be the one that pairs tokens. Without pairs nothing tells a found map from such a one.
 
+Over three splits of the texts, MiniLM's layer.3 and layer.4 were found each time, and for its last two pairs of layers D
+preferred another map each time; for the first three pairs, where few starts or one reach the least D, verdicts differed.
+In eight dimensions a search that finds is luck as much as method: use pairs where there are any.
+
     python examples/cauchy_schwarz_alignment.py [MODEL [LAYER ...]]      minilm (the default), smollm2, a folder or a name on
                                                                          the hub; LAYER: with the next one, default: all
 """
