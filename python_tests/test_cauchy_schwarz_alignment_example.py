@@ -13,6 +13,8 @@ import torch
 
 import msma_fast as mf
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(scope="module")
 def example() -> dict[str, Any]:

@@ -15,6 +15,7 @@ import torch
 
 import msma_fast as mf
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 PLACE = str(Path(__file__).resolve().parents[1] / "examples" / "layer_homology.py")
 
 
