@@ -13,7 +13,7 @@ LIBRARIES := torch numpy triton transformers safetensors accelerate gguf rich sc
 	pytest pytest-benchmark hypothesis ruff mypy clang-format pre-commit build
 # Oracles of tests, without what they would pull in beyond it.
 ORACLES := curvlinops-for-pytorch==3.0.1 backpack-for-pytorch==1.7.1 einconv==0.1.0 einops==0.8.2 jaxtyping==0.3.11 \
-	linear-operator==0.6.1 unfoldNd==0.2.3 wadler-lindig==0.1.8
+	linear-operator==0.6.1 ripser==0.6.15 unfoldNd==0.2.3 wadler-lindig==0.1.8
 PEERS := faiss-cpu scikit-learn ennemi npeet-plus
 CXX_FILES := $(shell find csrc -name '*.cpp' -o -name '*.hpp' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null)
 SOURCES := $(CXX_FILES) setup.py CMakeLists.txt csrc/cuda/CMakeLists.txt pyproject.toml

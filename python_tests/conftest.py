@@ -53,6 +53,15 @@ def _one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """For a module whose tests and fixtures make thousands of calls on a few hundred rows."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def emulated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The CUDA kernels over the emulator, built once a process."""

@@ -16,5 +16,5 @@ INTERVENTIONS: tuple[tuple[str, str, str, float, float], ...] = (
     ("global", "amplify", "coherence", -0.24, -0.24),
     ("intermediate", "amplify", "sentence_count", 0.25, 0.24),
     ("intermediate", "amplify", "mean_sentence_length", -0.19, -0.27),
-    ("local", "amplify", "distinct_1", 0.34, 0.34),
+    ("local", "amplify", "ttr", 0.34, 0.34),
 )
