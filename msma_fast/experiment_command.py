@@ -8,9 +8,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from msma_fast.activations import Activations, collect_activations, load_model, read_texts, untrained
+from msma_fast.activations import Activations, collect_activations, read_texts, untrained
 from msma_fast.commands import choose_texts, progress_bars
 from msma_fast.msma.experiment import Settings, experiment, partition_of, prompt_ids, seeded_order
+from msma_fast.msma.language import load_language_model
 from msma_fast.msma.machine import cpu_name, versions
 from msma_fast.msma.masked_head import MaskedHead, fit_masked_head
 from msma_fast.report.experiment import write_experiment
@@ -37,7 +38,8 @@ def experiment_command(arguments: argparse.Namespace, command: str) -> None:
     started = time.perf_counter()
     with progress_bars() as (console, update):
         texts = read_texts(arguments.texts)
-        model, tokenizer, info = load_model(arguments.model)
+        model, tokenizer = load_language_model(arguments.model)
+        info = dict(model.config.msma_fast_source)
         chosen, _ = choose_texts(
             texts, tokenizer, tokens=arguments.tokens, per_text=arguments.tokens_per_text,
             max_length=arguments.max_length, seed=arguments.seed,
@@ -55,24 +57,26 @@ def experiment_command(arguments: argparse.Namespace, command: str) -> None:
         partition, where = partition_of(acts.names, str(getattr(model.config, "model_type", "")))
         kind = info.get("kind", "decoder")
         order = [texts.texts[place] for place in seeded_order(len(texts.texts), arguments.seed)]
-        prompts = prompt_ids(tokenizer, order, arguments.prompts, _PROMPT_TOKENS[kind])
+        prompts, used = prompt_ids(tokenizer, order, arguments.prompts, _PROMPT_TOKENS[kind])
         head: MaskedHead | None = None
-        told = ""
-        if kind == "encoder" and arguments.kinds:
-            head = fit_masked_head(model, tokenizer, order[:_HEAD_TEXTS], arguments.seed)
+        told, why = "", "" if arguments.kinds else "none were asked for"
+        if arguments.kinds and len(prompts) < 2:
+            why = f"fewer than two texts have {_PROMPT_TOKENS[kind]} tokens for a prompt"
+        elif arguments.kinds and kind == "encoder" and model.get_output_embeddings() is None:
+            head = fit_masked_head(model, tokenizer, order[used : used + _HEAD_TEXTS], arguments.seed)
             told = _head(head)
         settings = Settings(
             arguments.splits, arguments.kl, arguments.new_tokens, tuple(arguments.kinds), arguments.seed
         )
         results: dict[str, Any] = experiment(
-            acts, other, partition, settings, model=model, tokenizer=tokenizer, prompts=prompts, head=head,
-            why_no_text="none were asked for" if not arguments.kinds else "", update=update,
+            acts, other, partition, settings, model=model, tokenizer=tokenizer, prompts=[] if why else prompts, head=head,
+            why_no_text=why, update=update,
         )  # fmt: skip
         seconds = time.perf_counter() - started
         results |= {
             "schema": "msma_fast.experiment/1",
             "title": info.get("name") or arguments.model,
-            "under": f"{info.get('quantisation') or 'not quantised'}; {acts.n_tokens} tokens of {len(chosen)} texts "
+            "under": f"{info.get('quantisation') or 'not quantised'}, float32; {acts.n_tokens} tokens of {len(chosen)} texts "
             f"({texts.name}), {len(acts)} layers; {seconds:.0f} s on {cpu_name()}",
             "command": command,
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),

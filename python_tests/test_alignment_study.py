@@ -52,29 +52,42 @@ def gains(found: dict[str, Any], name: str, metric: str) -> list[dict[str, Any]]
 
 @pytest.mark.parametrize("name", MAPS)
 def test_a_shared_signal_survives_the_nulls_that_do_not_have_it(name: str, told: dict[str, dict[str, Any]]) -> None:
-    for gain in gains(told["paired"], name, "r2"):
-        assert all(gain[null]["survives"] for null in ("before", "shuffled", "moments", "untrained"))
-    for gain in gains(told["paired"], name, "retrieval"):
-        assert gain["moments"]["survives"]
-        assert gain["shuffled"]["survives"]
+    for metric in ("r2", "retrieval"):
+        for gain in gains(told["paired"], name, metric):
+            assert gain["moments"]["survives"]
+            assert ("untrained" in gain) == (name == "ridge")
+            if name == "ridge":
+                assert gain["untrained"]["survives"]
+                assert not gain["random"]["survives"]  # every pair of layers shares the signal
 
 
 @pytest.mark.parametrize("name", MAPS)
-def test_layers_that_share_nothing_beat_neither_shuffled_pairs_nor_zero(
-    name: str, told: dict[str, dict[str, Any]]
-) -> None:
+def test_layers_that_share_nothing_gain_nothing(name: str, told: dict[str, dict[str, Any]]) -> None:
     for one in told["alone"]["maps"]:
         if one["map"] == name:
-            assert one["metrics"]["r2"]["after"] < 0.02
-            assert not one["metrics"]["retrieval"]["gains"]["shuffled"]["survives"]
-            assert not one["metrics"]["mi"]["gains"]["shuffled"]["survives"]
+            metrics = one["metrics"]
+            assert metrics["r2"]["after"] < 0.02
+            assert metrics["retrieval"]["after"] < 0.05
+            assert not metrics["retrieval"]["gains"]["moments"]["survives"]
+            assert abs(metrics["mi"]["before"]) < 0.15
 
 
-def test_no_map_has_more_information_after_than_before(told: dict[str, dict[str, Any]]) -> None:
+def test_no_map_has_more_information_after_than_before_within_error(told: dict[str, dict[str, Any]]) -> None:
     for found in told.values():
         for one in found["maps"]:
-            assert one["metrics"]["mi"]["after"] <= one["metrics"]["mi"]["before"]
-            assert not one["metrics"]["mi"]["gains"]["before"]["survives"]
+            change = one["metrics"]["mi"]["change"]
+            if one["map"] in ("procrustes", "ridge"):
+                assert abs(change["mean"]) < 1e-6
+            assert change["mean"] <= 0.05 + 2 * (change["standard_error"] or 0.0)
+
+
+def test_rounding_is_no_gain(told: dict[str, dict[str, Any]]) -> None:
+    """A rotation's distances are the source's: nothing is tested there, and no error is told."""
+    for found in told.values():
+        for one in found["maps"]:
+            if one["map"] == "procrustes":
+                assert one["metrics"]["distortion"]["change"]["standard_error"] is None
+                assert one["metrics"]["distortion"]["gains"] == {}
 
 
 def test_a_rotation_changes_no_invariant_in_any_split(told: dict[str, dict[str, Any]]) -> None:
@@ -98,10 +111,10 @@ def test_q_values_are_those_of_one_family(told: dict[str, dict[str, Any]]) -> No
         gain
         for one in found["maps"]
         for metric in one["metrics"].values()
-        for gain in metric.get("gains", {}).values()
+        for gain in metric["gains"].values()
         if gain["p_value"] is not None
     ]
-    assert found["family"] == len(tests) > 100
+    assert found["family"] == len(tests) > 24  # 2 pairs, 3 metrics: 4 maps by moments, the ridge by two more
     p = np.sort([gain["p_value"] for gain in tests])
     q = np.minimum.accumulate((p * len(p) / np.arange(1, len(p) + 1))[::-1])[::-1].clip(max=1)
     assert np.sort([gain["q_value"] for gain in tests]) == pytest.approx(q)
@@ -114,22 +127,24 @@ def test_it_is_json_and_the_first_sentences_name_what_does_not_survive(told: dic
         name: summary({"alignment": found, "scales": scales, "interventions": [], "no_text": "no prompts"})
         for name, found in told.items()
     }
-    assert "no evidence of an alignment" in sentences["alone"][0]
-    assert "none of 4 gains survives every null" in " ".join(sentences["alone"])
-    assert "No better than" in " ".join(sentences["alone"])
+    assert "as the paper measures it: KL" in sentences["alone"][0]
+    assert "No better than this null: KL" in sentences["alone"][0]
+    assert "none of 3 gains survives every null" in " ".join(sentences["alone"])
+    assert "No better than unpaired transport of moments" in " ".join(sentences["alone"])
     assert "the share of variance explained" in " ".join(sentences["paired"])
     assert sentences["paired"][-1] == "No interventions: no prompts."
 
 
-def test_random_layers_are_drawn_within_each_stack() -> None:
+def test_random_layers_are_as_far_apart_and_of_the_same_stack() -> None:
     import torch
 
     names = [f"{one}.{layer}" for one in ("encoder", "decoder") for layer in range(7)]
     whole = ScalePartition((), (), tuple(names), ((0, 6), (7, 13))).thirds()
-    for seed in range(20):
-        drawn = alignment_study._drawn(whole, torch.Generator().manual_seed(seed))
-        assert drawn == sorted(set(drawn))
-        assert [layer > 6 for layer in drawn] == [False] * 3 + [True] * 3
+    generator = torch.Generator().manual_seed(0)
+    for span, stack in (((1, 3), (0, 6)), ((8, 12), (7, 13)), ((7, 13), (7, 13))):
+        drawn = [alignment_study._drawn(whole, span, generator) for _ in range(200)]
+        assert {b - a for a, b in drawn} == {span[1] - span[0]}
+        assert {a for a, _ in drawn} == set(range(stack[0], stack[1] - (span[1] - span[0]) + 1))
 
 
 def test_rows_are_normalised_one_by_one() -> None:

@@ -56,10 +56,19 @@ def test_curvature_estimates_are_the_norms_of_whole_matrices() -> None:
     assert learned.isometry_deviation(many, 0) == pytest.approx(float(gap.detach()), rel=0.03)
     assert learned.hessian_norm(many, 0) == pytest.approx(float(hessian.norm().detach()), rel=0.03)
     with torch.no_grad():
-        signs = torch.tensor([[1.0 if bit >> place & 1 else -1.0 for place in range(4)] for bit in range(16)])
-        stretch = ((signs @ jacobian.T).square().sum(1) / 4 - 1).square().mean()
-        wanted = float(stretch + hessian.square().sum() / 4)
+        wanted = float(gap.square() + hessian.square().sum() / 4)  # |J^T J - I|^2 / d, d = 4
         assert float(curvature(f, many, torch.Generator().manual_seed(0))) == pytest.approx(wanted, rel=0.05)
+
+
+@pytest.mark.parametrize("d", [4, 256])
+def test_the_curvature_term_sees_a_map_that_stretches_half_and_drops_half(d: int) -> None:
+    """Its mean squared stretch is 1, as an isometry's: a term in the mean stretch alone would vanish with d."""
+    f = module(d, d)
+    with torch.no_grad():
+        f.out.zero_()
+        f.linear.copy_(torch.diag(torch.tensor([2.0**0.5, 0.0]).repeat(d // 2)))
+        x = torch.randn(64, d, generator=torch.Generator().manual_seed(0))
+        assert float(curvature(f, x, torch.Generator().manual_seed(0))) == pytest.approx(1.0, rel=1e-4)
 
 
 def test_infonce_bounds_what_rows_tell_of_their_pair() -> None:

@@ -21,10 +21,13 @@ def test_the_corrected_standard_error_by_hand() -> None:
     assert found.p_value == pytest.approx(2 * stats.t.sf(0.24 / error, 4))
 
 
-def test_one_split_has_no_error_and_equal_ones_have_none() -> None:
-    assert repeated([0.2], 7, 3) == (0.2, None, None)
-    assert repeated([0.2, 0.2], 7, 3) == (0.2, 0.0, 0.0)
-    assert repeated([0.0, 0.0, 0.0], 7, 3) == (0.0, 0.0, 1.0)
+def test_one_split_and_equal_ones_have_no_error() -> None:
+    for values in ([0.2], [0.2, 0.2], [0.0, 0.0, 0.0], [0.2, 0.2 + 1e-15]):
+        found = repeated(values, 7, 3)
+        assert found == (pytest.approx(values[0]), None, None)
+    # what is left of a difference of two large numbers
+    assert repeated([1e-17, 2e-17, 3e-17], 7, 3, size=0.08).p_value is None
+    assert repeated([1e-17, 2e-17, 3e-17], 7, 3).p_value is not None
 
 
 def test_splits_of_the_same_texts_reject_a_true_null_at_about_its_level() -> None:

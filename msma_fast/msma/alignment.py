@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -64,6 +65,13 @@ class Side(NamedTuple):
         return rows * self.size + self.mean.to(rows.device)
 
 
+class Checkpoint(NamedTuple):
+    """Where training is kept, and the digest of its rows."""
+
+    folder: Path
+    rows: str
+
+
 class Values(NamedTuple):
     """A metric of the source as it is, of the mapped source, and of the mapped source by the two nulls."""
 
@@ -74,16 +82,15 @@ class Values(NamedTuple):
 
 
 class MapEvaluation(NamedTuple):
-    """One map on n rows: `sound` (msma/sound_metrics.py) and `published` (msma/published_metrics.py) metrics by name;
-    mi_source: the estimate of the source's information, which `before` is the larger of; curvature: isometry_deviation,
-    |J J^T - I|_F / sqrt(d), and hessian_norm of the map and of its null."""
+    """One map on n rows: `sound` (msma/sound_metrics.py) and `published` (msma/published_metrics.py) metrics by name.
+
+    curvature: isometry_deviation, |J J^T - I|_F / sqrt(d), and hessian_norm, of the map and of its null."""
 
     source: str
     target: str
     n: int
     sound: dict[str, Values]
     published: dict[str, Values]
-    mi_source: float
     curvature: dict[str, tuple[float, Value]]
 
     def to_dict(self) -> dict[str, Any]:
@@ -179,30 +186,31 @@ class MSMA:
         for done, (source, target) in enumerate(pairs):
             if progress is not None:
                 progress("maps", done, len(pairs))
-            x, y = (self._sides[one].standard(self._sides[one].rows(layers)) for one in (source, target))
+            raw = [self._sides[one].rows(layers) for one in (source, target)]
+            x, y = (self._sides[one].standard(rows) for one, rows in zip((source, target), raw, strict=True))
             mask = held.to(x.device)
+            kept = None if checkpoint is None else Checkpoint(Path(checkpoint), _digest(raw))
             self._maps[source, target] = Fitted(
-                self._fit(x, y, mask, checkpoint, f"{source}-{target}"),
-                self._fit(x, y[shuffle.to(y.device)], mask, checkpoint, f"{source}-{target}-shuffled")
-                if nulls
-                else None,
+                self._fit(x, y, mask, kept, f"{source}-{target}"),
+                self._fit(x, y[shuffle.to(y.device)], mask, kept, f"{source}-{target}-shuffled") if nulls else None,
                 moments(x, y, mask) if x.shape[1] == y.shape[1] else None,
             )
         if progress is not None:
             progress("maps", len(pairs), len(pairs))
         return self
 
-    def _fit(self, x: Tensor, y: Tensor, held: Tensor, checkpoint: Any, name: str) -> Map:
+    def _fit(self, x: Tensor, y: Tensor, held: Tensor, checkpoint: Checkpoint | None, name: str) -> Map:
         if self.map != "mlp":
             return CLOSED[self.map](x, y, held)
-        path = None if checkpoint is None else Path(checkpoint) / f"{name}.pt"
-        resume = None
-        if path is not None:
+        path, resume = None, None
+        asked: dict[str, Any] = {}
+        if checkpoint is not None:
+            path = checkpoint.folder / f"{name}.pt"
             path.parent.mkdir(parents=True, exist_ok=True)
-            asked = {"weights": list(self.weights), "information": self.information_loss, "seed": self.seed,
-                     "representative": self.representative, "sums": [float(x.sum()), float(y.square().sum())]}  # fmt: skip
+            asked = {"weights": list(self.weights), "information": self.information_loss, "seed": self.seed}
+            asked |= {"rows": checkpoint.rows}
             if path.exists():
-                kept = torch.load(path, weights_only=True, map_location=x.device)
+                kept = torch.load(path, weights_only=True, map_location="cpu")
                 if kept["asked"] != asked:
                     raise ValueError(
                         f"checkpoint: expected {asked} in {path}, got {kept['asked']}: other rows or settings"
@@ -258,6 +266,12 @@ class MSMA:
         return self._known().names
 
     @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """(source, target) of every map, in the order of `evaluate`."""
+        known = self._known()
+        return [(known.names[source], known.names[target]) for source, target in known.pairs()]
+
+    @property
     def representatives(self) -> dict[str, tuple[int, ...]]:
         """The layers that stand for each scale."""
         return {name: side.layers for name, side in zip(self._known().names, self._sides, strict=True)}
@@ -308,7 +322,6 @@ class MSMA:
         x, y = one.standard(raw[0]), other.standard(raw[1])
         held = Held(y, other.space, acts.text_ids)
         z = one.space.project(x)
-        own = sound_metrics.information(z, held)
 
         def image(mapped: Callable[[Tensor], Tensor]) -> Tensor:
             return other.space.project(mapped(one.space.restore(z)))
@@ -323,10 +336,8 @@ class MSMA:
         before: dict[str, float] = (
             measures(x, z, held)
             if alike
-            else invariant(x[rows], y[rows], None if held.texts is None else held.texts[rows])
+            else invariant(x[rows], y[rows], held.texts_of(rows)) | {"mi": sound_metrics.information(z, held)}
         )
-        # Each estimate is a lower bound of what the source has.
-        before["mi"] = max([own, *(each["mi"] for each in found.values() if each is not None)])
         known = self._known()
         stated = {
             name: None if each is None else published(other.restored(each(x)), raw[1])
@@ -338,7 +349,6 @@ class MSMA:
             acts.n_tokens,
             {name: _values(name, before, found) for name in after},
             {name: _values(name, published(*raw), stated) for name in ("kl", "mi", "distance_correlation")},
-            own,
             {name: self._bent(fitted, name, x) for name in ("isometry_deviation", "hessian_norm")},
         )
 
@@ -417,6 +427,14 @@ class MSMA:
             each = {name: restored(f"map.{source}.{target}.{name}") for name in Fitted._fields}
             found._maps[source, target] = Fitted(**each)  # type: ignore[arg-type]
         return found
+
+
+def _digest(rows: Sequence[Tensor]) -> str:
+    """Of the numbers themselves."""
+    found = hashlib.sha256()
+    for each in rows:
+        found.update(each.cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
 
 
 def _medoid(acts: Activations, layers: tuple[int, ...]) -> int:

@@ -8,7 +8,6 @@ KL for the interventions (interventions.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -91,6 +90,8 @@ def experiment(
                 skipped[kind] = str(error)
         _corrected(told)
         results |= {"interventions": told, "skipped": skipped}
+        if not told:
+            results["no_text"] = "; ".join(f"{kind}: {why}" for kind, why in skipped.items())
         results["dose"] = _dose(Language(model, tokenizer, head), prompts, partition, settings)
         update("texts", len(settings.kinds), len(settings.kinds))
     return results | {"summary": summary(results)}
@@ -108,9 +109,21 @@ def _scales(acts: Activations, partition: ScalePartition, seed: int) -> dict[str
         "ranges": [list(each) for each in partition.ranges],
         "names": partition.scale_names(),
         "supported": [names[one.layer] for one in found.boundaries if one.supported],
-        "near": sum(any(one.supported and abs(one.layer - start) <= 1 for one in found.boundaries) for start in starts),
+        "near": _near(sorted(starts), [one.layer for one in found.boundaries if one.supported]),
         "boundaries": len(starts),
     }
+
+
+def _near(starts: Sequence[int], boundaries: Sequence[int]) -> int:
+    """How many starts have a boundary of their own within a layer, both ascending."""
+    left = list(boundaries)
+    found = 0
+    for start in starts:
+        mine = next((layer for layer in left if abs(layer - start) <= 1), None)
+        if mine is not None:
+            left.remove(mine)
+            found += 1
+    return found
 
 
 def _intervened(
@@ -138,8 +151,8 @@ def _intervened(
 
 
 def _corrected(told: list[dict[str, Any]]) -> None:
-    """q-values over all kinds, scales and measures, and over the interactions of all kinds, in place of each kind's own."""
-    cells = [one for kind in told for one in kind["comparisons"] if not one["condition"].startswith("random")]
+    """q-values over all kinds, conditions and measures, and over the interactions, in place of each kind's own."""
+    cells = [one for kind in told for one in kind["comparisons"]]
     for one, q in zip(cells, benjamini_hochberg([one["p_value"] for one in cells]), strict=True):
         one["q_value"] = float(q)
     known = [kind["interaction"] for kind in told if kind["interaction"] is not None]
@@ -164,21 +177,20 @@ def _dose(language: Language, prompts: Any, partition: ScalePartition, settings:
     return curves
 
 
-def gained(curve: Sequence[float]) -> bool:
-    """Whether a dose curve grows throughout."""
-    return all(a <= b for a, b in pairwise(curve))
+def prompt_ids(tokenizer: Any, texts: Sequence[str], count: int, tokens: int) -> tuple[list[list[int]], int]:
+    """(the first `tokens` ids of the first `count` texts that are long enough, how many texts were looked at).
 
-
-def prompt_ids(tokenizer: Any, texts: Sequence[str], count: int, tokens: int) -> list[list[int]]:
-    """The first `tokens` ids of the first `count` texts that are long enough; an encoder's keep their end token."""
+    An encoder's prompts keep their end token."""
     found: list[list[int]] = []
+    looked = 0
     for text in texts:
+        looked += 1
         ids = tokenizer(text, truncation=True, max_length=tokens)["input_ids"]
         if len(ids) == tokens:
             found.append(ids)
         if len(found) == count:
             break
-    return found
+    return found, looked
 
 
 def seeded_order(count: int, seed: int) -> list[int]:

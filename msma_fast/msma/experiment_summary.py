@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from msma_fast.msma.alignment_study import TESTED
@@ -10,17 +11,14 @@ _WORDS = {
     "r2": "the share of variance explained",
     "retrieval": "retrieval of the paired token",
     "knn_kl": "the kNN divergence",
-    "distortion": "the distortion of distances",
-    "mi": "mutual information",
 }
 _NULLS = {
-    "before": "the source as it is",
-    "shuffled": "shuffled pairs",
     "moments": "unpaired transport of moments",
-    "random": "random layers",
+    "random": "layers drawn at random, as far apart",
     "untrained": "random weights",
 }
-_ENOUGH = 0.95  # of the fall of the published KL: what moments alone must give for the rest to be no evidence
+_MEASURES = {"kl": "KL", "mi": "MI", "distance_correlation": "distance correlation"}
+MAIN = "ridge"  # the map that the sentences are about, chosen before it was measured
 
 
 def summary(results: dict[str, Any]) -> list[str]:
@@ -31,45 +29,53 @@ def summary(results: dict[str, Any]) -> list[str]:
     return [each for each in [*told, *_texts(results)] if each]
 
 
-def best(alignment: dict[str, Any], pair: tuple[str, str]) -> dict[str, Any]:
-    """The map of a pair with the largest share of variance explained."""
-    maps = [one for one in alignment["maps"] if (one["source"], one["target"]) == pair]
-    found: dict[str, Any] = max(maps, key=lambda one: one["metrics"]["r2"]["after"] if "r2" in one["metrics"] else 0.0)
+def main_map(alignment: dict[str, Any], pair: tuple[str, str]) -> dict[str, Any]:
+    """The ridge map of a pair of scales."""
+    found: dict[str, Any] = next(
+        one for one in alignment["maps"] if (one["source"], one["target"], one["map"]) == (*pair, MAIN)
+    )
     return found
 
 
 def _pairs(alignment: dict[str, Any]) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((one["source"], one["target"]) for one in alignment["maps"]))
+    return list(dict.fromkeys(_pair(one) for one in alignment["maps"]))
 
 
 def _published(one: dict[str, Any]) -> str:
-    kl = one["metrics"]["kl"]
-    if None in kl.values():
+    metrics = {name: each for name, each in one["metrics"].items() if each["before"] is not None}
+    if "kl" not in metrics:
         return ""
-    fall, null = kl["before"] - kl["after"], kl["before"] - kl["moments"]
-    start = (
-        f"{one['source']} to {one['target']}, as the paper measures it: KL {_figure(kl['before'])} before, "
-        f"{_figure(kl['after'])} after"
-    )
-    if fall <= 0:
-        return f"{start}; it does not fall."
-    without = f"transport of moments, which sees no pairs, {_figure(kl['moments'])}"
-    if null >= _ENOUGH * fall:
-        return f"{start}; {without}. The gain does not survive this null: it is no evidence of an alignment."
-    return f"{start}; {without}, which is {null / fall:.0%} of the fall."
+    parts = [
+        f"{_MEASURES[name]} {_figure(each['before'])} to {_figure(each['after'])} (moments alone "
+        f"{_figure(each['moments'])})"
+        for name, each in metrics.items()
+    ]
+    told = f"{one['source']} to {one['target']}, as the paper measures it: {_listed(parts)}."
+    kl = metrics["kl"]
+    if kl["after"] and kl["moments"] and 0 < kl["after"] < kl["before"]:
+        share = math.log(kl["before"] / kl["moments"]) / math.log(kl["before"] / kl["after"])
+        told += f" Transport of moments, which sees no pairs, gives {max(share, 0):.0%} of the fall of log KL."
+    tested = {name: each["gain"] for name, each in metrics.items() if each["gain"] and "survives" in each["gain"]}
+    lost = [_MEASURES[name] for name, gain in tested.items() if not gain["survives"]]
+    kept = [_MEASURES[name] for name, gain in tested.items() if gain["survives"]]
+    if lost:
+        told += f" No better than this null: {_listed(lost)}."
+    if kept:
+        told += f" Better: {_listed(kept)}."
+    return told
 
 
 def _sound(alignment: dict[str, Any], pair: tuple[str, str]) -> str:
-    one = best(alignment, pair)
+    one = main_map(alignment, pair)
     kept: list[str] = []
     lost: dict[str, list[str]] = {}  # by what they are no better than
     for name in TESTED:
         metric = one["metrics"].get(name, {})
         tested = {null: gain for null, gain in metric.get("gains", {}).items() if "survives" in gain}
-        if not tested or name == "mi":
+        if not tested:
             continue
         figures = f"{_WORDS[name]} ({_figure(metric['before'])} to {_figure(metric['after'])})"
-        against = [_NULLS[null] for null, gain in tested.items() if not gain["survives"]]
+        against = [f"{_NULLS[null]} ({_figure(metric[null])})" for null, gain in tested.items() if not gain["survives"]]
         if against:
             lost.setdefault(_listed(against), []).append(figures)
         else:
@@ -81,13 +87,19 @@ def _sound(alignment: dict[str, Any], pair: tuple[str, str]) -> str:
     if count == 0:
         told = "gains are not tested with a single split of the texts"
     mi = one["metrics"]["mi"]
+    least = min(alignment["maps"], key=lambda each: each["metrics"]["mi"]["after"] if _pair(each) == pair else math.inf)
     parts.append(
-        f"of at least {_figure(mi['before'])} nats of information the map keeps {_figure(mi['after'])}; none can be added"
+        f"of an estimated {_figure(mi['before'])} nats of information the maps keep from "
+        f"{_figure(least['metrics']['mi']['after'])} ({least['map']}); none can be added"
     )
     sentences = [told, *parts]
     return f"{pair[0]} to {pair[1]}, {one['map']} map, held-out texts: " + ". ".join(
         part if number == 0 else part[0].upper() + part[1:] for number, part in enumerate(sentences)
     ) + "."  # fmt: skip
+
+
+def _pair(one: dict[str, Any]) -> tuple[str, str]:
+    return one["source"], one["target"]
 
 
 def _boundaries(scales: dict[str, Any]) -> str:
@@ -96,7 +108,7 @@ def _boundaries(scales: dict[str, Any]) -> str:
     others = f" Supported are boundaries before {_listed(scales['supported'])}." if scales["supported"] else ""
     return (
         f"Of the {scales['boundaries']} boundaries between the scales used here {told} "
-        f"{'is' if found < 2 else 'are'} supported against layers that only drift.{others}"
+        f"{'lies' if found < 2 else 'lie'} within a layer of one that is supported against layers that only drift.{others}"
     )
 
 
@@ -112,9 +124,11 @@ def _texts(results: dict[str, Any]) -> list[str]:
             (yes if found else no).append(f"{one['settings']['kind']} (q = {interaction['q_value']:.2g})")
     told = []
     if no:
-        told.append(f"At equal KL no difference between scales in what they change is found under {_listed(no)}.")
+        told.append(
+            f"At equal KL no difference between scales is found in what they change, and how much, under {_listed(no)}."
+        )
     if yes:
-        told.append(f"At equal KL scales differ in what they change under {_listed(yes)}.")
+        told.append(f"At equal KL scales differ in what they change, or in how much, under {_listed(yes)}.")
     return told
 
 

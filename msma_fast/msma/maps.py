@@ -4,7 +4,8 @@ procrustes   weight = U V^T of U S V^T = x^T y: the rotation, or reflection, nea
              31, 1966); of d != e the nearest weight with orthonormal rows or columns
 ridge        (x^T x + n l)^-1 x^T y (Hoerl, Kennard, Technometrics 12, 1970)
 low-rank     the same, projected on the leading r right singular vectors of the fitted x @ weight: reduced rank regression
-             (Izenman, Journal of Multivariate Analysis 5, 1975), with the ridge of the full rank
+             (Izenman, Journal of Multivariate Analysis 5, 1975), with the ridge of the full rank; the singular
+             vectors are those of the fitted values alone
 moments      unpaired: the optimal transport between normal distributions with the moments of x and of y, for d = e:
              A = Sx^-1/2 (Sx^1/2 Sy Sx^1/2)^1/2 Sx^-1/2 (Dowson, Landau, Journal of Multivariate Analysis 12, 1982)
 
@@ -30,7 +31,7 @@ class Linear(NamedTuple):
     chosen: dict[str, float]
 
     def __call__(self, x: Tensor) -> Tensor:
-        return x @ self.weight.to(x.dtype)
+        return x @ self.weight.to(x)
 
     def isometry_deviation(self, _: Tensor, __: int) -> float:
         """|W W^T - I|_F / sqrt(d): 0 of an isometry."""
@@ -70,7 +71,7 @@ def low_rank(x: Tensor, y: Tensor, held: Tensor) -> Linear:
 
 
 def moments(x: Tensor, y: Tensor, _: Tensor) -> Linear:
-    """Of centred rows in any order; directions in which x does not vary are left alone."""
+    """Of centred rows in any order; directions in which x does not vary are mapped to 0."""
     values, vectors = torch.linalg.eigh(x.T @ x / x.shape[0])
     kept = values > values[-1] * 1e-10
     root, inverse = (

@@ -8,8 +8,8 @@ stress        Kruskal's stress-1 of distances within the batch (mf.stress, diffe
 information   InfoNCE: -mean log softmax_j(cos(f(x_i), y_j) / t) at j = i (van den Oord et al., arXiv 1807.03748), or MINE:
               minus the Donsker-Varadhan bound with a learned critic (Belghazi et al., arXiv 1801.04062), pairs of the
               product of marginals by a shift of the batch
-curvature     E_v (|J v|^2 / |v|^2 - 1)^2 + E_uv |D^2 f [u, v]|^2 / d, v and u of random signs: how far the Jacobian is from
-              an isometry, and a Hutchinson estimate of the Hessian's squared norm
+curvature     E_v |(J^T J - I) v|^2 / d + E_uv |D^2 f [u, v]|^2 / d, v and u of random signs: Hutchinson estimates of how far
+              the Jacobian is from an isometry, and of the Hessian's squared norm
 
 Derivatives of f are written out: J v = v A + (s'(u) * (v W1)) W2, D^2 f [v, w] = (s''(u) * (v W1) * (w W1)) W2. The error of
 the pairs is ours: the other terms of Multi-Scale Manifold Alignment (arXiv 2505.20333) do not say which token is which, but
@@ -30,7 +30,7 @@ from msma_fast.msma.maps import procrustes
 INFORMATION = ("infonce", "mine")
 _WIDTH = 512  # of the hidden layer, or twice the map's own if that is less
 _BATCHES, _LEAST, _MOST = 16, 32, 256  # batches an epoch, and the limits of their size
-_EPOCHS, _PATIENCE = 40, 3
+_EPOCHS, _PATIENCE = 40, 2
 _RATE, _DECAY = 1e-3, 1e-2
 _TEMPERATURE = 0.1
 _CRITIC = 64
@@ -90,7 +90,7 @@ class Learned(NamedTuple):
 
     def __call__(self, x: Tensor) -> Tensor:
         with torch.no_grad():
-            found: Tensor = self.module(x.to(torch.float32))
+            found: Tensor = self.module.to(x.device)(x.to(torch.float32))
             return found.to(x.dtype)
 
     def isometry_deviation(self, x: Tensor, seed: int) -> float:
@@ -189,8 +189,8 @@ def mine(critic: Any, mapped: Tensor, y: Tensor) -> Tensor:
 def curvature(module: Residual, x: Tensor, generator: torch.Generator) -> Tensor:
     """The two terms above, one pair of directions a row."""
     v, w = signs(x, generator), signs(x, generator)
-    stretch = module.along(x, v).square().sum(1) / x.shape[1]
-    return (stretch - 1.0).square().mean() + module.bend(x, v, w).square().sum(1).mean() / x.shape[1]
+    gap = module.back(x, module.along(x, v)) - v
+    return (gap.square().sum(1) + module.bend(x, v, w).square().sum(1)).mean() / x.shape[1]
 
 
 def signs(x: Tensor, generator: torch.Generator) -> Tensor:

@@ -2,7 +2,8 @@
 
 kl   sum over coordinates of the divergence of normal distributions with the moments of both sides:
          1/2 (log(v_y / v_x) + (v_x + (m_x - m_y)^2) / v_y - 1)
-     It is blind to which rows are a pair, and falls to 0 once moments agree.
+     It is blind to which rows are a pair, and falls to 0 once moments agree. Coordinates that vary on neither side are left
+     out; one that varies on one side alone counts with a least variance.
 mi   of the histogram, 64 x 64, of all coordinates of all rows pooled: at most log 64 = 4.159 whatever the data
 distance_correlation   of at most 1024 rows
 """
@@ -16,7 +17,7 @@ from msma_fast.similarity import distance_correlation
 
 BINS = 64
 _ROWS = 1024
-_LEAST = 1e-6  # of a variance, relative to the largest: a coordinate that does not vary has no divergence
+_LEAST = 1e-12  # of the largest variance: less is none
 
 
 def published(x: Tensor, y: Tensor) -> dict[str, float | None]:
@@ -34,8 +35,10 @@ def gaussian_kl(x: Tensor, y: Tensor) -> float:
     """Of the rows of x from those of y, nats."""
     x, y = x.to(torch.float64), y.to(torch.float64)
     spread_x, spread_y = (side.var(0, correction=0) for side in (x, y))
-    spread_x, spread_y = (each.clamp_min(_LEAST * float(each.max()) or 1.0) for each in (spread_x, spread_y))
-    apart = (x.mean(0) - y.mean(0)).square()
+    floor = _LEAST * float(torch.maximum(spread_x.max(), spread_y.max()))
+    kept = (spread_x > floor) | (spread_y > floor)
+    spread_x, spread_y = (each[kept].clamp_min(floor) for each in (spread_x, spread_y))
+    apart = (x.mean(0) - y.mean(0))[kept].square()
     return float(0.5 * ((spread_y / spread_x).log() + (spread_x + apart) / spread_y - 1.0).sum())
 
 
