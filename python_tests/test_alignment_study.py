@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 import msma_fast as mf
-from msma_fast.msma import alignment_study
+from msma_fast.msma import alignment_study, mlp_map
 from msma_fast.msma.alignment_study import ABLATIONS, MAPS, normalized, steps, study
 from msma_fast.msma.experiment_summary import summary
 from msma_fast.msma.mlp_map import PAPER
@@ -38,12 +39,18 @@ def partition(acts: mf.Activations) -> ScalePartition:
 
 
 @pytest.fixture(scope="module")
-def told() -> dict[str, dict[str, Any]]:
+def told() -> Iterator[dict[str, dict[str, Any]]]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mlp_map, "_EPOCHS", 5)
+        yield measured()
+
+
+def measured() -> dict[str, dict[str, Any]]:
     acts, other = stack("paired"), stack("alone", 1)
     calls: list[int] = []
     found = study(acts, other, partition(acts), 5, 0, lambda: calls.append(1))
     assert len(calls) == steps(5, True)
-    return {"paired": found, "alone": study(other, None, partition(other), 5, 0, lambda: None)}
+    return {"paired": found, "alone": study(other, None, partition(other), 3, 0, lambda: None)}
 
 
 def gains(found: dict[str, Any], name: str, metric: str) -> list[dict[str, Any]]:
@@ -68,7 +75,7 @@ def test_layers_that_share_nothing_gain_nothing(name: str, told: dict[str, dict[
             metrics = one["metrics"]
             assert metrics["r2"]["after"] < 0.02
             assert metrics["retrieval"]["after"] < 0.05
-            assert not metrics["retrieval"]["gains"]["moments"]["survives"]
+            assert not metrics["retrieval"]["gains"]["moments"].get("survives", False)
             assert abs(metrics["mi"]["before"]) < 0.15
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,19 @@ import torch
 
 from msma_fast.activations.embedded import save_folder
 from msma_fast.cli import main
-from msma_fast.msma import experiment
+from msma_fast.msma import experiment, mlp_map
 from msma_fast.msma.experiment import partition_of, prompt_ids
 from msma_fast.msma.masked_head import fit_masked_head
 from msma_fast.report.experiment_tables import figure, markdown, tables
 
 KINDS = ["translate", "ablate"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _short_training() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mlp_map, "_EPOCHS", 3)
+        yield
 
 
 def ran(family: str, folder: Path, *more: str) -> dict[str, Any]:
@@ -92,6 +100,7 @@ def test_interventions_are_matched_and_corrected_together(gpt2: tuple[dict[str, 
         assert curve["kl"][-1] > curve["kl"][0] or curve["scale"] == "global"
 
 
+@pytest.mark.slow
 def test_the_same_run_again_gives_the_same_numbers(gpt2: tuple[dict[str, Any], Path], tmp_path: Path) -> None:
     results, _ = gpt2
     again = ran("gpt2", tmp_path)

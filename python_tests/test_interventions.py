@@ -154,8 +154,10 @@ def test_the_default_direction_is_the_leading_one_of_the_prompts_states(family: 
 
 
 def test_a_shift_of_the_states_is_matched_too() -> None:
-    result = run("llama", kind="noise", scale=0, norm=0.2, controls=())
-    assert result.intervention.norm == pytest.approx(0.2, rel=0.02)
+    result = run("llama", kind="noise", scale=0, norm=0.2, controls=("random", "scales"))
+    assert len(result.conditions) == 5 - len(result.skipped) > 3
+    for condition in result.conditions[1:]:
+        assert condition.norm == pytest.approx(0.2, rel=0.02)
 
 
 def test_texts_and_values_stand_in_the_order_of_the_prompts() -> None:

@@ -63,7 +63,8 @@ def intervene(
     new_tokens -- drawn at temperature 1, the end of the text never among them; an encoder fills 30 % of the prompt instead
     seed -- of all random numbers, common to all conditions
     controls -- "random": a translation along a random direction in the same layers; "scales": the same kind at each other
-        scale; both matched to the intervention's mean KL within 2 %, and skipped with the reason where that is out of reach
+        scale; both matched to the intervention's mean KL, or to `norm` where that is given, within 2 %, and skipped with the
+        reason where that is out of reach
     head -- (b, t, d) -> (b, t, V), for a model without a read-out
     progress -- called as progress(done, total), in conditions
 
@@ -137,7 +138,8 @@ def intervene(
                     raise ValueError(f"the intervention's KL of {size.mean_kl:.2g} is too small to be matched")
                 random = role == "random"
                 control = Change("translate", place, bench.random_direction(), seed) if random else make(place)
-                force, reached = _reach(bench, control, "kl", size.mean_kl)
+                by_norm = target[0] == "norm"
+                force, reached = _reach(bench, control, *(("norm", target[1]) if by_norm else ("kl", size.mean_kl)))
             except ValueError as error:
                 skipped[name] = str(error)
                 tell()
