@@ -117,8 +117,10 @@ def _verdict(metric: dict[str, Any]) -> str:
 def _change(gain: dict[str, Any] | None) -> str:
     if gain is None:
         return ""
-    error = gain["standard_error"]
-    return f"{gain['mean']:+.3g}" + ("" if error is None else f" ± {error:.2g}")
+    error, mean = gain["standard_error"], gain["mean"]
+    if error is None:  # one split, or nothing but rounding
+        return f"{mean:+.3g}" if abs(mean) > 1e-9 else "0"
+    return f"{mean:+.3g} ± {error:.2g}"
 
 
 def _tested(gain: dict[str, Any] | None) -> str:
