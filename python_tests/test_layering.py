@@ -77,7 +77,10 @@ LAYERS = {
         )
     },
     **{f"msma_fast.{name}": name for name in ("activations", "msma", "interop", "report", "cli", "__main__")},
-    **{f"msma_fast.{name}": "cli" for name in ("commands", "intervention_command", "doctor", "bench")},
+    **{
+        f"msma_fast.{name}": "cli"
+        for name in ("commands", "experiment_command", "intervention_command", "doctor", "bench")
+    },
 }
 BACKENDS = {"backends.torch", "backends.native", "backends.cuda", "backends.triton"}
 PUBLIC = {"leaf", "engine", "root"}
