@@ -54,7 +54,8 @@ def test_known_rotations_are_recovered(name: str, offset: float) -> None:
 def test_transform_keeps_kind_and_dtype() -> None:
     acts, layers = turned()
     fitted = mf.MSMA().fit(acts, RANGES)
-    found = fitted.transform(torch.from_numpy(layers[2]).float(), source="global", target=1)
+    numpy_number: Any = np.int64(1)
+    found = fitted.transform(torch.from_numpy(layers[2]).float(), source="global", target=numpy_number)
     assert isinstance(found, torch.Tensor)
     assert found.dtype == torch.float32
     assert float((found - torch.from_numpy(layers[1])).abs().max()) < 1e-4

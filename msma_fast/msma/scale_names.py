@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -41,9 +42,10 @@ class Scales(NamedTuple):
         """(source, target) of every map: each scale and the next shallower of its stack, deep ones first."""
         return [(n, n - 1) for n in range(len(self.ranges) - 1, 0, -1) if self.stack[n] == self.stack[n - 1]]
 
-    def number(self, argument: str, scale: str | int) -> int:
-        if isinstance(scale, int) and not isinstance(scale, bool) and 0 <= scale < len(self.ranges):
-            return scale
+    def number(self, argument: str, scale: Any) -> int:
+        whole = isinstance(scale, numbers.Integral) and type(scale) is not bool
+        if whole and 0 <= int(scale) < len(self.ranges):
+            return int(scale)
         if isinstance(scale, str) and scale in self.names:
             return self.names.index(scale)
         raise ValueError(f"{argument}: expected one of {list(self.names)} or its number, got {scale!r}")
