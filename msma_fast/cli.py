@@ -22,13 +22,16 @@ def _positive(text: str) -> int:
     return value
 
 
-def _collection(parser: argparse.ArgumentParser) -> None:
+def _collection(parser: argparse.ArgumentParser, tokens: int) -> None:
     parser.add_argument("--model", default="smollm2", help=_MODELS)
     parser.add_argument("--texts", default="commons", help=f"{_TEXTS} (commons)")
-    parser.add_argument("--tokens", type=_positive, default=8000, help="tokens in all (8000)")
+    parser.add_argument("--tokens", type=_positive, default=tokens, help=f"tokens in all ({tokens})")
     parser.add_argument("--tokens-per-text", type=_positive, default=32, help="random positions of each text (32)")
     parser.add_argument("--max-length", type=_positive, default=128, help="tokens a text is cut to (128)")
     parser.add_argument("--seed", type=int, default=0, help="of every random choice (0)")
+
+
+def _attention_span(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--attention-span", action="store_true", help="collect how far each block looks; reads more slowly (no)"
     )
@@ -54,17 +57,12 @@ def _intervention(parser: argparse.ArgumentParser) -> None:
 
 def _experiment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("which", choices=("paper",), help="paper: that of arXiv 2505.20333")
-    parser.add_argument("--model", default="smollm2", help=_MODELS)
-    parser.add_argument("--texts", default="commons", help=f"{_TEXTS} (commons)")
-    parser.add_argument("--tokens", type=_positive, default=4000, help="tokens in all, for the maps (4000)")
-    parser.add_argument("--tokens-per-text", type=_positive, default=32, help="random positions of each text (32)")
-    parser.add_argument("--max-length", type=_positive, default=128, help="tokens a text is cut to (128)")
+    _collection(parser, 4000)
     parser.add_argument("--splits", type=_positive, default=5, help="of the texts, for the maps (5)")
     parser.add_argument("--prompts", type=_positive, default=16, help="prompts of the interventions (16)")
     parser.add_argument("--kl", type=float, default=0.3, help="nats per token that interventions are matched to (0.3)")
     parser.add_argument("--new-tokens", type=_positive, default=40, help="written for each prompt (40)")
     parser.add_argument("--kinds", nargs="*", default=list(_KINDS), choices=_KINDS, help="of interventions (all)")
-    parser.add_argument("--seed", type=int, default=0, help="of every random choice (0)")
     parser.add_argument("--out", default="runs/experiment", help="folder of the run (runs/experiment)")
 
 
@@ -76,7 +74,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
     analyze = commands.add_parser("analyze", help="collect activations, measure the layers, write report.html")
-    _collection(analyze)
+    _collection(analyze, 8000)
+    _attention_span(analyze)
     analyze.add_argument(
         "--activations", help="use activations already on disk (folder or .safetensors); no model is run"
     )
@@ -94,7 +93,8 @@ def build_parser() -> argparse.ArgumentParser:
     analyze.add_argument("--dry-run", action="store_true", help="only say what it would take: time, memory, disk")
     analyze.add_argument("--json", action="store_true", help="print results.json on standard output")
     collect = commands.add_parser("collect", help="only collect activations into a folder")
-    _collection(collect)
+    _collection(collect, 8000)
+    _attention_span(collect)
     collect.add_argument("--out", default="runs/activations", help="folder to write (runs/activations)")
     compare = commands.add_parser("compare", help="two models or runs on the same tokens, layer by layer")
     compare.add_argument("a", help="activations (a folder that collect or analyze wrote, or .safetensors)")

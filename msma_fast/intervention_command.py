@@ -77,12 +77,7 @@ def parse_ranges(text: str) -> list[tuple[int, int]]:
 
 def thirds(stacks: Sequence[Stack]) -> ScalePartition:
     """Each stack in three ranges of equal length, the first ones longer."""
-    bounds: list[tuple[int, int]] = []
-    names: list[str] = []
-    for stack in stacks:
-        bounds.append((len(names), len(names) + len(stack.blocks)))
-        names += stack.names
-    return ScalePartition((), (), tuple(names), tuple(bounds)).thirds()
+    return ScalePartition.uncut([name for stack in stacks for name in stack.names]).thirds()
 
 
 def table(result: InterventionResult) -> str:

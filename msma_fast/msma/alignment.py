@@ -339,6 +339,7 @@ class MSMA:
             else invariant(x[rows], y[rows], held.texts_of(rows)) | {"mi": sound_metrics.information(z, held)}
         )
         known = self._known()
+        bare = published(*raw)
         stated = {
             name: None if each is None else published(other.restored(each(x)), raw[1])
             for name, each in fitted._asdict().items()
@@ -348,7 +349,7 @@ class MSMA:
             known.names[target],
             acts.n_tokens,
             {name: _values(name, before, found) for name in after},
-            {name: _values(name, published(*raw), stated) for name in ("kl", "mi", "distance_correlation")},
+            {name: _values(name, bare, stated) for name in bare},
             {name: self._bent(fitted, name, x) for name in ("isometry_deviation", "hessian_norm")},
         )
 

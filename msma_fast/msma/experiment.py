@@ -23,7 +23,7 @@ from msma_fast.msma.language import Head, Language, evaluating
 from msma_fast.msma.naming import layer_names
 from msma_fast.msma.paired_statistics import benjamini_hochberg
 from msma_fast.msma.scale_analysis import first_texts
-from msma_fast.msma.scales import PAPER, ScalePartition, find_scales, stacks_of
+from msma_fast.msma.scales import PAPER, ScalePartition, find_scales
 from msma_fast.msma.spaces import rms_normalized
 
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0)  # of the dose curves
@@ -45,7 +45,7 @@ class Settings(NamedTuple):
 
 def partition_of(names: Sequence[str], family: str) -> tuple[ScalePartition, str]:
     """(three scales a stack, where they come from): the paper's for a model of its depth, else thirds."""
-    whole = ScalePartition((), (), tuple(names), tuple(stacks_of(names)))
+    whole = ScalePartition.uncut(names)
     if family in PAPER and all(last - first == PAPER[family][-1][1] for first, last in whole.stacks):
         return whole.fixed(family), f"the paper's ranges for {family}"
     return whole.thirds(), "thirds of each stack: the paper has no ranges for a model of this depth"

@@ -51,14 +51,15 @@ def procrustes(x: Tensor, y: Tensor, _: Tensor) -> Linear:
 
 def ridge(x: Tensor, y: Tensor, held: Tensor) -> Linear:
     """held (n,) bool: the rows that choose l."""
-    best = _best_ridge(x, y, held)
+    best = _Path.of(x[~held], y[~held]).best(x[held], y[held])
     return Linear(_Path.of(x, y).weight(best), {"ridge": best})
 
 
 def low_rank(x: Tensor, y: Tensor, held: Tensor) -> Linear:
     """held (n,) bool: the rows that choose l and r."""
-    l2 = _best_ridge(x, y, held)
-    part = ridge_without(held, x, y)
+    path = _Path.of(x[~held], y[~held])
+    l2 = path.best(x[held], y[held])
+    part = path.weight(l2)
     axes = _axes(x[~held] @ part)
     inside, wanted = x[held] @ part @ axes, y[held] @ axes
     # |x W A_r A_r^T - y|^2 = |y|^2 + sum over the first r columns of (x W A)^2 - 2 (x W A) (y A)
@@ -89,11 +90,6 @@ CLOSED: dict[str, Callable[[Tensor, Tensor, Tensor], Linear]] = {
 }
 
 
-def ridge_without(held: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """(d, e) the ridge weight of the other rows, with the l that suits the held ones."""
-    return _Path.of(x[~held], y[~held]).weight(_best_ridge(x, y, held))
-
-
 class _Path(NamedTuple):
     """Ridge weights of every l: V diag(1 / (values + l)) turned, from x^T x = n V diag(values) V^T, turned = V^T x^T y / n."""
 
@@ -109,20 +105,18 @@ class _Path(NamedTuple):
     def weight(self, ridge: float) -> Tensor:
         return (self.vectors / (self.values + ridge)) @ self.turned
 
+    def best(self, x: Tensor, y: Tensor) -> float:
+        """The l with the least error on other rows. With a = x V and g = 1 / (values + l), |a diag(g) turned - y|^2 is
+        |y|^2 + g^T Q g - 2 c^T g for every l, Q = (a^T a) * (turned turned^T), c = the row sums of (a^T y) * turned."""
+        a = x @ self.vectors
+        quadratic = (a.T @ a) * (self.turned @ self.turned.T)
+        linear = ((a.T @ y) * self.turned).sum(1)
 
-def _best_ridge(x: Tensor, y: Tensor, held: Tensor) -> float:
-    """With a = x V of the held rows and g = 1 / (values + l), |a diag(g) turned - y|^2 is |y|^2 + g^T Q g - 2 c^T g for every
-    l, Q = (a^T a) * (turned turned^T), c = the row sums of (a^T y) * turned."""
-    path = _Path.of(x[~held], y[~held])
-    a = x[held] @ path.vectors
-    quadratic = (a.T @ a) * (path.turned @ path.turned.T)
-    linear = ((a.T @ y[held]) * path.turned).sum(1)
+        def error(ridge: float) -> Tensor:
+            g = 1.0 / (self.values + ridge)
+            return g @ quadratic @ g - 2.0 * linear @ g
 
-    def error(ridge: float) -> Tensor:
-        g = 1.0 / (path.values + ridge)
-        return g @ quadratic @ g - 2.0 * linear @ g
-
-    return _least(_RIDGES, error)
+        return _least(_RIDGES, error)
 
 
 def _axes(fitted: Tensor) -> Tensor:

@@ -70,6 +70,10 @@ class Residual(nn.Module):
         """J(x_i)^T w_i, (n, d)."""
         return w @ self.linear.T + (self._slopes(x)[0] * (w @ self.out.T)) @ self.into.T
 
+    def gap(self, x: Tensor, v: Tensor) -> Tensor:
+        """(J^T J - I) v_i, (n, d): 0 of an isometry."""
+        return self.back(x, self.along(x, v)) - v
+
     def bend(self, x: Tensor, v: Tensor, w: Tensor) -> Tensor:
         """D^2 f(x_i) [v_i, w_i], (n, e)."""
         return (self._slopes(x)[1] * (v @ self.into) * (w @ self.into)) @ self.out
@@ -97,8 +101,7 @@ class Learned(NamedTuple):
         """sqrt(E |(J J^T - I) v|^2 / d) of row vectors' Jacobians, a Hutchinson estimate over the rows of x (n, d)."""
         with torch.no_grad():
             x = x.to(torch.float32)
-            v = signs(x, torch.Generator().manual_seed(seed))
-            gap = self.module.back(x, self.module.along(x, v)) - v
+            gap = self.module.gap(x, signs(x, torch.Generator().manual_seed(seed)))
             return float(gap.square().sum(1).mean().div(x.shape[1]).sqrt())
 
     def hessian_norm(self, x: Tensor, seed: int) -> float:
@@ -189,8 +192,7 @@ def mine(critic: Any, mapped: Tensor, y: Tensor) -> Tensor:
 def curvature(module: Residual, x: Tensor, generator: torch.Generator) -> Tensor:
     """The two terms above, one pair of directions a row."""
     v, w = signs(x, generator), signs(x, generator)
-    gap = module.back(x, module.along(x, v)) - v
-    return (gap.square().sum(1) + module.bend(x, v, w).square().sum(1)).mean() / x.shape[1]
+    return (module.gap(x, v).square().sum(1) + module.bend(x, v, w).square().sum(1)).mean() / x.shape[1]
 
 
 def signs(x: Tensor, generator: torch.Generator) -> Tensor:

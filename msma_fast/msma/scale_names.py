@@ -6,7 +6,7 @@ import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from msma_fast.msma.scales import ScalePartition, stacks_of
+from msma_fast.msma.scales import ScalePartition
 
 
 class Scales(NamedTuple):
@@ -21,8 +21,7 @@ class Scales(NamedTuple):
     def of(cls, partition: ScalePartition | Sequence[tuple[int, int]], layers: Sequence[str]) -> Scales:
         """Raises ValueError where the partition is of other layers, or has no stack of two scales."""
         if not isinstance(partition, ScalePartition):
-            whole = ScalePartition((), (), tuple(layers), tuple(stacks_of(layers)))
-            partition = whole.fixed(partition)
+            partition = ScalePartition.uncut(layers).fixed(partition)
         if len(partition.names) != len(layers):
             raise ValueError(f"partition: expected one of {len(layers)} layers, got one of {len(partition.names)}")
         stack = tuple(

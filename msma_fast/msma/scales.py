@@ -76,6 +76,11 @@ class ScalePartition(NamedTuple):
     gain_untrained: float | None = None
     signals: dict[str, Signal] | None = None
 
+    @classmethod
+    def uncut(cls, names: Sequence[str]) -> ScalePartition:
+        """Of layers that nobody has looked at: no ranges, for `thirds` and `fixed`."""
+        return cls((), (), tuple(names), tuple(stacks_of(names)))
+
     @property
     def supported(self) -> bool:
         """Whether every boundary is; of a partition without boundaries, True."""
