@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import msma_fast as mf
-from msma_fast.msma import alignment_study, mlp_map
-from msma_fast.msma.alignment_study import ABLATIONS, MAPS, normalized, steps, study
+from msma_fast.msma import alignment_split, mlp_map
+from msma_fast.msma.alignment_split import ABLATIONS
+from msma_fast.msma.alignment_study import TESTED, normalized, steps, study
 from msma_fast.msma.experiment_summary import summary
+from msma_fast.msma.fitting import MAPS
 from msma_fast.msma.mlp_map import PAPER
 from msma_fast.msma.scales import ScalePartition
 
@@ -104,12 +107,18 @@ def test_a_rotation_changes_no_invariant_in_any_split(told: dict[str, dict[str, 
                 assert one["metrics"][name]["after"] == pytest.approx(one["metrics"][name]["before"], abs=1e-9)
 
 
-def test_every_term_of_the_loss_is_left_out_once(told: dict[str, dict[str, Any]]) -> None:
-    assert ABLATIONS["all terms"] == PAPER
-    assert [weights.count(0.0) for weights in ABLATIONS.values()] == [0, 1, 1, 1, 2, 2, 2, 3]
+def test_every_term_of_the_loss_is_left_out_with_and_without_the_pairs(told: dict[str, dict[str, Any]]) -> None:
+    assert ABLATIONS["with pairs"] == PAPER
+    assert ABLATIONS["published terms"] == (*PAPER[:3], 0.0)
+    bare = [weights.count(0.0) for weights in ABLATIONS.values() if not weights.pairs]
+    with_pairs = [weights.count(0.0) for weights in ABLATIONS.values() if weights.pairs]
+    assert bare == [1, 2, 2, 2, 3, 3, 3]
+    assert with_pairs == [0, 1, 1, 1, 3]
     rows = told["paired"]["ablations"]
     assert [one["terms"] for one in rows] == [*ABLATIONS, *ABLATIONS]
-    assert len({round(one["sound"]["r2"], 6) for one in rows[: len(ABLATIONS)]}) == len(ABLATIONS)
+    figures = {one["terms"]: one["sound"]["r2"] for one in rows[: len(ABLATIONS)]}
+    assert len({round(value, 6) for value in figures.values()}) == len(ABLATIONS)
+    assert figures["pairs alone"] > figures["information alone"] > figures["curvature alone"]
 
 
 def test_q_values_are_those_of_one_family(told: dict[str, dict[str, Any]]) -> None:
@@ -142,16 +151,26 @@ def test_it_is_json_and_the_first_sentences_name_what_does_not_survive(told: dic
     assert sentences["paired"][-1] == "No interventions: no prompts."
 
 
-def test_random_layers_are_as_far_apart_and_of_the_same_stack() -> None:
-    import torch
-
-    names = [f"{one}.{layer}" for one in ("encoder", "decoder") for layer in range(7)]
-    whole = ScalePartition((), (), tuple(names), ((0, 6), (7, 13))).thirds()
+def test_random_layers_are_others_as_far_apart_and_of_the_same_stack() -> None:
+    names = [f"{one}.{layer}" for one in ("encoder", "decoder") for layer in range(12)]
+    whole = ScalePartition((), (), tuple(names), ((0, 11), (12, 23))).thirds()
     generator = torch.Generator().manual_seed(0)
-    for span, stack in (((1, 3), (0, 6)), ((8, 12), (7, 13)), ((7, 13), (7, 13))):
-        drawn = [alignment_study._drawn(whole, span, generator) for _ in range(200)]
-        assert {b - a for a, b in drawn} == {span[1] - span[0]}
-        assert {a for a, _ in drawn} == set(range(stack[0], stack[1] - (span[1] - span[0]) + 1))
+    for span, starts in (((1, 3), set(range(10)) - {1}), ((13, 18), set(range(12, 19)) - {13}), ((12, 23), set())):
+        drawn = [alignment_split._drawn(whole, span, generator) for _ in range(50)]
+        assert {b - a for one in drawn for a, b in one} <= {span[1] - span[0]}
+        assert {a for one in drawn for a, _ in one} == starts
+        assert all(len(set(one)) == min(len(starts), 8) for one in drawn)
+
+
+def test_the_share_of_random_layers_that_do_as_well_is_told(told: dict[str, dict[str, Any]]) -> None:
+    for name, found in told.items():
+        for one in found["maps"]:
+            shares = [one["metrics"][metric].get("random_at_least") for metric in TESTED]
+            if one["map"] == "ridge":
+                assert all(0.0 <= share <= 1.0 for share in shares)
+                assert name == "alone" or 0.0 < shares[0] < 1.0
+            else:
+                assert shares == [None, None, None]
 
 
 def test_rows_are_normalised_one_by_one() -> None:

@@ -2,103 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import torch
-from torch import Tensor
+from typing import Any
 
 from msma_fast import _checks
 from msma_fast._arrays import float_tensor, wrapper_like
-from msma_fast.activations import Activations
-from msma_fast.activations.folder import open_tensors, write_tensors
-from msma_fast.msma import scale_signals, sound_metrics
-from msma_fast.msma.maps import CLOSED, Linear, moments
-from msma_fast.msma.mlp_map import INFORMATION, PAPER, Learned, Residual, Weights, train
-from msma_fast.msma.published_metrics import published
+from msma_fast.msma import alignment_files, scale_signals
+from msma_fast.msma.evaluation import Ground, MapEvaluation
+from msma_fast.msma.fitting import MAPS, Fitted, Frame, Pair, Recipe
+from msma_fast.msma.mlp_map import INFORMATION, PAPER, Weights
 from msma_fast.msma.scale_names import Scales
 from msma_fast.msma.scales import ScalePartition
-from msma_fast.msma.sound_metrics import Held, Space, invariant, measures
+from msma_fast.msma.sides import REPRESENTATIVES, Side
 from msma_fast.results import Array
 
-MAPS = (*CLOSED, "mlp")
-REPRESENTATIVES = ("medoid", "last", "mean")
-_HELD = 5  # one text of so many chooses constants and ends training
-_MEDOID_ROWS = 500
-
 Progress = Callable[[str, int, int], None]
-Map = Linear | Learned
-Value = float | None
-
-
-class Fitted(NamedTuple):
-    """A map between two scales and its nulls: the same kind of map fitted to shuffled pairs (None where not asked), and the
-    unpaired transport of moments (None between scales of different width)."""
-
-    forward: Map
-    shuffled: Map | None
-    moments: Linear | None
-
-
-class Side(NamedTuple):
-    """How a scale is represented: layers, their mean (d,), the root mean square of what is left, and its leading axes."""
-
-    layers: tuple[int, ...]
-    mean: Tensor
-    size: float
-    space: Space
-
-    def rows(self, acts: Activations) -> Tensor:
-        """(n, d) float64."""
-        first, *others = (acts.layer(layer, dtype=torch.float64) for layer in self.layers)
-        return sum(others, first) / len(self.layers)
-
-    def standard(self, rows: Tensor) -> Tensor:
-        return (rows.to(torch.float64) - self.mean.to(rows.device)) / self.size
-
-    def restored(self, rows: Tensor) -> Tensor:
-        return rows * self.size + self.mean.to(rows.device)
-
-
-class Checkpoint(NamedTuple):
-    """Where training is kept, and the digest of its rows."""
-
-    folder: Path
-    rows: str
-
-
-class Values(NamedTuple):
-    """A metric of the source as it is, of the mapped source, and of the mapped source by the two nulls."""
-
-    before: Value
-    after: Value
-    shuffled: Value
-    moments: Value
-
-
-class MapEvaluation(NamedTuple):
-    """One map on n rows: `sound` (msma/sound_metrics.py) and `published` (msma/published_metrics.py) metrics by name.
-
-    curvature: isometry_deviation, |J J^T - I|_F / sqrt(d), and hessian_norm, of the map and of its null."""
-
-    source: str
-    target: str
-    n: int
-    sound: dict[str, Values]
-    published: dict[str, Values]
-    curvature: dict[str, tuple[float, Value]]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        tables = {
-            name: {key: one._asdict() for key, one in getattr(self, name).items()} for name in ("sound", "published")
-        }
-        return self._asdict() | tables | {"curvature": {key: list(pair) for key, pair in self.curvature.items()}}
 
 
 class MSMA:
@@ -108,8 +29,9 @@ class MSMA:
     map -- "procrustes", "ridge", "low-rank" (msma/maps.py) or "mlp" (msma/mlp_map.py)
     representative -- what stands for a scale: its "medoid" (the layer with the largest mean linear CKA with the others, on
         the fitting rows), its "last" layer, or the "mean" of its layers
-    geometry, information, curvature -- weights of the loss terms of "mlp", 0.1, 0.1, 0.01 by default as published; 0 leaves
-        a term out. A ValueError with a closed-form map, which has none
+    geometry, information, curvature, pairs -- weights of the loss terms of "mlp", 0.1, 0.1, 0.01 by default as published,
+        and 1 for the error of the pairs, which the published loss does not have; 0 leaves a term out. A ValueError with a
+        closed-form map, which has none
     information_loss -- "infonce", or "mine" as published
     seed -- of the held-out texts, the shuffled pairs and the training, an integer >= 0; the same seed gives the same maps
 
@@ -125,13 +47,14 @@ class MSMA:
         geometry: float | None = None,
         information: float | None = None,
         curvature: float | None = None,
+        pairs: float | None = None,
         information_loss: str = "infonce",
         seed: int = 0,
     ) -> None:
         self.map = _checks.choice("map", map, MAPS)
         self.representative = _checks.choice("representative", representative, REPRESENTATIVES)
         self.information_loss = _checks.choice("information_loss", information_loss, INFORMATION)
-        given = {"geometry": geometry, "information": information, "curvature": curvature}
+        given = {"geometry": geometry, "information": information, "curvature": curvature, "pairs": pairs}
         if map != "mlp":
             for name, value in given.items():
                 if value is not None:
@@ -146,7 +69,7 @@ class MSMA:
         )
         self.seed = _checks.integer("seed", seed, at_least=0)
         self._sides: list[Side] = []
-        self._maps: dict[tuple[int, int], Fitted] = {}
+        self._maps: dict[Pair, Fitted] = {}
         self._scales: Scales | None = None
 
     # -- fitting --------------------------------------------------
@@ -176,87 +99,18 @@ class MSMA:
         layers = scale_signals.activations(acts)
         if layers.n_tokens < 10:
             raise ValueError(f"acts: expected at least 10 rows, got {layers.n_tokens}")
-        self._scales = Scales.of(partition, layers.names)
-        self._maps = {}
-        generator = torch.Generator().manual_seed(self.seed)
-        held = self._held_out(layers, generator)
-        self._sides = [self._side(layers, span) for span in self._scales.ranges]
-        shuffle = torch.randperm(layers.n_tokens, generator=generator)
-        pairs = self._scales.pairs()
-        for done, (source, target) in enumerate(pairs):
+        frame = Frame(layers, Scales.of(partition, layers.names), self.representative, self.seed)
+        recipe = Recipe(self.map, self.weights, self.information_loss, self.seed)
+        folder, pairs = None if checkpoint is None else Path(checkpoint), frame.scales.pairs()
+        maps: dict[Pair, Fitted] = {}
+        for pair in pairs:
             if progress is not None:
-                progress("maps", done, len(pairs))
-            raw = [self._sides[one].rows(layers) for one in (source, target)]
-            x, y = (self._sides[one].standard(rows) for one, rows in zip((source, target), raw, strict=True))
-            mask = held.to(x.device)
-            kept = None if checkpoint is None else Checkpoint(Path(checkpoint), _digest(raw))
-            self._maps[source, target] = Fitted(
-                self._fit(x, y, mask, kept, f"{source}-{target}"),
-                self._fit(x, y[shuffle.to(y.device)], mask, kept, f"{source}-{target}-shuffled") if nulls else None,
-                moments(x, y, mask) if x.shape[1] == y.shape[1] else None,
-            )
+                progress("maps", len(maps), len(pairs))
+            maps[pair] = frame.fit(pair, recipe, nulls=nulls, checkpoint=folder)
         if progress is not None:
             progress("maps", len(pairs), len(pairs))
+        self._scales, self._sides, self._maps = frame.scales, frame.sides, maps
         return self
-
-    def _fit(self, x: Tensor, y: Tensor, held: Tensor, checkpoint: Checkpoint | None, name: str) -> Map:
-        if self.map != "mlp":
-            return CLOSED[self.map](x, y, held)
-        path, resume = None, None
-        asked: dict[str, Any] = {}
-        if checkpoint is not None:
-            path = checkpoint.folder / f"{name}.pt"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            asked = {"weights": list(self.weights), "information": self.information_loss, "seed": self.seed}
-            asked |= {"rows": checkpoint.rows}
-            if path.exists():
-                kept = torch.load(path, weights_only=True, map_location="cpu")
-                if kept["asked"] != asked:
-                    raise ValueError(
-                        f"checkpoint: expected {asked} in {path}, got {kept['asked']}: other rows or settings"
-                    )
-                resume = kept["state"]
-
-        def keep(state: dict[str, Any]) -> None:
-            if path is not None:
-                half = path.with_suffix(".part")
-                torch.save({"asked": asked, "state": state}, half)
-                os.replace(half, path)
-
-        return train(
-            x, y, held, self.weights,
-            information=self.information_loss, seed=self.seed, resume=resume, after_epoch=keep,
-        )  # fmt: skip
-
-    def _held_out(self, acts: Activations, generator: torch.Generator) -> Tensor:
-        """(n,) bool: the rows of every fifth text, or every fifth row, in random order."""
-        ids = torch.arange(acts.n_tokens) if acts.text_ids is None else acts.text_ids.cpu()
-        texts = ids.unique()
-        if len(texts) < _HELD:
-            ids, texts = torch.arange(acts.n_tokens), torch.arange(acts.n_tokens)
-        chosen = texts[torch.randperm(len(texts), generator=generator)[: len(texts) // _HELD]]
-        return torch.isin(ids, chosen)
-
-    def _side(self, acts: Activations, span: tuple[int, int]) -> Side:
-        layers = tuple(range(span[0], span[1] + 1))
-        if self.representative == "last":
-            layers = layers[-1:]
-        elif self.representative == "medoid":
-            layers = (_medoid(acts, layers),)
-        if len({acts.dims[layer] for layer in layers}) > 1:
-            raise ValueError(
-                f"acts: expected layers {span[0]} to {span[1]} of one width, got {acts.dims[span[0] : span[1] + 1]}"
-            )
-        bare = Side(layers, torch.zeros(()), 1.0, Space(torch.zeros(0, 0), 1.0))
-        rows = bare.rows(acts)
-        if not bool(rows.isfinite().all()):
-            raise ValueError(f"acts: expected finite values, got NaN or inf in layers {span[0]} to {span[1]}")
-        mean = rows.mean(0)
-        centered = rows - mean
-        size = float(centered.square().mean().sqrt())
-        if size == 0.0:
-            raise ValueError(f"acts: expected rows that differ, got one row repeated in layers {span[0]} to {span[1]}")
-        return Side(layers, mean, size, Space.of(centered / size))
 
     # -- using --------------------------------------------------
 
@@ -314,144 +168,37 @@ class MSMA:
             raise ValueError(f"acts: expected {known.n_layers} layers as fitted, got {len(layers)}")
         if layers.n_tokens < 50:
             raise ValueError(f"acts: expected at least 50 rows, got {layers.n_tokens}")
-        return [self._evaluate(layers, source, target) for source, target in known.pairs()]
-
-    def _evaluate(self, acts: Activations, source: int, target: int) -> MapEvaluation:
-        one, other, fitted = self._sides[source], self._sides[target], self._maps[source, target]
-        raw = one.rows(acts), other.rows(acts)
-        x, y = one.standard(raw[0]), other.standard(raw[1])
-        held = Held(y, other.space, acts.text_ids)
-        z = one.space.project(x)
-
-        def image(mapped: Callable[[Tensor], Tensor]) -> Tensor:
-            return other.space.project(mapped(one.space.restore(z)))
-
-        found = {
-            name: None if each is None else measures(each(x), image(each), held)
-            for name, each in fitted._asdict().items()
-        }
-        after = found["forward"] or {}
-        alike = x.shape[1] == y.shape[1]
-        rows = held.some()
-        before: dict[str, float] = (
-            measures(x, z, held)
-            if alike
-            else invariant(x[rows], y[rows], held.texts_of(rows)) | {"mi": sound_metrics.information(z, held)}
-        )
-        known = self._known()
-        bare = published(*raw)
-        stated = {
-            name: None if each is None else published(other.restored(each(x)), raw[1])
-            for name, each in fitted._asdict().items()
-        }
-        return MapEvaluation(
-            known.names[source],
-            known.names[target],
-            acts.n_tokens,
-            {name: _values(name, before, found) for name in after},
-            {name: _values(name, bare, stated) for name in bare},
-            {name: self._bent(fitted, name, x) for name in ("isometry_deviation", "hessian_norm")},
-        )
-
-    def _bent(self, fitted: Fitted, name: str, x: Tensor) -> tuple[float, Value]:
-        own, null = fitted.forward, fitted.shuffled
-        return getattr(own, name)(x, self.seed), None if null is None else getattr(null, name)(x, self.seed)
+        found = []
+        for source, target in known.pairs():
+            fitted = self._maps[source, target]
+            ground = Ground(self._sides[source], self._sides[target], layers, fitted.moments)
+            found.append(
+                MapEvaluation(
+                    known.names[source],
+                    known.names[target],
+                    layers.n_tokens,
+                    ground.sound(fitted),
+                    ground.published(fitted),
+                    ground.curvature(fitted, self.seed),
+                )
+            )
+        return found
 
     # -- keeping --------------------------------------------------
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes a folder with maps.safetensors and msma.json. Raises FileExistsError where one is there already."""
-        known, folder = self._known(), Path(path)
-        if (folder / "msma.json").exists():
-            raise FileExistsError(f"path: expected a folder without a saved MSMA, got {folder}")
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors: dict[str, Tensor] = {}
-        for number, side in enumerate(self._sides):
-            tensors |= {f"side.{number}.mean": side.mean, f"side.{number}.axes": side.space.axes}
-        maps: dict[str, Any] = {}
-        for (source, target), fitted in self._maps.items():
-            for name, each in fitted._asdict().items():
-                if each is not None:
-                    key = f"map.{source}.{target}.{name}"
-                    maps[key] = each.chosen
-                    parts = {"weight": each.weight} if isinstance(each, Linear) else each.module.state_dict()
-                    tensors |= {f"{key}.{part}": value for part, value in parts.items()}
-        kept = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        write_tensors(folder / "maps.safetensors", kept)
-        about = {
-            "format": "msma_fast.msma/1",
-            "map": self.map,
-            "representative": self.representative,
-            "weights": list(self.weights),
-            "information_loss": self.information_loss,
-            "seed": self.seed,
-            "scales": known.to_dict(),
-            "sides": [
-                {"layers": list(side.layers), "size": side.size, "space": side.space.size} for side in self._sides
-            ],
-            "maps": maps,
-        }
-        (folder / "msma.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        folder = Path(path)
+        settings = {"map": self.map, "representative": self.representative, "seed": self.seed}
+        if self.map == "mlp":
+            settings |= {"information_loss": self.information_loss, **self.weights._asdict()}
+        alignment_files.write(folder, settings, self._known(), self._sides, self._maps)
         return folder
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> MSMA:
         """What `save` wrote, on the CPU. Raises FileNotFoundError, and ValueError for another format."""
-        folder = Path(path)
-        about = json.loads((folder / "msma.json").read_text(encoding="utf-8"))
-        if about.get("format") != "msma_fast.msma/1":
-            raise ValueError(f"path: expected the format msma_fast.msma/1 in {folder}, got {about.get('format')!r}")
-        mlp = about["map"] == "mlp"
-        own = dict(zip(Weights._fields, about["weights"], strict=True)) if mlp else {}
-        found = cls(map=about["map"], representative=about["representative"],
-                    information_loss=about["information_loss"], seed=about["seed"], **own)  # fmt: skip
-        with open_tensors(folder / "maps.safetensors") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        found._scales = Scales.from_dict(about["scales"])
-        found._sides = [
-            Side(tuple(one["layers"]), tensors[f"side.{number}.mean"], one["size"],
-                 Space(tensors[f"side.{number}.axes"], one["space"]))
-            for number, one in enumerate(about["sides"])
-        ]  # fmt: skip
-
-        def restored(key: str) -> Map | None:
-            if key not in about["maps"]:
-                return None
-            parts = {name.rpartition(".")[2]: value for name, value in tensors.items() if name.startswith(f"{key}.")}
-            if set(parts) == {"weight"}:
-                return Linear(parts["weight"], about["maps"][key])
-            module = Residual(parts["linear"], parts["bias"].shape[0], torch.Generator())
-            module.load_state_dict(parts)
-            return Learned(module, about["maps"][key])
-
-        for source, target in found._scales.pairs():
-            each = {name: restored(f"map.{source}.{target}.{name}") for name in Fitted._fields}
-            found._maps[source, target] = Fitted(**each)  # type: ignore[arg-type]
+        settings, scales, sides, maps = alignment_files.read(Path(path))
+        found = cls(**settings)
+        found._scales, found._sides, found._maps = scales, sides, maps
         return found
-
-
-def _digest(rows: Sequence[Tensor]) -> str:
-    """Of the numbers themselves."""
-    found = hashlib.sha256()
-    for each in rows:
-        found.update(each.cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
-
-
-def _medoid(acts: Activations, layers: tuple[int, ...]) -> int:
-    """The first of those most like the others: linear CKA is the cosine of the centred rows' inner products."""
-    step = -(-acts.n_tokens // _MEDOID_ROWS)
-    products = []
-    for layer in layers:
-        rows = acts.layer(layer)[::step]
-        rows = rows - rows.mean(0)
-        products.append(torch.nn.functional.normalize((rows @ rows.T).flatten(), dim=0))
-    alike = torch.stack(products)
-    return layers[int((alike @ alike.T).sum(1).argmax())]
-
-
-def _values(name: str, before: dict[str, Any], found: dict[str, Any]) -> Values:
-    def of(each: dict[str, Any] | None) -> Value:
-        return None if each is None or each.get(name) is None else float(each[name])
-
-    return Values(of(before), *(of(found[each]) for each in ("forward", "shuffled", "moments")))

@@ -2,7 +2,7 @@
 
     f(x) = x A + s(x W1 + b) W2,   s(u) = u / (1 + e^-u),   A starts as the Procrustes map, W2 as 0
 
-    L = |f(x) - y|^2 / |y|^2 + g stress(f(x), y)^2 + i information(f(x), y) + c curvature(f)
+    L = p |f(x) - y|^2 / |y|^2 + g stress(f(x), y)^2 + i information(f(x), y) + c curvature(f)
 
 stress        Kruskal's stress-1 of distances within the batch (mf.stress, differentiable)
 information   InfoNCE: -mean log softmax_j(cos(f(x_i), y_j) / t) at j = i (van den Oord et al., arXiv 1807.03748), or MINE:
@@ -13,7 +13,8 @@ curvature     E_v |(J^T J - I) v|^2 / d + E_uv |D^2 f [u, v]|^2 / d, v and u of 
 
 Derivatives of f are written out: J v = v A + (s'(u) * (v W1)) W2, D^2 f [v, w] = (s''(u) * (v W1) * (w W1)) W2. The error of
 the pairs is ours: the other terms of Multi-Scale Manifold Alignment (arXiv 2505.20333) do not say which token is which, but
-for the information. The epoch with the least error on rows of other texts is kept.
+for the information. The epoch with the least error on rows of other texts is kept; with p = 0 the one with the least L, and A
+starts as the identity, as the Procrustes map is one of pairs.
 """
 
 from __future__ import annotations
@@ -34,15 +35,19 @@ _EPOCHS, _PATIENCE = 40, 2
 _RATE, _DECAY = 1e-3, 1e-2
 _TEMPERATURE = 0.1
 _CRITIC = 64
-_BENT = 64  # rows of a batch of which the curvature is taken
+_GEOMETRY, _BENT = (
+    64,
+    32,
+)  # rows of a batch of which distances, and the curvature, are taken: each costs as much as the rest
 
 
 class Weights(NamedTuple):
-    """Of the terms: geometry, information, curvature."""
+    """Of the terms: geometry, information, curvature, and the error of the pairs."""
 
     geometry: float
     information: float
     curvature: float
+    pairs: float = 1.0
 
 
 PAPER = Weights(0.1, 0.1, 0.01)  # the published preset
@@ -62,35 +67,25 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x @ self.linear + nn.functional.silu(x @ self.into + self.bias) @ self.out
 
-    def along(self, x: Tensor, v: Tensor) -> Tensor:
-        """J(x_i) v_i, (n, e)."""
-        return v @ self.linear + (self._slopes(x)[0] * (v @ self.into)) @ self.out
-
-    def back(self, x: Tensor, w: Tensor) -> Tensor:
-        """J(x_i)^T w_i, (n, d)."""
-        return w @ self.linear.T + (self._slopes(x)[0] * (w @ self.out.T)) @ self.into.T
-
-    def gap(self, x: Tensor, v: Tensor) -> Tensor:
-        """(J^T J - I) v_i, (n, d): 0 of an isometry."""
-        return self.back(x, self.along(x, v)) - v
-
-    def bend(self, x: Tensor, v: Tensor, w: Tensor) -> Tensor:
-        """D^2 f(x_i) [v_i, w_i], (n, e)."""
-        return (self._slopes(x)[1] * (v @ self.into) * (w @ self.into)) @ self.out
-
-    def _slopes(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """s' and s'' at x W1 + b."""
-        u = x @ self.into + self.bias
+    def derivatives(self, x: Tensor, v: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        """((J^T J - I) v_i, 0 of an isometry, (n, d); D^2 f(x_i) [v_i, w_i], (n, e))."""
+        # One product with each weight where there is a choice: few rows cost what the weights do.
+        u, along_v, along_w = torch.cat([x, v, w]).mm(self.into).chunk(3)
+        u = u + self.bias
         gate = torch.sigmoid(u)
-        first = gate * (1.0 + u * (1.0 - gate))
-        return first, gate * (1.0 - gate) * (2.0 + u * (1.0 - 2.0 * gate))
+        slope = gate * (1.0 + u * (1.0 - gate))  # s'
+        bow = gate * (1.0 - gate) * (2.0 + u * (1.0 - 2.0 * gate))  # s''
+        image, bend = torch.cat([slope * along_v, bow * along_v * along_w]).mm(self.out).chunk(2)
+        image = image + v @ self.linear
+        back = image @ self.linear.T + (slope * (image @ self.out.T)) @ self.into.T
+        return back - v, bend
 
 
 class Learned(NamedTuple):
     """A trained map and how its training went."""
 
     module: Residual
-    chosen: dict[str, float]  # epochs, and the error on held-out rows
+    chosen: dict[str, float]  # epochs, and the held-out error, or L, that chose one
 
     def __call__(self, x: Tensor) -> Tensor:
         with torch.no_grad():
@@ -101,14 +96,15 @@ class Learned(NamedTuple):
         """sqrt(E |(J J^T - I) v|^2 / d) of row vectors' Jacobians, a Hutchinson estimate over the rows of x (n, d)."""
         with torch.no_grad():
             x = x.to(torch.float32)
-            gap = self.module.gap(x, signs(x, torch.Generator().manual_seed(seed)))
+            generator = torch.Generator().manual_seed(seed)
+            gap, _ = self.module.derivatives(x, signs(x, generator), signs(x, generator))
             return float(gap.square().sum(1).mean().div(x.shape[1]).sqrt())
 
     def hessian_norm(self, x: Tensor, seed: int) -> float:
         """sqrt(E |D^2 f [u, v]|^2), the Frobenius norm of the second derivatives."""
         with torch.no_grad():
             x, generator = x.to(torch.float32), torch.Generator().manual_seed(seed)
-            bend = self.module.bend(x, signs(x, generator), signs(x, generator))
+            _, bend = self.module.derivatives(x, signs(x, generator), signs(x, generator))
             return float(bend.square().sum(1).mean().sqrt())
 
 
@@ -131,12 +127,28 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     x, y = x.to(torch.float32), y.to(torch.float32)
     width = min(_WIDTH, 2 * max(x.shape[1], y.shape[1]))
-    module = Residual(procrustes(x[~held].double(), y[~held].double(), held).weight.to(x), width, generator)
+    start = (
+        procrustes(x[~held].double(), y[~held].double(), held).weight.to(x)
+        if weights.pairs
+        else torch.eye(x.shape[1], y.shape[1], device=x.device)
+    )
+    module = Residual(start, width, generator)
     critic = _critic(x.shape[1] + y.shape[1], generator).to(x.device) if information == "mine" else None
     parts = [module, *([] if critic is None else [critic])]
-    optimizer = torch.optim.AdamW([p for part in parts for p in part.parameters()], lr=_RATE, weight_decay=_DECAY)
+    optimizer = torch.optim.AdamW(
+        [p for part in parts for p in part.parameters()], lr=_RATE, weight_decay=_DECAY,
+        fused=x.device.type in ("cpu", "cuda"),
+    )  # fmt: skip
     fitted = (~held).nonzero().squeeze(1)
-    state: dict[str, Any] = {"epoch": 0, "least": _error(module, x[held], y[held]), "best": _copied(module), "since": 0}
+
+    def criterion() -> float:
+        with torch.no_grad():
+            if weights.pairs:
+                return float(_relative(module(x[held]), y[held]))
+            same = torch.Generator().manual_seed(seed)
+            return float(loss(module, critic, x[held][:_MOST], y[held][:_MOST], weights, same))
+
+    state: dict[str, Any] = {"epoch": 0, "least": criterion(), "best": _copied(module), "since": 0}
     if resume is not None:
         state = {name: resume[name] for name in state}
         for part, kept in zip(parts, resume["parts"], strict=True):
@@ -152,7 +164,7 @@ def train(
             loss(module, critic, x[rows], y[rows], weights, generator).backward()
             optimizer.step()
         state["epoch"] += 1
-        error = _error(module, x[held], y[held])
+        error = criterion()
         state["since"] += 1
         if error < state["least"]:
             state |= {"least": error, "best": _copied(module), "since": 0}
@@ -166,9 +178,10 @@ def train(
 def loss(module: Residual, critic: Any, x: Tensor, y: Tensor, weights: Weights, generator: torch.Generator) -> Tensor:
     """L of a batch."""
     mapped = module(x)
-    total: Tensor = (mapped - y).square().sum() / y.square().sum().clamp_min(1e-12)
-    if weights.geometry and bool((y != y[0]).any()):
-        total = total + weights.geometry * stress(y, mapped, normalized=True, check_finite=False).square()
+    total: Tensor = weights.pairs * _relative(mapped, y)
+    few = y[:_GEOMETRY]
+    if weights.geometry and bool((few != few[0]).any()):
+        total = total + weights.geometry * stress(few, mapped[:_GEOMETRY], normalized=True, check_finite=False).square()
     if weights.information:
         total = total + weights.information * (infonce(mapped, y) if critic is None else mine(critic, mapped, y))
     if weights.curvature:
@@ -191,8 +204,8 @@ def mine(critic: Any, mapped: Tensor, y: Tensor) -> Tensor:
 
 def curvature(module: Residual, x: Tensor, generator: torch.Generator) -> Tensor:
     """The two terms above, one pair of directions a row."""
-    v, w = signs(x, generator), signs(x, generator)
-    return (module.gap(x, v).square().sum(1) + module.bend(x, v, w).square().sum(1)).mean() / x.shape[1]
+    gap, bend = module.derivatives(x, signs(x, generator), signs(x, generator))
+    return (gap.square().sum() + bend.square().sum()) / x.numel()
 
 
 def signs(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -210,9 +223,8 @@ def _critic(width: int, generator: torch.Generator) -> nn.Sequential:
     return nn.Sequential(layers[0], nn.SiLU(), layers[1])
 
 
-def _error(module: Residual, x: Tensor, y: Tensor) -> float:
-    with torch.no_grad():
-        return float((module(x) - y).square().sum() / y.square().sum().clamp_min(1e-12))
+def _relative(mapped: Tensor, y: Tensor) -> Tensor:
+    return (mapped - y).square().sum() / y.square().sum().clamp_min(1e-12)
 
 
 def _copied(module: nn.Module) -> dict[str, Tensor]:

@@ -77,14 +77,21 @@ def measures(mapped: Tensor, image: Tensor, held: Held) -> dict[str, float]:
     """Every metric of f(x) (n, e); image (n, d'): w."""
     rows = held.some()
     f, y = mapped[rows], held.y[rows]
-    texts = held.texts_of(rows)
     return {
-        "r2": 1.0 - float((mapped - held.y).square().sum() / held.y.square().sum()),
-        "retrieval": _retrieval(f, y),
-        "knn_kl": _divergence(held.space.project(mapped), held.space.project(held.y), held.texts),
+        **pair_measures(mapped, held),
         "distortion": float(stress(y, f, normalized=True)),
         "mi": information(image, held),
-        **invariant(f, y, texts),
+        **invariant(f, y, held.texts_of(rows)),
+    }
+
+
+def pair_measures(mapped: Tensor, held: Held) -> dict[str, float]:
+    """r2, retrieval and knn_kl of f(x) (n, e)."""
+    rows = held.some()
+    return {
+        "r2": 1.0 - float((mapped - held.y).square().sum() / held.y.square().sum()),
+        "retrieval": _retrieval(mapped[rows], held.y[rows]),
+        "knn_kl": _divergence(held.space.project(mapped), held.space.project(held.y), held.texts),
     }
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from msma_fast.msma.alignment_study import ABLATIONS, PUBLISHED, SHOWN
+from msma_fast.msma.alignment_split import ABLATIONS
+from msma_fast.msma.alignment_study import PUBLISHED, SHOWN
 from msma_fast.msma.published_figures import ALIGNMENT, INTERVENTIONS, WITHOUT_CURVATURE, WITHOUT_GEOMETRY
 from msma_fast.msma.sound_metrics import HIGHER_IS_BETTER
 from msma_fast.report.figure import Rows

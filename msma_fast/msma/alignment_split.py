@@ -1,0 +1,147 @@
+"""One split of the texts: every map and null of alignment_study.py, fitted to one part and measured on the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
+
+import torch
+
+from msma_fast.activations import Activations
+from msma_fast.msma.evaluation import Ground, Values
+from msma_fast.msma.fitting import MAPS, Fitted, Frame, Pair, Recipe, held_out
+from msma_fast.msma.maps import ridge
+from msma_fast.msma.mlp_map import PAPER, Weights
+from msma_fast.msma.scale_names import Scales
+from msma_fast.msma.scales import ScalePartition
+from msma_fast.msma.sides import Side
+
+_RANDOM = 8  # pairs of layers
+
+# The authors' terms alone, which is their loss, and with the error of the pairs, which is ours.
+_BARE = PAPER._replace(pairs=0.0)
+ABLATIONS = {
+    "published terms": _BARE,
+    "published terms, no geometry": _BARE._replace(geometry=0.0),
+    "published terms, no information": _BARE._replace(information=0.0),
+    "published terms, no curvature": _BARE._replace(curvature=0.0),
+    "geometry alone": Weights(PAPER.geometry, 0.0, 0.0, 0.0),
+    "information alone": Weights(0.0, PAPER.information, 0.0, 0.0),
+    "curvature alone": Weights(0.0, 0.0, PAPER.curvature, 0.0),
+    "with pairs": PAPER,
+    "with pairs, no geometry": PAPER._replace(geometry=0.0),
+    "with pairs, no information": PAPER._replace(information=0.0),
+    "with pairs, no curvature": PAPER._replace(curvature=0.0),
+    "pairs alone": Weights(0.0, 0.0, 0.0),
+}
+
+Step = Callable[[], None]
+Halves = tuple[Activations, Activations]  # to fit, and to measure on
+
+
+class Rows(NamedTuple):
+    """As they are; divided by their root mean square; those of random weights, likewise."""
+
+    plain: Halves
+    even: Halves
+    untrained: Halves | None
+
+
+class Split(NamedTuple):
+    """What one split says, by pair of scales: maps and curvature by kind of map; random: pair metrics of every drawn pair of
+    layers; untrained: those of random weights; ablations: (sound, published) by terms, none after the first splits."""
+
+    maps: dict[str, dict[Pair, dict[str, Values]]]
+    curvature: dict[str, dict[Pair, dict[str, float]]]
+    published: dict[Pair, dict[str, Values]]
+    random: dict[Pair, list[dict[str, float]]]
+    untrained: dict[Pair, dict[str, float]]
+    ablations: dict[str, dict[Pair, tuple[dict[str, Values], dict[str, Values]]]]
+
+
+def measured(
+    rows: Rows, partition: ScalePartition, seed: int, generator: torch.Generator, *, ablated: bool, step: Step
+) -> Split:
+    """seed: of the training and of the texts held out for it; generator: draws the random layers."""
+    scales = Scales.of(partition, rows.even[0].names)
+    frame, ground = _framed(rows.even, scales, seed)
+
+    def fitted(recipe: Recipe, nulls: bool = False, frame: Frame = frame) -> dict[Pair, Fitted]:
+        return {pair: frame.fit(pair, recipe, nulls=nulls) for pair in scales.pairs()}
+
+    found = Split({}, {}, {}, {}, {}, {})
+    learned: dict[Pair, Fitted] = {}
+    for name in MAPS:
+        learned = fitted(Recipe(name, seed=seed), nulls=True)
+        found.maps[name] = {pair: ground[pair].sound(each) for pair, each in learned.items()}
+        found.curvature[name] = {
+            pair: {key: own for key, (own, _) in ground[pair].curvature(each, seed).items()}
+            for pair, each in learned.items()
+        }
+        step()
+    raw, beside = _framed(rows.plain, scales, seed)
+    for pair, each in fitted(Recipe("mlp", seed=seed), frame=raw).items():
+        found.published[pair] = beside[pair].published(each)
+    step()
+    _random(found.random, rows.even, frame, partition, seed, generator)
+    step()
+    if rows.untrained is not None:
+        bare, under = _framed(rows.untrained, scales, seed)
+        for pair, each in fitted(Recipe("ridge", seed=seed), frame=bare).items():
+            found.untrained[pair] = under[pair].pairs(each.forward)
+        step()
+    for name, weights in ABLATIONS.items() if ablated else ():
+        # The map of all terms is at hand: the last of MAPS.
+        own = learned if weights == PAPER else fitted(Recipe("mlp", weights, seed=seed))
+        found.ablations[name] = {}
+        for pair, each in own.items():
+            alone = each._replace(shuffled=None)
+            found.ablations[name][pair] = ground[pair].sound(alone), ground[pair].published(alone)
+        if weights != PAPER:
+            step()
+    return found
+
+
+def _framed(rows: Halves, scales: Scales, seed: int) -> tuple[Frame, dict[Pair, Ground]]:
+    frame = Frame(rows[0], scales, "medoid", seed)
+    return frame, {
+        (source, target): Ground(
+            frame.sides[source], frame.sides[target], rows[1], frame.moments((source, target))
+        )
+        for source, target in scales.pairs()
+    }  # fmt: skip
+
+
+def _random(
+    found: dict[Pair, list[dict[str, float]]],
+    rows: Halves,
+    frame: Frame,
+    partition: ScalePartition,
+    seed: int,
+    generator: torch.Generator,
+) -> None:
+    """Pair metrics of ridge maps between other layers as far apart as those that stand for the scales."""
+    fit, rest = rows
+    held = held_out(fit, torch.Generator().manual_seed(seed))
+
+    @cache
+    def side(layer: int) -> Side:
+        return Side.of(fit, (layer,))
+
+    for source, target in frame.scales.pairs():
+        span = frame.sides[target].layers[0], frame.sides[source].layers[0]
+        found[source, target] = []
+        for shallow, deep in _drawn(partition, span, generator):
+            x, y = (side(layer).standard(side(layer).rows(fit)) for layer in (deep, shallow))
+            linear = ridge(x, y, held.to(x.device))
+            found[source, target].append(Ground(side(deep), side(shallow), rest, None).pairs(linear))
+
+
+def _drawn(partition: ScalePartition, span: tuple[int, int], generator: torch.Generator) -> list[tuple[int, int]]:
+    """Up to eight other pairs of layers (shallow, deep) of the span's stack, as far apart as it."""
+    first, last = next((first, last) for first, last in partition.stacks if first <= span[0] <= last)
+    apart = span[1] - span[0]
+    others = [start for start in range(first, last - apart + 1) if start != span[0]]
+    chosen = torch.randperm(len(others), generator=generator)[:_RANDOM].tolist()
+    return [(others[place], others[place] + apart) for place in sorted(chosen)]
