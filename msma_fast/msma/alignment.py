@@ -93,7 +93,7 @@ class MSMA:
 
         One text of five is held out to choose constants and to end training; then closed-form maps are fitted to all rows.
         Without text ids these are rows. Cost: a few n d^2 and d^3 in float64 a map, twice for the shuffled pairs; "mlp"
-        trains at most 40 epochs. Raises ValueError / TypeError for a partition without a pair of scales, one of other
+        trains at most 10 epochs. Raises ValueError / TypeError for a partition without a pair of scales, one of other
         layers, fewer than 10 rows, and rows that are not finite.
         """
         layers = scale_signals.activations(acts)

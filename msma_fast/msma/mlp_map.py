@@ -30,9 +30,9 @@ from msma_fast.msma.maps import procrustes
 
 INFORMATION = ("infonce", "mine")
 _WIDTH = 512  # of the hidden layer, or twice the map's own if that is less
-_BATCHES, _LEAST, _MOST = 16, 32, 256  # batches an epoch, and the limits of their size
-_EPOCHS, _PATIENCE = 40, 2
-_RATE, _DECAY = 1e-3, 1e-2
+_BATCHES, _LEAST, _MOST = 10, 32, 256  # batches an epoch, and the limits of their size
+_EPOCHS, _PATIENCE = 10, 2
+_RATE, _HIGHEST, _DECAY = 2.0, 0.03, 1e-2  # rate: by the width (Yang et al., arXiv 2203.03466), and linearly to 0
 _TEMPERATURE = 0.1
 _CRITIC = 64
 _GEOMETRY, _BENT = (
@@ -134,9 +134,10 @@ def train(
     )
     module = Residual(start, width, generator)
     critic = _critic(x.shape[1] + y.shape[1], generator).to(x.device) if information == "mine" else None
+    rate = min(_RATE / width, _HIGHEST)
     parts = [module, *([] if critic is None else [critic])]
     optimizer = torch.optim.AdamW(
-        [p for part in parts for p in part.parameters()], lr=_RATE, weight_decay=_DECAY,
+        [p for part in parts for p in part.parameters()], lr=rate, weight_decay=_DECAY,
         fused=x.device.type in ("cpu", "cuda"),
     )  # fmt: skip
     fitted = (~held).nonzero().squeeze(1)
@@ -157,9 +158,11 @@ def train(
         generator.set_state(resume["generator"])
     while state["epoch"] < _EPOCHS and state["since"] < _PATIENCE:
         order = fitted[torch.randperm(len(fitted), generator=generator).to(fitted.device)]
-        for rows in order.split(min(_MOST, max(_LEAST, len(fitted) // _BATCHES))):
+        batches = order.split(min(_MOST, max(_LEAST, len(fitted) // _BATCHES)))
+        for number, rows in enumerate(batches):
             if len(rows) < 2:
                 continue  # nothing to compare a single pair with
+            optimizer.param_groups[0]["lr"] = rate * (1.0 - (state["epoch"] + number / len(batches)) / _EPOCHS)
             optimizer.zero_grad(set_to_none=True)
             loss(module, critic, x[rows], y[rows], weights, generator).backward()
             optimizer.step()
