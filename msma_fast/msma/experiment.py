@@ -17,8 +17,8 @@ from msma_fast.msma import alignment_study
 from msma_fast.msma.experiment_summary import summary
 from msma_fast.msma.hooks import KINDS
 from msma_fast.msma.intervention_bench import Bench, Change
-from msma_fast.msma.intervention_scales import places
-from msma_fast.msma.interventions import intervene
+from msma_fast.msma.intervention_run import run
+from msma_fast.msma.intervention_scales import Place, places
 from msma_fast.msma.language import Head, Language, evaluating
 from msma_fast.msma.naming import layer_names
 from msma_fast.msma.paired_statistics import benjamini_hochberg
@@ -80,20 +80,7 @@ def experiment(
     results["alignment"] = alignment_study.study(acts, untrained, partition, settings.splits, settings.seed, step)
     results["interventions"], results["dose"], results["no_text"] = [], [], why_no_text
     if prompts and settings.kinds:
-        told: list[dict[str, Any]] = []
-        skipped: dict[str, str] = {}
-        for number, kind in enumerate(settings.kinds):
-            update("texts", number, len(settings.kinds))
-            try:
-                told.append(_intervened(model, tokenizer, prompts, partition, kind, settings, head))
-            except ValueError as error:  # a dose that this kind does not reach at this scale
-                skipped[kind] = str(error)
-        _corrected(told)
-        results |= {"interventions": told, "skipped": skipped}
-        if not told:
-            results["no_text"] = "; ".join(f"{kind}: {why}" for kind, why in skipped.items())
-        results["dose"] = _dose(Language(model, tokenizer, head), prompts, partition, settings)
-        update("texts", len(settings.kinds), len(settings.kinds))
+        results |= _texts(Language(model, tokenizer, head), prompts, partition, settings, update)
     return results | {"summary": summary(results)}
 
 
@@ -126,27 +113,53 @@ def _near(starts: Sequence[int], boundaries: Sequence[int]) -> int:
     return found
 
 
-def _intervened(
-    model: Any,
-    tokenizer: Any,
-    prompts: Any,
-    partition: ScalePartition,
-    kind: str,
-    settings: Settings,
-    head: Head | None,
+def _texts(
+    language: Language, prompts: Any, partition: ScalePartition, settings: Settings, update: Update
 ) -> dict[str, Any]:
-    """One kind at every scale that reaches the dose, and a random direction at the first that does."""
-    names = [place.name for place in places(partition, Language(model, tokenizer, head).stacks)]
+    """Dose curves, then every kind at every scale that reaches the dose, and a random direction at the first that does."""
+    found = places(partition, language.stacks)
+    total = len(settings.kinds) * (len(found) + 1)
+    told: list[dict[str, Any]] = []
+    skipped: dict[str, str] = {}
+    with evaluating(language.model):
+        bench = Bench(language, language.encode(prompts), found, settings.seed)
+        dose = []
+        for number, place in enumerate(found):
+            update("texts", number * len(settings.kinds), total)
+            dose += [_curve(bench, place, kind) for kind in settings.kinds if _can(kind, place)]
+        for number, kind in enumerate(settings.kinds):
+            update("texts", len(settings.kinds) * len(found) + number, total)
+            try:
+                told.append(_intervened(bench, found, kind, settings))
+            except ValueError as error:  # a dose that this kind does not reach at any scale
+                skipped[kind] = str(error)
+        update("texts", total, total)
+    _corrected(told)
+    why = "" if told else "; ".join(f"{kind}: {why}" for kind, why in skipped.items())
+    return {"interventions": told, "skipped": skipped, "dose": dose, "no_text": why}
+
+
+def _can(kind: str, place: Place) -> bool:
+    """The embedding alone has neither attention nor a block to leave out."""
+    return kind not in ("attention", "ablate") or place.last > 0
+
+
+def _curve(bench: Bench, place: Place, kind: str) -> dict[str, Any]:
+    """KL by strength; what is measured here is where the search for equal doses starts."""
+    change = Change(kind, place, bench.principal_direction(place) if kind == "translate" else None, bench.seed)
+    return {"scale": place.name, "kind": kind, "kl": [bench.size(change, strength).mean_kl for strength in STRENGTHS]}
+
+
+def _intervened(bench: Bench, found: Sequence[Place], kind: str, settings: Settings) -> dict[str, Any]:
+    """At the deepest scale that reaches the dose, the others as its controls."""
     reasons = []
-    for scale in reversed(names):
+    for chosen in reversed(found):
+        others = [place for place in found if place is not chosen]
         try:
-            found = intervene(
-                model, tokenizer, prompts, partition, scale=scale, kind=kind, kl=settings.kl,
-                new_tokens=settings.new_tokens, seed=settings.seed, head=head,
-            )  # fmt: skip
-            return found.to_dict()
+            told = run(bench, kind, chosen, others, ("kl", settings.kl), new_tokens=settings.new_tokens)
+            return told.to_dict()
         except ValueError as error:
-            reasons.append(f"{scale}: {error}")
+            reasons.append(f"{chosen.name}: {error}")
     raise ValueError("; ".join(reasons))
 
 
@@ -158,23 +171,6 @@ def _corrected(told: list[dict[str, Any]]) -> None:
     known = [kind["interaction"] for kind in told if kind["interaction"] is not None]
     for one, q in zip(known, benjamini_hochberg([one["p_value"] for one in known]), strict=True):
         one["q_value"] = float(q)
-
-
-def _dose(language: Language, prompts: Any, partition: ScalePartition, settings: Settings) -> list[dict[str, Any]]:
-    """KL of every kind at every scale and strength."""
-    found = places(partition, language.stacks)
-    curves = []
-    with evaluating(language.model):
-        bench = Bench(language, language.encode(prompts), found, settings.seed)
-        for place in found:
-            direction = bench.principal_direction(place) if "translate" in settings.kinds else None
-            for kind in settings.kinds:
-                if kind in ("attention", "ablate") and place.last == 0:
-                    continue  # the embedding has neither
-                change = Change(kind, place, direction if kind == "translate" else None, settings.seed)
-                kl = [bench.size(change, strength).mean_kl for strength in STRENGTHS]
-                curves.append({"scale": place.name, "kind": kind, "kl": kl})
-    return curves
 
 
 def prompt_ids(tokenizer: Any, texts: Sequence[str], count: int, tokens: int) -> tuple[list[list[int]], int]:

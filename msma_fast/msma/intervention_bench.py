@@ -16,6 +16,7 @@ from msma_fast.msma.hooks import Touch, watch
 from msma_fast.msma.intervention_scales import Place
 from msma_fast.msma.language import Group, Language
 
+Key = tuple[str, str, bytes, int]
 _LARGEST = 1000.0  # strength tried where 1 is not the whole
 
 
@@ -27,6 +28,12 @@ class Change(NamedTuple):
     direction: Tensor | None
     seed: int
 
+    @property
+    def key(self) -> Key:
+        """The same of two changes that do the same."""
+        along = b"" if self.direction is None else self.direction.cpu().numpy().tobytes()
+        return self.kind, self.place.name, along, self.seed
+
     def touch(self, strength: float) -> Touch:
         at = self.place
         return Touch(at.stack, at.first, at.last, self.kind, strength, direction=self.direction, seed=self.seed)
@@ -34,6 +41,9 @@ class Change(NamedTuple):
     @property
     def largest(self) -> float:
         return 1.0 if self.kind in hooks.AT_MOST_ONE else _LARGEST
+
+
+Written = tuple[list[str], list[float | None]]
 
 
 class Size(NamedTuple):
@@ -50,19 +60,32 @@ class Size(NamedTuple):
 
 class Bench:
     """prompts: token ids; places: those whose last layers will be asked for. Holds the untouched logits of the prompts,
-    (tokens, V) in the model's dtype."""
+    (tokens, V) in the model's dtype, and all that it has measured and written, so that nothing is run twice."""
 
     def __init__(
         self, language: Language, prompts: Sequence[Sequence[int]], places: Sequence[Place], seed: int
     ) -> None:
         self.language, self.seed, self.n = language, seed, len(prompts)
         self.groups = language.groups(prompts)
+        self._sizes: dict[Key, dict[float, Size]] = {}
+        self._written: dict[tuple[int, Key | None, float], Written] = {}
+        self._directions: dict[Place | None, Tensor] = {}
         with contextlib.ExitStack() as open_hooks:
             self._states = {_key(at): open_hooks.enter_context(watch(at.stack, at.last)) for at in places}
             self._logits = [self._asked(group, language.logits(group, seed)) for group in self.groups]
 
+    def known(self, change: Change) -> dict[float, Size]:
+        """What has been measured of a change, by strength."""
+        return self._sizes.setdefault(change.key, {})
+
     def size(self, change: Change, strength: float) -> Size:
         """Cost: a pass over all prompts."""
+        known = self.known(change)
+        if strength not in known:
+            known[strength] = self._size(change, strength)
+        return known[strength]
+
+    def _size(self, change: Change, strength: float) -> Size:
         kl = [0.0] * self.n
         with change.touch(strength) as touch, watch(change.place.stack, change.place.last) as seen:
             for group, untouched in zip(self.groups, self._logits, strict=True):
@@ -75,8 +98,15 @@ class Bench:
             shifts.append(((moved - h).norm(dim=-1) / h.norm(dim=-1)).flatten())
         return Size(kl, float(torch.cat(shifts).mean()))
 
-    def write(self, new_tokens: int, touch: Touch | None) -> tuple[list[str], list[float | None]]:
-        """(new texts, their perplexities under the untouched model), in the order of the prompts."""
+    def write(self, new_tokens: int, change: Change | None, strength: float) -> Written:
+        """(new texts, their perplexities under the untouched model), in the order of the prompts; untouched without a change.
+        Cost: new_tokens passes over a token of each prompt, and one over all."""
+        key = new_tokens, None if change is None else change.key, strength
+        if key not in self._written:
+            self._written[key] = self._write(new_tokens, None if change is None else change.touch(strength))
+        return self._written[key]
+
+    def _write(self, new_tokens: int, touch: Touch | None) -> Written:
         with touch or contextlib.nullcontext():
             new = [decode(self.language, group, new_tokens, self.seed, touch) for group in self.groups]
         texts = [""] * self.n
@@ -91,6 +121,11 @@ class Bench:
         """(d,) float32: the first right singular vector of the prompts' centred untouched states at the place's middle layer,
         first positions left out; its sign such that the states' mean projection is not negative. Unmasked prompts are read,
         and an encoder-decoder's decoder reads the encoder's ids, as in `collect_activations`."""
+        if place not in self._directions:
+            self._directions[place] = self._principal(place)
+        return self._directions[place]
+
+    def _principal(self, place: Place) -> Tensor:
         rows: list[Tensor] = []
         layer = place.stack.names[place.middle]
         for group in self.groups:
@@ -103,9 +138,11 @@ class Bench:
 
     def random_direction(self) -> Tensor:
         """(d,) float32, uniform on the sphere, of the seed alone."""
-        d = self._states[next(iter(self._states))][0].shape[-1]
-        drawn = torch.from_numpy(common_random.stream(self.seed, common_random.DIRECTION).standard_normal(d))
-        return (drawn / drawn.norm()).float()
+        if None not in self._directions:
+            d = self._states[next(iter(self._states))][0].shape[-1]
+            drawn = torch.from_numpy(common_random.stream(self.seed, common_random.DIRECTION).standard_normal(d))
+            self._directions[None] = (drawn / drawn.norm()).float()
+        return self._directions[None]
 
     def _asked(self, group: Group, logits: Tensor) -> list[Tensor]:
         """Per prompt (positions asked about, V)."""

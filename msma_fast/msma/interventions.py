@@ -16,17 +16,13 @@ from torch import Tensor
 
 from msma_fast import _checks
 from msma_fast.msma import hooks
-from msma_fast.msma.intervention_bench import Bench, Change, Size
-from msma_fast.msma.intervention_results import Condition, InterventionResult, compare_all, interaction
-from msma_fast.msma.intervention_scales import Place, choose, places
+from msma_fast.msma.intervention_bench import Bench
+from msma_fast.msma.intervention_results import InterventionResult
+from msma_fast.msma.intervention_run import run
+from msma_fast.msma.intervention_scales import choose, places
 from msma_fast.msma.language import Head, Language, evaluating, load_language_model
-from msma_fast.msma.matching import match
-from msma_fast.msma.text_measures import measure_texts
 
 CONTROLS = ("random", "scales")
-_START = 0.1  # the first strength tried
-_LEAST_KL = 1e-9  # nats per token; below it the rounding of float32 logits decides
-_POWERS = {"kl": 2.0, "norm": 1.0}  # of a small strength
 Progress = Callable[[int, int], None]
 
 
@@ -63,8 +59,8 @@ def intervene(
     new_tokens -- drawn at temperature 1, the end of the text never among them; an encoder fills 30 % of the prompt instead
     seed -- of all random numbers, common to all conditions
     controls -- "random": a translation along a random direction in the same layers; "scales": the same kind at each other
-        scale; both matched to the intervention's mean KL, or to `norm` where that is given, within 2 %, and skipped with the
-        reason where that is out of reach
+        scale; both matched to `kl` or `norm`, or to the mean KL of a given strength, within 2 %, and skipped with the reason
+        where that is out of reach
     head -- (b, t, d) -> (b, t, V), for a model without a read-out
     progress -- called as progress(done, total), in conditions
 
@@ -90,106 +86,12 @@ def intervene(
     given = _direction(direction, kind, language)
     ids = language.encode(prompts)
     others = [place for place in found if place is not chosen] if "scales" in controls else []
-    total = 2 + ("random" in controls) + len(others)
-    written: list[tuple[Condition, list[float | None]]] = []
-    skipped: dict[str, str] = {}
-
-    def tell() -> None:
-        if progress is not None:
-            progress(len(written) + len(skipped), total)
-
-    def write(name: str, role: str, change: Change | None, force: float, size: Size) -> None:
-        texts, perplexities = bench.write(new_tokens, None if change is None else change.touch(force))
-        at = None if change is None else change.place
-        condition = Condition(
-            name,
-            role,
-            None if change is None else change.kind,
-            None if at is None else at.name,
-            None if at is None else at.layers,
-            force,
-            size.norm,
-            size.kl,
-            texts,
-            {},
-        )
-        written.append((condition, perplexities))
-        tell()
-
-    def make(place: Place) -> Change:
-        along = given
-        if kind == "translate" and given is None:
-            along = bench.principal_direction(place)
-        return Change(kind, place, along, seed)
-
     with evaluating(model):
         bench = Bench(language, ids, [chosen, *others], seed)
-        change = make(chosen)
-        force, size = _reach(bench, change, *target)
-        write("untouched", "untouched", None, 0.0, Size([0.0] * len(ids), 0.0))
-        write(f"{kind} at {chosen.name}", "intervention", change, force, size)
-        plans: list[tuple[str, str, Place]] = []
-        if "random" in controls:
-            plans.append((f"random direction at {chosen.name}", "random", chosen))
-        plans += [(f"{kind} at {place.name}", "scales", place) for place in others]
-        for name, role, place in plans:
-            try:
-                if size.mean_kl < _LEAST_KL:
-                    raise ValueError(f"the intervention's KL of {size.mean_kl:.2g} is too small to be matched")
-                random = role == "random"
-                control = Change("translate", place, bench.random_direction(), seed) if random else make(place)
-                by_norm = target[0] == "norm"
-                force, reached = _reach(bench, control, *(("norm", target[1]) if by_norm else ("kl", size.mean_kl)))
-            except ValueError as error:
-                skipped[name] = str(error)
-                tell()
-                continue
-            write(name, role, control, force, reached)
-
-    measured, missing = measure_texts([one for condition, _ in written for one in condition.texts])
-    conditions = []
-    for number, (condition, perplexities) in enumerate(written):
-        part = slice(number * len(ids), (number + 1) * len(ids))
-        measures = {name: values[part] for name, values in measured.items()} | {"perplexity": perplexities}
-        conditions.append(condition._replace(measures=measures))
-    return InterventionResult(
-        conditions,
-        compare_all(conditions, seed),
-        interaction(conditions, seed),
-        missing,
-        skipped,
-        {
-            "model": type(model).__name__,
-            "model_kind": language.kind,
-            "kind": kind,
-            "scale": chosen.name,
-            "ranges": [list(place.layers) for place in found],
-            target[0]: target[1],
-            "new_tokens": new_tokens,
-            "seed": seed,
-            "prompts": len(ids),
-            "prompt_tokens": [min(map(len, ids)), max(map(len, ids))],
-        },
-    )
-
-
-def _reach(bench: Bench, change: Change, name: str, target: float) -> tuple[float, Size]:
-    """(strength, its size). Raises ValueError where the target is out of reach, and for states that are no longer finite."""
-    sizes: dict[float, Size] = {}
-
-    def effect(strength: float) -> float:
-        sizes[strength] = bench.size(change, strength)
-        return sizes[strength].mean_kl if name == "kl" else sizes[strength].norm
-
-    strength = target
-    if name == "strength":
-        effect(strength)
-    else:
-        strength = match(name, target, effect, start=_START, largest=change.largest, power=_POWERS[name])
-    size = sizes[strength]
-    if not math.isfinite(size.mean_kl + size.norm):
-        raise ValueError(f"{name}: expected one that leaves states finite, got {target}")
-    return strength, size
+        return run(
+            bench, kind, chosen, others, target,
+            new_tokens=new_tokens, random="random" in controls, direction=given, progress=progress,
+        )  # fmt: skip
 
 
 def _target(strength: Any, kl: Any, norm: Any, kind: Any) -> tuple[str, float]:

@@ -9,7 +9,8 @@ curve is.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 TOLERANCE = 0.02  # of the target
@@ -22,21 +23,37 @@ class _Point(NamedTuple):
     log_strength: float
     log_effect: float
 
+    @classmethod
+    def of(cls, strength: float, effect: float) -> _Point:
+        return cls(math.log(strength), math.log(effect) if 0 < effect < math.inf else math.copysign(700, effect - 1))
+
 
 def match(
-    name: str, target: float, effect: Callable[[float], float], *, start: float, largest: float, power: float
+    name: str,
+    target: float,
+    effect: Callable[[float], float],
+    *,
+    start: float,
+    largest: float,
+    power: float,
+    known: Mapping[float, float] | None = None,
 ) -> float:
     """The strength s in [1e-7, largest] at which effect(s) is the target within 2 %.
 
     start -- the first strength tried; power: effect ~ s ** power for small s, for the first steps
+    known -- effects by strength, measured before: the search starts from the least strengths that enclose the target
 
     Raises ValueError, with figures and under the argument's `name`, where no such strength is found: the effect is too
     small at the largest strength, too large at the smallest, or jumps over the target.
     """
-    low: _Point | None = None
-    high: _Point | None = None
-    seen: dict[float, float] = {}
+    seen = {strength: value for strength, value in (known or {}).items() if _SMALLEST <= strength <= largest}
+    for strength in sorted(seen):
+        if abs(seen[strength] - target) <= TOLERANCE * target:
+            return strength
+    low, high = _enclosing(seen, target)
     strength = min(start, largest)
+    if low is not None and high is not None:
+        strength = _next(high, low, high, math.log(target), power, largest)
     for _ in range(_MEASUREMENTS):
         value = effect(strength)
         value = math.inf if math.isnan(value) else value  # states that overflowed
@@ -54,7 +71,7 @@ def match(
                 f"{name}: expected a target within reach, got {target:.4g}; the least found is {value:.4g}, at "
                 f"strength {strength:.4g}"
             )
-        point = _Point(math.log(strength), math.log(value) if 0 < value < math.inf else math.copysign(700, value - 1))
+        point = _Point.of(strength, value)
         if value < target:
             low = point
         else:
@@ -64,6 +81,14 @@ def match(
         f"{name}: expected an effect that changes continuously with the strength, got none within 2 % of {target:.4g} "
         f"after {_MEASUREMENTS} measurements, the last {value:.4g} at strength {strength:.4g}"
     )
+
+
+def _enclosing(seen: Mapping[float, float], target: float) -> tuple[_Point | None, _Point | None]:
+    """The first strengths, next to each other, of which one has too little and the other too much."""
+    for one, other in pairwise(sorted(seen)):
+        if seen[one] < target < seen[other]:
+            return _Point.of(one, seen[one]), _Point.of(other, seen[other])
+    return None, None
 
 
 def _next(point: _Point, low: _Point | None, high: _Point | None, wanted: float, power: float, largest: float) -> float:
