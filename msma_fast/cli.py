@@ -152,8 +152,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         whole = arguments.command in ("train", "intervene")
         what = "nothing was written" if whole else "the same command continues where it stopped"
-        if arguments.command == "experiment":
-            what = "the same command reads no text again, and starts the maps anew"
         print(f"\ninterrupted; {what}", file=sys.stderr)
         return 130
     except (ValueError, TypeError, OSError, ImportError, NotImplementedError) as error:

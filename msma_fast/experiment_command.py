@@ -70,7 +70,7 @@ def experiment_command(arguments: argparse.Namespace, command: str) -> None:
         )
         results: dict[str, Any] = experiment(
             acts, other, partition, settings, model=model, tokenizer=tokenizer, prompts=[] if why else prompts, head=head,
-            why_no_text=why, update=update,
+            why_no_text=why, work=out / "work", update=update,
         )  # fmt: skip
         seconds = time.perf_counter() - started
         results |= {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from msma_fast.msma.experiment_summary import summary
 from msma_fast.msma.fitting import MAPS
 from msma_fast.msma.mlp_map import PAPER
 from msma_fast.msma.scales import ScalePartition
+from msma_fast.msma.stages import Stages
 
 N, PER_TEXT, D = 480, 12, 8
 
@@ -51,9 +53,9 @@ def told() -> Iterator[dict[str, dict[str, Any]]]:
 def measured() -> dict[str, dict[str, Any]]:
     acts, other = stack("paired"), stack("alone", 1)
     calls: list[int] = []
-    found = study(acts, other, partition(acts), 5, 0, lambda: calls.append(1))
+    found = study(acts, other, partition(acts), 5, 0, lambda: calls.append(1), Stages(None, None))
     assert len(calls) == steps(5, True)
-    return {"paired": found, "alone": study(other, None, partition(other), 3, 0, lambda: None)}
+    return {"paired": found, "alone": study(other, None, partition(other), 3, 0, lambda: None, Stages(None, None))}
 
 
 def gains(found: dict[str, Any], name: str, metric: str) -> list[dict[str, Any]]:
@@ -149,7 +151,7 @@ def test_q_values_are_those_of_one_family(told: dict[str, dict[str, Any]]) -> No
 
 def test_it_is_json_and_the_first_sentences_name_what_does_not_survive(told: dict[str, dict[str, Any]]) -> None:
     json.dumps(told)
-    scales = {"near": 0, "boundaries": 2, "supported": []}
+    scales = {"near": 0, "boundaries": 2, "supported": [], "untrained": []}
     sentences = {
         name: summary({"alignment": found, "scales": scales, "interventions": [], "no_text": "no prompts"})
         for name, found in told.items()
@@ -189,7 +191,33 @@ def test_rows_are_normalised_one_by_one() -> None:
     assert float((acts.layer(2).square().mean(1) - 1).abs().max()) < 1e-5
 
 
+def test_splits_that_are_done_are_kept(tmp_path: Path) -> None:
+    acts, calls = stack("paired"), []
+    whole = study(acts, None, partition(acts), 2, 0, lambda: None, Stages(None, None))
+
+    def interrupted() -> None:
+        calls.append(1)
+        if len(calls) == steps(2, False) - 3:  # within the second split
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        study(acts, None, partition(acts), 2, 0, interrupted, Stages(tmp_path, "run"))
+    assert [path.name for path in tmp_path.rglob("*.pt")] == ["split-0.pt"]
+    calls.clear()
+    again = study(acts, None, partition(acts), 2, 0, lambda: calls.append(1), Stages(tmp_path, "run"))
+    assert again == whole
+    assert len(calls) == steps(2, False) // 2
+
+
 def test_few_texts_are_an_error() -> None:
     acts = mf.Activations.from_arrays(list(np.ones((3, 90, 4))), text_ids=np.arange(90) // 10)
     with pytest.raises(ValueError, match="at least 10 texts"):
-        study(acts, None, ScalePartition((), (), tuple(acts.names), ((0, 2),)).thirds(), 2, 0, lambda: None)
+        study(
+            acts,
+            None,
+            ScalePartition((), (), tuple(acts.names), ((0, 2),)).thirds(),
+            2,
+            0,
+            lambda: None,
+            Stages(None, None),
+        )

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import intervention_models
 import pytest
 import tiny_models
 import torch
 
 from msma_fast.activations.embedded import save_folder
 from msma_fast.cli import main
-from msma_fast.msma import experiment, mlp_map
+from msma_fast.msma import alignment_study, experiment, mlp_map
 from msma_fast.msma.experiment import partition_of, prompt_ids
 from msma_fast.msma.masked_head import fit_masked_head
 from msma_fast.report.experiment_tables import figure, markdown, tables
@@ -29,15 +30,18 @@ def _short_training() -> Iterator[None]:
         yield
 
 
-def ran(family: str, folder: Path, *more: str) -> dict[str, Any]:
+def ran(family: str, folder: Path, *more: str, model: Any = None, tokenizer: Any = None) -> dict[str, Any]:
     """The results of a run on 60 texts with a random model."""
-    model, tokenizer = tiny_models.model(family).eval(), tiny_models.tokenizer(family)
-    save_folder(model, tokenizer, folder / "model")
+    model = tiny_models.model(family).eval() if model is None else model.eval()
+    tokenizer = tokenizer or tiny_models.tokenizer(family)
+    if not (folder / "model").exists():  # a run goes on from its own folder
+        save_folder(model, tokenizer, folder / "model")
     (folder / "texts.txt").write_text("\n\n".join(tiny_models.texts(60, 70, 90)))
     options = ["--texts", str(folder / "texts.txt"), "--tokens", "480", "--tokens-per-text", "8", "--max-length", "64"]
     options += ["--splits", "2", "--prompts", "4", "--new-tokens", "5", "--kl", "0.002", "--out", str(folder / "run")]
     status = main(["experiment", "paper", "--model", str(folder / "model"), *options, "--kinds", *(more or KINDS)])
-    assert status == 0
+    if status:
+        return {"status": status}
     found: dict[str, Any] = json.loads((folder / "run" / "experiment.json").read_text())
     return found
 
@@ -100,6 +104,29 @@ def test_interventions_are_matched_and_corrected_together(gpt2: tuple[dict[str, 
         assert curve["kl"][-1] > curve["kl"][0] or curve["scale"] == "global"
 
 
+def test_an_interrupted_run_goes_on_where_it_stopped(
+    gpt2: tuple[dict[str, Any], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results, _ = gpt2
+    plain, calls = experiment.run, []
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return plain(*arguments, **options)
+
+    monkeypatch.setattr(experiment, "run", interrupted)
+    assert ran("gpt2", tmp_path) == {"status": 130}
+    kept = sorted(path.stem for path in (tmp_path / "run" / "work").rglob("*.pt"))
+    assert kept == ["scales", "split-0", "split-1"]
+    monkeypatch.setattr(experiment, "run", plain)
+    monkeypatch.setattr(alignment_study, "measured", None)  # not asked for again
+    again = ran("gpt2", tmp_path)
+    for part in ("scales", "alignment", "interventions", "dose", "summary"):
+        assert again[part] == results[part]
+
+
 @pytest.mark.slow
 def test_the_same_run_again_gives_the_same_numbers(gpt2: tuple[dict[str, Any], Path], tmp_path: Path) -> None:
     results, _ = gpt2
@@ -118,6 +145,22 @@ def test_a_fitted_head_is_no_worse_than_the_tokens_frequencies() -> None:
     assert head.about["loss"] <= head.about["loss_of_frequencies"] + 0.05
     logits = head(torch.zeros(2, 3, bare.config.hidden_size))
     assert logits.shape == (2, 3, bare.config.vocab_size)
+
+
+@pytest.mark.parametrize("headed", [True, False])
+def test_an_encoder_is_asked_for_its_masked_tokens(headed: bool, tmp_path: Path) -> None:
+    """By its own head where its folder has one, else by one that is fitted to it, and the page says which."""
+    import transformers
+
+    whole, tokenizer = intervention_models.model("bert"), intervention_models.tokenizer("bert")
+    model = whole if headed else transformers.BertModel(whole.config)
+    found = ran("bert", tmp_path, "translate", model=model, tokenizer=tokenizer)
+    assert ("a masked-language head: one was fitted" in found["head"]) is not headed
+    conditions = found["interventions"][0]["conditions"]
+    assert [one["role"] for one in conditions] == ["untouched", "intervention", "random", "scales", "scales"]
+    assert all(sum(one["kl"]) / 4 == pytest.approx(0.002, rel=0.03) for one in conditions[1:])
+    assert all(len(text.split()) > 50 for one in conditions for text in one["texts"])
+    assert (found["head"] or "Table 3") in (tmp_path / "run" / "tables.md").read_text()
 
 
 def test_a_planted_masked_token_is_read_out() -> None:

@@ -22,6 +22,7 @@ from msma_fast.msma.intervention_scales import places
 from msma_fast.msma.interventions import intervene
 from msma_fast.msma.language import Language, evaluating
 from msma_fast.msma.matching import match
+from msma_fast.msma.text_measures import measure_texts
 
 pytest.importorskip("transformers")
 RANGES = {"t5": [(0, 1), (2, 3), (4, 5), (6, 6)]}
@@ -59,6 +60,28 @@ def test_a_token_that_the_states_are_pushed_towards_is_found() -> None:
     assert found["perplexity"].rank_biserial > 0.8
     assert result.interaction is None
     assert len(result.conditions) == 2
+
+
+def test_where_there_is_no_effect_one_is_found_at_the_stated_rate() -> None:
+    """The untouched model's texts of one seed against its texts of another: nothing is behind any difference."""
+    model, tokenizer = intervention_models.model("gpt2"), intervention_models.tokenizer("gpt2")
+    language = Language(model, tokenizer)
+    prompts = language.encode(intervention_models.prompts("gpt2", 14, (8,)))
+    p_values, families = [], []
+    with evaluating(model):
+        for seed in range(100):
+            conditions = []
+            for part in range(2):
+                texts, perplexities = Bench(language, prompts, [], 2 * seed + part).write(12, None, 0.0)
+                measures = measure_texts(texts)[0] | {"perplexity": perplexities}
+                conditions.append(Condition(str(part), "untouched", None, None, None, 0.0, 0.0, [], texts, measures))
+            found = [one for one in compare_all(conditions, seed) if one.mean_difference]
+            p_values += [one.p_value for one in found]
+            families.append(min(one.q_value for one in found) <= 0.05)
+    assert len(p_values) > 350
+    assert np.mean(np.array(p_values) <= 0.05) == pytest.approx(0.05, abs=0.03)
+    assert np.mean(np.array(p_values) <= 0.5) == pytest.approx(0.5, abs=0.08)
+    assert np.mean(families) <= 0.05 + 2 * (0.05 * 0.95 / 100) ** 0.5
 
 
 @pytest.mark.parametrize("family", FAMILIES)

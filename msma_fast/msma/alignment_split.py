@@ -48,22 +48,28 @@ class Rows(NamedTuple):
     untrained: Halves | None
 
 
+Told = dict[str, dict[str, float | None]]  # Values by metric
+
+
 class Split(NamedTuple):
-    """What one split says, by pair of scales: maps and curvature by kind of map; random: pair metrics of every drawn pair of
-    layers; untrained: those of random weights; ablations: (sound, published) by terms, none after the first splits."""
+    """What one split says, JSON-able, by pair of scales, whose key is `named`: maps and curvature by kind of map; random: pair
+    metrics of every drawn pair of layers; untrained: those of random weights; ablations: [sound, published] by terms, none
+    after the first splits."""
 
-    maps: dict[str, dict[Pair, dict[str, Values]]]
-    curvature: dict[str, dict[Pair, dict[str, float]]]
-    published: dict[Pair, dict[str, Values]]
-    random: dict[Pair, list[dict[str, float]]]
-    untrained: dict[Pair, dict[str, float]]
-    ablations: dict[str, dict[Pair, tuple[dict[str, Values], dict[str, Values]]]]
+    maps: dict[str, dict[str, Told]]
+    curvature: dict[str, dict[str, dict[str, float]]]
+    published: dict[str, Told]
+    random: dict[str, list[dict[str, float]]]
+    untrained: dict[str, dict[str, float]]
+    ablations: dict[str, dict[str, list[Told]]]
 
 
-def measured(
-    rows: Rows, partition: ScalePartition, seed: int, generator: torch.Generator, *, ablated: bool, step: Step
-) -> Split:
-    """seed: of the training and of the texts held out for it; generator: draws the random layers."""
+def named(pair: Pair) -> str:
+    return f"{pair[0]}-{pair[1]}"
+
+
+def measured(rows: Rows, partition: ScalePartition, seed: int, *, ablated: bool, step: Step) -> Split:
+    """seed: of the training, of the texts held out for it and of the random layers."""
     scales = Scales.of(partition, rows.even[0].names)
     frame, ground = _framed(rows.even, scales, seed)
 
@@ -74,22 +80,22 @@ def measured(
     learned: dict[Pair, Fitted] = {}
     for name in MAPS:
         learned = fitted(Recipe(name, seed=seed), nulls=True)
-        found.maps[name] = {pair: ground[pair].sound(each) for pair, each in learned.items()}
+        found.maps[name] = {named(pair): _told(ground[pair].sound(each)) for pair, each in learned.items()}
         found.curvature[name] = {
-            pair: {key: own for key, (own, _) in ground[pair].curvature(each, seed).items()}
+            named(pair): {key: own for key, (own, _) in ground[pair].curvature(each, seed).items()}
             for pair, each in learned.items()
         }
         step()
     raw, beside = _framed(rows.plain, scales, seed)
     for pair, each in fitted(Recipe("mlp", seed=seed), frame=raw).items():
-        found.published[pair] = beside[pair].published(each)
+        found.published[named(pair)] = _told(beside[pair].published(each))
     step()
-    _random(found.random, rows.even, frame, partition, seed, generator)
+    found.random.update(_random(rows.even, frame, partition, seed))
     step()
     if rows.untrained is not None:
         bare, under = _framed(rows.untrained, scales, seed)
         for pair, each in fitted(Recipe("ridge", seed=seed), frame=bare).items():
-            found.untrained[pair] = under[pair].pairs(each.forward)
+            found.untrained[named(pair)] = under[pair].pairs(each.forward)
         step()
     for name, weights in ABLATIONS.items() if ablated else ():
         # The map of all terms is at hand: the last of MAPS.
@@ -97,7 +103,10 @@ def measured(
         found.ablations[name] = {}
         for pair, each in own.items():
             alone = each._replace(shuffled=None)
-            found.ablations[name][pair] = ground[pair].sound(alone), ground[pair].published(alone)
+            found.ablations[name][named(pair)] = [
+                _told(ground[pair].sound(alone)),
+                _told(ground[pair].published(alone)),
+            ]
         if weights != PAPER:
             step()
     return found
@@ -113,17 +122,16 @@ def _framed(rows: Halves, scales: Scales, seed: int) -> tuple[Frame, dict[Pair, 
     }  # fmt: skip
 
 
-def _random(
-    found: dict[Pair, list[dict[str, float]]],
-    rows: Halves,
-    frame: Frame,
-    partition: ScalePartition,
-    seed: int,
-    generator: torch.Generator,
-) -> None:
+def _told(values: dict[str, Values]) -> Told:
+    return {name: one._asdict() for name, one in values.items()}
+
+
+def _random(rows: Halves, frame: Frame, partition: ScalePartition, seed: int) -> dict[str, list[dict[str, float]]]:
     """Pair metrics of ridge maps between other layers as far apart as those that stand for the scales."""
     fit, rest = rows
-    held = held_out(fit, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    held = held_out(fit, generator)
+    found: dict[str, list[dict[str, float]]] = {}
 
     @cache
     def side(layer: int) -> Side:
@@ -131,11 +139,12 @@ def _random(
 
     for source, target in frame.scales.pairs():
         span = frame.sides[target].layers[0], frame.sides[source].layers[0]
-        found[source, target] = []
+        metrics = found[named((source, target))] = []
         for shallow, deep in _drawn(partition, span, generator):
             x, y = (side(layer).standard(side(layer).rows(fit)) for layer in (deep, shallow))
             linear = ridge(x, y, held.to(x.device))
-            found[source, target].append(Ground(side(deep), side(shallow), rest, None).pairs(linear))
+            metrics.append(Ground(side(deep), side(shallow), rest, None).pairs(linear))
+    return found
 
 
 def _drawn(partition: ScalePartition, span: tuple[int, int], generator: torch.Generator) -> list[tuple[int, int]]:

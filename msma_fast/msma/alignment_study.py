@@ -24,8 +24,7 @@ from typing import Any
 import torch
 
 from msma_fast.activations import Activations
-from msma_fast.msma.alignment_split import ABLATIONS, Halves, Rows, Split, Step, measured
-from msma_fast.msma.evaluation import Values
+from msma_fast.msma.alignment_split import ABLATIONS, Halves, Rows, Split, Step, measured, named
 from msma_fast.msma.fitting import MAPS
 from msma_fast.msma.paired_statistics import benjamini_hochberg
 from msma_fast.msma.scale_names import Scales
@@ -33,6 +32,7 @@ from msma_fast.msma.scales import ScalePartition
 from msma_fast.msma.sound_metrics import HIGHER_IS_BETTER
 from msma_fast.msma.spaces import rms_normalized
 from msma_fast.msma.split_statistics import repeated
+from msma_fast.msma.stages import Stages
 
 SHOWN = ("r2", "retrieval", "knn_kl", "distortion", "mi")  # of ablations
 TESTED = ("r2", "retrieval", "knn_kl")
@@ -50,11 +50,16 @@ def steps(splits: int, untrained: bool) -> int:
 
 
 def study(
-    acts: Activations, untrained: Activations | None, partition: ScalePartition, splits: int, seed: int, step: Step
+    acts: Activations,
+    untrained: Activations | None,
+    partition: ScalePartition,
+    splits: int,
+    seed: int,
+    step: Step,
+    stages: Stages,
 ) -> Record:
-    """The `alignment` part of an experiment's results, JSON-able. acts and untrained: the same tokens, with text ids.
-
-    Raises ValueError for fewer than 10 texts.
+    """The `alignment` part of an experiment's results, JSON-able. acts and untrained: the same tokens, with text ids; stages:
+    where splits that are done are kept. Raises ValueError for fewer than 10 texts.
     """
     if acts.text_ids is None or len(acts.text_ids.unique()) < 10:
         raise ValueError("acts: expected activations of at least 10 texts, with text_ids")
@@ -69,8 +74,11 @@ def study(
         def halves(each: Activations, parts: Any = parts) -> Halves:
             return each.select(texts=parts[0]), each.select(texts=parts[1])
 
-        rows = Rows(halves(acts), halves(even), None if other is None else halves(other))
-        found.append(measured(rows, partition, seed + number, generator, ablated=number < _ABLATED, step=step))
+        def told(halves: Any = halves, number: int = number) -> Record:
+            rows = Rows(halves(acts), halves(even), None if other is None else halves(other))
+            return measured(rows, partition, seed + number, ablated=number < _ABLATED, step=step)._asdict()
+
+        found.append(Split(**stages.run_json(f"split-{number}", told)))
     return _told(found, Scales.of(partition, acts.names), (n_fit, len(texts) - n_fit), acts)
 
 
@@ -87,27 +95,27 @@ def _told(splits: list[Split], scales: Scales, sizes: tuple[int, int], acts: Act
     published: list[Record] = []
     ablations: list[Record] = []
     for pair in scales.pairs():
-        named = {"source": scales.names[pair[0]], "target": scales.names[pair[1]]}
+        key, who = named(pair), {"source": scales.names[pair[0]], "target": scales.names[pair[1]]}
         for name in MAPS:
-            each = [one.maps[name][pair] for one in splits]
+            each = [one.maps[name][key] for one in splits]
             # The nulls of a ridge map are ridge maps.
             others = {} if name != "ridge" else {
-                "random": [one.random[pair] for one in splits],
-                "untrained": [[one.untrained[pair]] for one in splits if one.untrained],
+                "random": [one.random[key] for one in splits],
+                "untrained": [[one.untrained[key]] for one in splits if one.untrained],
             }  # fmt: skip
             metrics = {metric: _metric(metric, [one[metric] for one in each], others, sizes) for metric in each[0]}
-            bent = [one.curvature[name][pair] for one in splits]
+            bent = [one.curvature[name][key] for one in splits]
             curvature = {key: _mean([one[key] for one in bent]) for key in bent[0]}
-            maps.append(named | {"map": name, "metrics": metrics, "curvature": curvature})
-        values = [one.published[pair] for one in splits]
-        measured = {name: _published(name, [one[name] for one in values], sizes) for name in PUBLISHED}
-        published.append(named | {"metrics": measured})
+            maps.append(who | {"map": name, "metrics": metrics, "curvature": curvature})
+        values = [one.published[key] for one in splits]
+        measures = {name: _published(name, [one[name] for one in values], sizes) for name in PUBLISHED}
+        published.append(who | {"metrics": measures})
         for name in ABLATIONS if ablated else ():
-            both = [one.ablations[name][pair] for one in ablated]
-            ablations.append(named | {
+            both = [one.ablations[name][key] for one in ablated]
+            ablations.append(who | {
                 "terms": name,
-                "sound": {metric: _mean([sound[metric].after for sound, _ in both]) for metric in SHOWN},
-                "published": {metric: _mean([told[metric].after for _, told in both]) for metric in PUBLISHED},
+                "sound": {metric: _mean([sound[metric]["after"] for sound, _ in both]) for metric in SHOWN},
+                "published": {metric: _mean([told[metric]["after"] for _, told in both]) for metric in PUBLISHED},
             })  # fmt: skip
     family = [gain for one in maps for metric in one["metrics"].values() for gain in metric["gains"].values()]
     _corrected(family)
@@ -120,17 +128,20 @@ def _told(splits: list[Split], scales: Scales, sizes: tuple[int, int], acts: Act
 
 
 def _metric(
-    name: str, values: Sequence[Values], others: dict[str, list[list[dict[str, float]]]], sizes: tuple[int, int]
+    name: str,
+    values: Sequence[dict[str, float | None]],
+    others: dict[str, list[list[dict[str, float]]]],
+    sizes: tuple[int, int],
 ) -> Record:
     """Means over splits, the standard error of the gain over the source, the gains that are tested, and of `random` how large
     a share of the drawn layers does at least as well."""
-    told: Record = {part: _mean([getattr(value, part) for value in values]) for part in values[0]._fields}
-    against: dict[str, list[float | None]] = {"moments": [value.moments for value in values]}
+    told: Record = {part: _mean([value[part] for value in values]) for part in values[0]}
+    against: dict[str, list[float | None]] = {"moments": [value["moments"] for value in values]}
     for null, theirs in others.items() if name in TESTED else ():
         against[null] = [_mean([one[name] for one in split]) for split in theirs]
         told[null] = _mean(against[null])
     sign = 1.0 if HIGHER_IS_BETTER[name] else -1.0
-    after, before = [value.after for value in values], [value.before for value in values]
+    after, before = [value["after"] for value in values], [value["before"] for value in values]
     told["change"] = _gain(after, before, 1.0, sizes)
     gains = {null: _gain(after, theirs, sign, sizes) for null, theirs in against.items() if name in TESTED}
     if name in TESTED and others.get("random"):
@@ -141,10 +152,10 @@ def _metric(
     return told
 
 
-def _published(name: str, values: Sequence[Values], sizes: tuple[int, int]) -> Record:
+def _published(name: str, values: Sequence[dict[str, float | None]], sizes: tuple[int, int]) -> Record:
     """Means over splits, and the gain over moments alone; of the divergence in logarithms, as it falls by orders."""
-    told: Record = {part: _mean([getattr(value, part) for value in values]) for part in ("before", "after", "moments")}
-    after, moments = ([_log(getattr(value, part)) if name == "kl" else getattr(value, part) for value in values]
+    told: Record = {part: _mean([value[part] for value in values]) for part in ("before", "after", "moments")}
+    after, moments = ([_log(value[part]) if name == "kl" else value[part] for value in values]
                       for part in ("after", "moments"))  # fmt: skip
     return told | {"gain": _gain(after, moments, PUBLISHED[name], sizes)}
 

@@ -8,10 +8,12 @@ KL for the interventions (interventions.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from msma_fast._version import __version__
 from msma_fast.activations import Activations
 from msma_fast.msma import alignment_study
 from msma_fast.msma.experiment_summary import summary
@@ -24,7 +26,7 @@ from msma_fast.msma.naming import layer_names
 from msma_fast.msma.paired_statistics import benjamini_hochberg
 from msma_fast.msma.scale_analysis import first_texts
 from msma_fast.msma.scales import PAPER, ScalePartition, find_scales
-from msma_fast.msma.spaces import rms_normalized
+from msma_fast.msma.stages import Stages, content_digest
 
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0)  # of the dose curves
 _SCALE_ROWS, _NEIGHBOURS = 2000, 15
@@ -62,14 +64,19 @@ def experiment(
     prompts: Sequence[Sequence[int]] = (),
     head: Head | None = None,
     why_no_text: str = "",
+    work: Path | None = None,
     update: Update = lambda stage, done, total: None,
 ) -> dict[str, Any]:
     """The parts `scales`, `alignment`, `interventions`, `dose` and `summary` of the results, JSON-able.
 
     acts and untrained: the same tokens at every layer; model, tokenizer, prompts (token ids of one length) and head, for a
-    model without a read-out: of the interventions, which are left out, with the reason why_no_text, without prompts.
+    model without a read-out: of the interventions, which are left out, with the reason why_no_text, without prompts; work: a
+    folder where every part that is done is kept, and from where an interrupted experiment goes on.
     """
-    results: dict[str, Any] = {"scales": _scales(acts, partition, settings.seed)}
+    digests = [content_digest(each) for each in (acts, untrained) if work is not None and each is not None]
+    stages = Stages(work, [__version__, digests, partition.ranges, settings._asdict(), list(map(list, prompts))])
+    results: dict[str, Any] = {}
+    results["scales"] = stages.run_json("scales", lambda: _scales(acts, untrained, partition, settings.seed))
     total, done = alignment_study.steps(settings.splits, untrained is not None), 0
 
     def step() -> None:
@@ -77,26 +84,32 @@ def experiment(
         done += 1
         update("maps", done, total)
 
-    results["alignment"] = alignment_study.study(acts, untrained, partition, settings.splits, settings.seed, step)
+    results["alignment"] = alignment_study.study(
+        acts, untrained, partition, settings.splits, settings.seed, step, stages
+    )
+    update("maps", total, total)  # those of kept splits among them
     results["interventions"], results["dose"], results["no_text"] = [], [], why_no_text
     if prompts and settings.kinds:
-        results |= _texts(Language(model, tokenizer, head), prompts, partition, settings, update)
+        language = Language(model, tokenizer, head)
+        results |= stages.run_json("texts", lambda: _texts(language, prompts, partition, settings, update))
     return results | {"summary": summary(results)}
 
 
-def _scales(acts: Activations, partition: ScalePartition, seed: int) -> dict[str, Any]:
+def _scales(acts: Activations, untrained: Activations | None, partition: ScalePartition, seed: int) -> dict[str, Any]:
     """The ranges used, and what speaks for boundaries there."""
-    few = first_texts(acts, _SCALE_ROWS)
-    rows = Activations.from_arrays([rms_normalized(layer) for layer in few], text_ids=few.text_ids, names=few.names)
-    found = find_scales(rows, n_resamples=0, seed=seed, k=_NEIGHBOURS)
+    rows, other = (None if each is None else alignment_study.normalized(first_texts(each, _SCALE_ROWS))
+                   for each in (acts, untrained))  # fmt: skip
+    found = find_scales(rows, n_resamples=0, seed=seed, k=_NEIGHBOURS, untrained=other)
+    supported = [one for one in found.boundaries if one.supported]
     starts = {first for first, _ in partition.ranges} - {first for first, _ in partition.stacks}
     names = [layer["name"] for layer in layer_names(acts)]
     return {
         "layers": names,
         "ranges": [list(each) for each in partition.ranges],
         "names": partition.scale_names(),
-        "supported": [names[one.layer] for one in found.boundaries if one.supported],
-        "near": _near(sorted(starts), [one.layer for one in found.boundaries if one.supported]),
+        "supported": [names[one.layer] for one in supported],
+        "untrained": [names[one.layer] for one in supported if one.untrained],
+        "near": _near(sorted(starts), [one.layer for one in supported]),
         "boundaries": len(starts),
     }
 

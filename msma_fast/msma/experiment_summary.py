@@ -17,6 +17,8 @@ _NULLS = {
     "random": "layers drawn at random, as far apart",
     "untrained": "random weights",
 }
+_NO_BETTER, _UNCLEAR = "no better than", "not told from"  # a gain of the wrong sign, and one within its error
+_VERDICTS = (_NO_BETTER, _UNCLEAR, "better than")
 _MEASURES = {"kl": "KL", "mi": "MI", "distance_correlation": "distance correlation"}
 MAIN = "ridge"  # the map that the sentences are about, chosen before it was measured
 
@@ -56,31 +58,38 @@ def _published(one: dict[str, Any]) -> str:
         share = math.log(kl["before"] / kl["moments"]) / math.log(kl["before"] / kl["after"])
         told += f" Transport of moments, which sees no pairs, gives {max(share, 0):.0%} of the fall of log KL."
     tested = {name: each["gain"] for name, each in metrics.items() if each["gain"] and "survives" in each["gain"]}
-    lost = [_MEASURES[name] for name, gain in tested.items() if not gain["survives"]]
-    kept = [_MEASURES[name] for name, gain in tested.items() if gain["survives"]]
-    if lost:
-        told += f" No better than this null: {_listed(lost)}."
-    if kept:
-        told += f" Better: {_listed(kept)}."
+    by_verdict: dict[str, list[str]] = {}
+    for name, gain in tested.items():
+        by_verdict.setdefault(_verdict(gain), []).append(_MEASURES[name])
+    for verdict, names in sorted(by_verdict.items(), key=lambda each: _VERDICTS.index(each[0])):
+        told += f" {verdict.capitalize()} this null: {_listed(names)}."
     return told
+
+
+def _verdict(gain: dict[str, Any]) -> str:
+    return "better than" if gain["survives"] else _NO_BETTER if gain["mean"] <= 0 else _UNCLEAR
 
 
 def _sound(alignment: dict[str, Any], pair: tuple[str, str]) -> str:
     one = main_map(alignment, pair)
     kept: list[str] = []
-    lost: dict[str, list[str]] = {}  # by what they are no better than
+    lost: dict[str, list[str]] = {}  # by what they are not better than
     for name in TESTED:
         metric = one["metrics"].get(name, {})
         tested = {null: gain for null, gain in metric.get("gains", {}).items() if "survives" in gain}
         if not tested:
             continue
         figures = f"{_WORDS[name]} ({_figure(metric['before'])} to {_figure(metric['after'])})"
-        against = [f"{_NULLS[null]} ({_figure(metric[null])})" for null, gain in tested.items() if not gain["survives"]]
+        against: dict[str, list[str]] = {}
+        for null, gain in tested.items():
+            if not gain["survives"]:
+                against.setdefault(_verdict(gain), []).append(f"{_NULLS[null]} ({_figure(metric[null])})")
         if against:
-            lost.setdefault(_listed(against), []).append(figures)
+            told = "; ".join(f"{verdict} {_listed(nulls)}" for verdict, nulls in sorted(against.items()))
+            lost.setdefault(told, []).append(figures)
         else:
             kept.append(figures)
-    parts = [f"no better than {nulls}: {_listed(figures)}" for nulls, figures in lost.items()]
+    parts = [f"{nulls}: {_listed(figures)}" for nulls, figures in lost.items()]
     count = len(kept) + sum(map(len, lost.values()))
     told = f"{len(kept) or 'none'} of {count} gains {'survives' if len(kept) < 2 else 'survive'} every null"
     told += f": {_listed(kept)}" if kept else ""
@@ -106,6 +115,8 @@ def _boundaries(scales: dict[str, Any]) -> str:
     found = scales["near"]
     told = "none" if found == 0 else str(found)
     others = f" Supported are boundaries before {_listed(scales['supported'])}." if scales["supported"] else ""
+    if scales["untrained"]:
+        others += f" Random weights have one there too: {_listed(scales['untrained'])}."
     return (
         f"Of the {scales['boundaries']} boundaries between the scales used here {told} "
         f"{'lies' if found < 2 else 'lie'} within a layer of one that is supported against layers that only drift.{others}"

@@ -172,6 +172,7 @@ def load_language_model(name_or_path: str | os.PathLike[str]) -> tuple[Any, Any]
     if info["kind"] == "encoder" and any(name.endswith("ForMaskedLM") for name in built):
         transformers = require("transformers", "loading a model")
         model = transformers.AutoModelForMaskedLM.from_pretrained(name_or_path, dtype=torch.float32).eval()
+        model.config.msma_fast_source = info
     return model, tokenizer
 
 

@@ -89,7 +89,7 @@ def _maps(results: dict[str, Any]) -> list[Table]:
             for name in HIGHER_IS_BETTER:
                 metric = one["metrics"].get(name)
                 if metric is not None:
-                    rows.append([one["map"], words(name), *(figure(metric.get(part)) for part in _PARTS),
+                    rows.append([one["map"], words(name), *(_cell(metric, part) for part in _PARTS),
                                  _change(metric["change"]), _verdict(metric)])  # fmt: skip
             rows.append(
                 [one["map"], "curvature", "", f"isometry {figure(one['curvature']['isometry_deviation'])}, Hessian "
@@ -106,6 +106,12 @@ def _maps(results: dict[str, Any]) -> list[Table]:
         title = f"Table 2{'abcdefgh'[number]}. {source} to {target}"
         found.append(Table(f"map-{number}", title, lead, head, rows))
     return found
+
+
+def _cell(metric: dict[str, Any], part: str) -> str:
+    """Of random layers also how many do at least as well as the scales."""
+    share = metric.get("random_at_least") if part == "random" else None
+    return figure(metric.get(part)) + ("" if share is None else f" ({share:.0%} as good)")
 
 
 def _verdict(metric: dict[str, Any]) -> str:
