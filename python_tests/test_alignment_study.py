@@ -156,8 +156,12 @@ def test_it_is_json_and_the_first_sentences_name_what_does_not_survive(told: dic
         name: summary({"alignment": found, "scales": scales, "interventions": [], "no_text": "no prompts"})
         for name, found in told.items()
     }
-    assert "as the paper measures it: KL" in sentences["alone"][0]
-    assert "No better than this null: KL" in sentences["alone"][0]
+    for name, lost in (("alone", "6 of 6"), ("paired", "")):
+        assert sentences[name][0].startswith(f"Of the gains of alignment on held-out texts {lost}")
+        assert "by the paper's measures do not survive a null that sees no pairs" in sentences[name][0]
+    assert "6 of 6 by sound measures do not survive every null" in sentences["alone"][0]
+    assert "as the paper measures it: KL" in sentences["alone"][1]
+    assert "o better than this null: KL" in sentences["alone"][1]
     assert "none of 3 gains survives every null" in " ".join(sentences["alone"])
     assert "No better than unpaired transport of moments" in " ".join(sentences["alone"])
     assert "the share of variance explained" in " ".join(sentences["paired"])
