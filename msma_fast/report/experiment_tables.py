@@ -152,7 +152,8 @@ def _ablations(results: dict[str, Any]) -> Table:
     lead = (
         f"The learned map by several losses, RMS-normalised rows, {alignment['ablated_splits']} splits, untested. Published "
         "terms are the paper's loss, geometry, information and curvature, and start from the identity; with pairs is ours, "
-        f"which adds the squared error of the pairs and starts from the Procrustes map. The paper: without curvature {WITHOUT_CURVATURE}; without geometry {WITHOUT_GEOMETRY}. Here, by the published loss: "
+        "which adds the squared error of the pairs and starts from the Procrustes map. "
+        f"The paper: without curvature {WITHOUT_CURVATURE}; without geometry {WITHOUT_GEOMETRY}. Here, by the published loss: "
         f"without curvature KL {_left_out(alignment, 'curvature', 'kl')}; without geometry MI "
         f"{_left_out(alignment, 'geometry', 'mi')} (in the order of the maps)."
     )
