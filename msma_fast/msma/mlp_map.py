@@ -31,7 +31,7 @@ from msma_fast.msma.maps import procrustes
 INFORMATION = ("infonce", "mine")
 _WIDTH = 512  # of the hidden layer, or twice the map's own if that is less
 _BATCHES, _LEAST, _MOST = 10, 32, 256  # batches an epoch, and the limits of their size
-_EPOCHS, _PATIENCE = 10, 2
+_EPOCHS = 10
 _RATE, _HIGHEST, _DECAY = 2.0, 0.03, 1e-2  # rate: by the width (Yang et al., arXiv 2203.03466), and linearly to 0
 _TEMPERATURE = 0.1
 _CRITIC = 64
@@ -85,7 +85,7 @@ class Learned(NamedTuple):
     """A trained map and how its training went."""
 
     module: Residual
-    chosen: dict[str, float]  # epochs, and the held-out error, or L, that chose one
+    chosen: dict[str, float]  # epochs, of those trained, and the held-out error, or L, that chose so many
 
     def __call__(self, x: Tensor) -> Tensor:
         with torch.no_grad():
@@ -149,14 +149,14 @@ def train(
             same = torch.Generator().manual_seed(seed)
             return float(loss(module, critic, x[held][:_MOST], y[held][:_MOST], weights, same))
 
-    state: dict[str, Any] = {"epoch": 0, "least": criterion(), "best": _copied(module), "since": 0}
+    state: dict[str, Any] = {"epoch": 0, "chosen": 0, "least": criterion(), "best": _copied(module)}
     if resume is not None:
         state = {name: resume[name] for name in state}
         for part, kept in zip(parts, resume["parts"], strict=True):
             part.load_state_dict(kept)
         optimizer.load_state_dict(resume["optimizer"])
         generator.set_state(resume["generator"])
-    while state["epoch"] < _EPOCHS and state["since"] < _PATIENCE:
+    while state["epoch"] < _EPOCHS:
         order = fitted[torch.randperm(len(fitted), generator=generator).to(fitted.device)]
         batches = order.split(min(_MOST, max(_LEAST, len(fitted) // _BATCHES)))
         for number, rows in enumerate(batches):
@@ -168,14 +168,13 @@ def train(
             optimizer.step()
         state["epoch"] += 1
         error = criterion()
-        state["since"] += 1
         if error < state["least"]:
-            state |= {"least": error, "best": _copied(module), "since": 0}
+            state |= {"least": error, "best": _copied(module), "chosen": state["epoch"]}
         if after_epoch is not None:
             own = {"parts": [part.state_dict() for part in parts], "optimizer": optimizer.state_dict()}
             after_epoch(state | own | {"generator": generator.get_state()})
     module.load_state_dict(state["best"])
-    return Learned(module, {"epochs": float(state["epoch"]), "held_out_error": state["least"]})
+    return Learned(module, {"epochs": float(state["chosen"]), "held_out_error": state["least"]})
 
 
 def loss(module: Residual, critic: Any, x: Tensor, y: Tensor, weights: Weights, generator: torch.Generator) -> Tensor:
