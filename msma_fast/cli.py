@@ -22,6 +22,13 @@ def _positive(text: str) -> int:
     return value
 
 
+def _dose(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number > 0, got {text}")
+    return value
+
+
 def _collection(parser: argparse.ArgumentParser, tokens: int) -> None:
     parser.add_argument("--model", default="smollm2", help=_MODELS)
     parser.add_argument("--texts", default="commons", help=f"{_TEXTS} (commons)")
@@ -48,7 +55,7 @@ def _intervention(parser: argparse.ArgumentParser) -> None:
     )
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--strength", type=float, help="strength itself; 0 changes nothing")
-    size.add_argument("--kl", type=float, help="mean KL to the untouched model, nats per token (0.1)")
+    size.add_argument("--kl", type=_dose, help="mean KL to the untouched model, nats per token (0.1)")
     size.add_argument("--norm", type=float, help="mean relative shift of the states of the scale's last layer")
     parser.add_argument("--new-tokens", type=_positive, default=48, help="tokens written after each prompt (48)")
     parser.add_argument("--seed", type=int, default=0, help="of every random choice (0)")
@@ -60,7 +67,7 @@ def _experiment(parser: argparse.ArgumentParser) -> None:
     _collection(parser, 4000)
     parser.add_argument("--splits", type=_positive, default=5, help="of the texts, for the maps (5)")
     parser.add_argument("--prompts", type=_positive, default=16, help="prompts of the interventions (16)")
-    parser.add_argument("--kl", type=float, default=0.3, help="nats per token that interventions are matched to (0.3)")
+    parser.add_argument("--kl", type=_dose, default=0.3, help="nats per token that interventions are matched to (0.3)")
     parser.add_argument("--new-tokens", type=_positive, default=40, help="written for each prompt (40)")
     parser.add_argument("--kinds", nargs="*", default=list(_KINDS), choices=_KINDS, help="of interventions (all)")
     parser.add_argument("--out", default="runs/experiment", help="folder of the run (runs/experiment)")

@@ -13,20 +13,22 @@ from msma_fast.commands import choose_texts, progress_bars
 from msma_fast.msma.experiment import Settings, experiment, partition_of, prompt_ids, seeded_order
 from msma_fast.msma.language import load_language_model
 from msma_fast.msma.machine import cpu_name, versions
-from msma_fast.msma.masked_head import MaskedHead, fit_masked_head
+from msma_fast.msma.masked_head import LEAST, MaskedHead, fit_masked_head
 from msma_fast.report.experiment import write_experiment
 
 _PROMPT_TOKENS = {"decoder": 24, "encoder": 64, "encoder-decoder": 24}
 _HEAD_TEXTS = 400
 _METHODS = (
-    "Maps: from the layer that stands for a scale (the medoid of linear CKA on the fitting texts) to that of the next "
-    "shallower one, Procrustes, ridge, reduced rank and a residual network with the published weights (0.1, 0.1, 0.01) of "
-    "Multi-Scale Manifold Alignment (arXiv 2505.20333). Constants and the end of training are chosen on fitting texts.",
+    "Maps: from the layer that stands for a scale (the medoid of linear CKA on the first split's fitting texts) to that of "
+    "the next shallower one, Procrustes, ridge, reduced rank and a residual network with the weights of Multi-Scale Manifold "
+    "Alignment (arXiv 2505.20333; 0.1, 0.1, 0.01) and the squared error of the pairs; by the authors' measures, with their "
+    "terms alone. Constants and epochs are chosen on fitting texts.",
     "Nulls: the same kind of map fitted to shuffled pairs; optimal transport between normal distributions, fitted to the "
-    "moments of both sides alone; ridge maps between random layers; ridge maps of the same configuration with random weights. "
-    "Random and untrained stand beside every kind of map as the ridge map of their own.",
-    "Information: KSG1, k = 3, euclidean, in 16 principal components of fitting rows, tokens of one text no neighbours; the "
-    "mapped side is the image of the source's 16 components, so that it is a function of the source.",
+    "moments of both sides alone; ridge maps between other layers as far apart; ridge maps between the same layers with "
+    "random weights.",
+    "Information: KSG1, k = 3, euclidean, in 16 principal components of fitting rows, tokens of one text no neighbours; both "
+    "the image of the source's 16 components and these with their image are laid on the target by least squares of other "
+    "texts.",
     "Interventions act on all layers of a scale, on the same prompts with the same random numbers; p-values by sign flips "
     "over prompts, q-values over all kinds, scales and measures, and the interaction by permuting scales within prompts.",
 )
@@ -62,6 +64,13 @@ def experiment_command(arguments: argparse.Namespace, command: str) -> None:
         told, why = "", "" if arguments.kinds else "none were asked for"
         if arguments.kinds and len(prompts) < 2:
             why = f"fewer than two texts have {_PROMPT_TOKENS[kind]} tokens for a prompt"
+        elif (
+            arguments.kinds
+            and kind == "encoder"
+            and model.get_output_embeddings() is None
+            and len(order) - used < LEAST
+        ):
+            why = f"a masked-language head needs {LEAST} texts, and {len(order) - used} are left"
         elif arguments.kinds and kind == "encoder" and model.get_output_embeddings() is None:
             head = fit_masked_head(model, tokenizer, order[used : used + _HEAD_TEXTS], arguments.seed)
             told = _head(head)
@@ -77,7 +86,8 @@ def experiment_command(arguments: argparse.Namespace, command: str) -> None:
             "schema": "msma_fast.experiment/1",
             "title": info.get("name") or arguments.model,
             "under": f"{info.get('quantisation') or 'not quantised'}, float32; {acts.n_tokens} tokens of {len(chosen)} texts "
-            f"({texts.name}), {len(acts)} layers; {seconds:.0f} s on {cpu_name()}",
+            f"({texts.name}), {len(acts)} layers; {seconds:.0f} s on {cpu_name()}"
+            + (", the end of an interrupted run" if results["resumed"] else ""),
             "command": command,
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "seconds": seconds,

@@ -113,9 +113,37 @@ def test_a_map_that_loses_a_direction_loses_its_information() -> None:
     y = 0.8 * x + 0.6 * rng.standard_normal((2000, 2)) * [1.0, 0.1]
     held = sound_metrics.Held(torch.from_numpy(y), sound_metrics.Space(torch.eye(2, dtype=torch.float64), 1.0), None)
     one = torch.from_numpy(x) @ torch.tensor([[1.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
-    whole, lost = (sound_metrics.information(z, held) for z in (torch.from_numpy(x), one))
+    whole, lost, none = (sound_metrics.information(z, held) for z in (torch.from_numpy(x), one, 0.0 * one))
     assert lost < whole - 0.05
-    assert sound_metrics.whitened(one).shape == (2000, 1)
+    assert none == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_map_that_bends_what_is_known_into_view_adds_nothing() -> None:
+    """Of t = |z| + noise the image |z| shows more than z itself, and what it shows is the source's too."""
+    rng = np.random.default_rng(6)
+    z = torch.from_numpy(rng.standard_normal((2000, 2)))
+    t = z.abs() + 0.3 * torch.from_numpy(rng.standard_normal((2000, 2)))
+    held = sound_metrics.Held(t - t.mean(0), sound_metrics.Space(torch.eye(2, dtype=torch.float64), 1.0), None)
+    blind, bent, both = (sound_metrics.information(one, held) for one in (z, z.abs(), torch.cat([z, z.abs()], 1)))
+    truth = float(mf.ksg_mi(z.abs(), t, 3, metric="euclidean"))
+    assert 0.5 < blind < bent - 0.1
+    assert bent == pytest.approx(truth, abs=0.1)
+    assert bent <= both + 0.03
+
+
+def test_predictions_are_of_rows_of_other_texts() -> None:
+    """Each text has a row and a target of its own, of noise: the target is known of a row of the same text alone."""
+    rng = np.random.default_rng(7)
+    texts = torch.arange(900) // 3
+    x, t = (torch.from_numpy(np.repeat(rng.standard_normal((300, d)), 3, axis=0)) for d in (120, 2))
+
+    def cosine(labels: torch.Tensor | None) -> float:
+        found = sound_metrics.predicted(x, t, labels)
+        assert float(found.square().mean()) == pytest.approx(1.0)
+        return float((found * t).sum() / (found.norm() * t.norm()))
+
+    assert abs(cosine(texts)) < 0.15
+    assert cosine(None) > 0.4  # rows of a text in other folds
 
 
 def test_layers_that_share_nothing_gain_nothing() -> None:

@@ -71,7 +71,7 @@ def test_the_sentences_come_first_and_are_those_of_the_results(gpt2: tuple[dict[
     results, folder = gpt2
     page, text = (folder / "experiment.html").read_text(), (folder / "tables.md").read_text()
     first = results["summary"][0]
-    assert first.startswith("Of the gains of alignment on held-out texts")
+    assert first.startswith("Changes under alignment that are no gain over their nulls, on held-out texts: ")
     assert results["summary"][1].startswith("global to intermediate, as the paper measures it: KL")
     assert page.index(first.replace("'", "&#x27;")) < page.index('id="scales-title"')
     assert text.index(first) < text.index("## Table 1")

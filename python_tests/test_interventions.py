@@ -216,6 +216,7 @@ def test_comparisons_leave_out_what_a_text_has_not() -> None:
             "a": values,
             "b": [None, None, 1.0],
             "c": [4.0, 5.0, 6.0],
+            "d": [float(len(name)), 2.0, 1.0],
             "none": [None] * 3,
         }
         return Condition(name, role, None, scale, None, 0.0, 0.0, [0.0] * 3, [""] * 3, measures)
@@ -227,7 +228,7 @@ def test_comparisons_leave_out_what_a_text_has_not() -> None:
         ],
         0,
     )
-    assert [(one.measure, one.n_prompts) for one in found] == [("a", 2), ("b", 1), ("c", 3)]
+    assert [(one.measure, one.n_prompts) for one in found] == [("a", 2), ("b", 1), ("c", 3), ("d", 3)]
     a = found[0]
     assert (a.mean_untouched, a.mean_difference, a.relative_difference, a.rank_biserial) == (1.5, 1.25, 1.25 / 1.5, 1.0)
     assert a.p_value == 0.5  # both of two flips agree in two of four ways
@@ -239,7 +240,7 @@ def test_comparisons_leave_out_what_a_text_has_not() -> None:
     ]
     test = interaction(conditions, 0)
     assert test is not None
-    assert (test.scales, test.measures, test.n_prompts) == (["local", "global"], ["a", "c"], 2)
+    assert (test.scales, test.measures, test.n_prompts) == (["local", "global"], ["c", "d"], 3)
 
 
 def test_matching_meets_a_target_and_says_when_it_cannot() -> None:

@@ -12,7 +12,7 @@ from msma_fast import _checks
 from msma_fast._arrays import float_tensor, wrapper_like
 from msma_fast.msma import alignment_files, scale_signals
 from msma_fast.msma.evaluation import Ground, MapEvaluation
-from msma_fast.msma.fitting import MAPS, Fitted, Frame, Pair, Recipe
+from msma_fast.msma.fitting import MAPS, Fitted, Frame, Pair, Recipe, representatives
 from msma_fast.msma.mlp_map import INFORMATION, PAPER, Weights
 from msma_fast.msma.scale_names import Scales
 from msma_fast.msma.scales import ScalePartition
@@ -86,6 +86,7 @@ class MSMA:
         """Fits every map to paired rows, and returns self.
 
         acts -- Activations, or a list of (n, d_l) arrays in order of depth; computed where they lie, on any torch device
+            with float64
         partition -- of `find_scales`, `.thirds()` or `.fixed(...)`, or ranges (first, last) of layers
         nulls -- whether to fit the same kind of map to shuffled pairs as well, for `evaluate`, at the same cost
         progress -- called with ("maps", done, all)
@@ -99,9 +100,10 @@ class MSMA:
         layers = scale_signals.activations(acts)
         if layers.n_tokens < 10:
             raise ValueError(f"acts: expected at least 10 rows, got {layers.n_tokens}")
-        frame = Frame(layers, Scales.of(partition, layers.names), self.representative, self.seed)
+        scales = Scales.of(partition, layers.names)
+        frame = Frame(layers, representatives(layers, scales, self.representative), self.seed)
         recipe = Recipe(self.map, self.weights, self.information_loss, self.seed)
-        folder, pairs = None if checkpoint is None else Path(checkpoint), frame.scales.pairs()
+        folder, pairs = None if checkpoint is None else Path(checkpoint), scales.pairs()
         maps: dict[Pair, Fitted] = {}
         for pair in pairs:
             if progress is not None:
@@ -109,7 +111,7 @@ class MSMA:
             maps[pair] = frame.fit(pair, recipe, nulls=nulls, checkpoint=folder)
         if progress is not None:
             progress("maps", len(pairs), len(pairs))
-        self._scales, self._sides, self._maps = frame.scales, frame.sides, maps
+        self._scales, self._sides, self._maps = scales, frame.sides, maps
         return self
 
     # -- using --------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -17,15 +17,14 @@ from msma_fast.msma.scale_names import Scales
 from msma_fast.msma.scales import ScalePartition
 from msma_fast.msma.sides import Side
 
-_RANDOM = 8  # pairs of layers
+_RANDOM = 20  # pairs of layers
 
-# The authors' terms alone, which is their loss, and with the error of the pairs, which is ours.
-_BARE = PAPER._replace(pairs=0.0)
+PUBLISHED_LOSS = PAPER._replace(pairs=0.0)  # ours has the error of the pairs as well
 ABLATIONS = {
-    "published terms": _BARE,
-    "published terms, no geometry": _BARE._replace(geometry=0.0),
-    "published terms, no information": _BARE._replace(information=0.0),
-    "published terms, no curvature": _BARE._replace(curvature=0.0),
+    "published terms": PUBLISHED_LOSS,
+    "published terms, no geometry": PUBLISHED_LOSS._replace(geometry=0.0),
+    "published terms, no information": PUBLISHED_LOSS._replace(information=0.0),
+    "published terms, no curvature": PUBLISHED_LOSS._replace(curvature=0.0),
     "geometry alone": Weights(PAPER.geometry, 0.0, 0.0, 0.0),
     "information alone": Weights(0.0, PAPER.information, 0.0, 0.0),
     "curvature alone": Weights(0.0, 0.0, PAPER.curvature, 0.0),
@@ -38,6 +37,8 @@ ABLATIONS = {
 
 Step = Callable[[], None]
 Halves = tuple[Activations, Activations]  # to fit, and to measure on
+Layers = Sequence[tuple[int, ...]]  # by scale
+Others = dict[Pair, list[tuple[int, int]]]
 
 
 class Rows(NamedTuple):
@@ -68,10 +69,12 @@ def named(pair: Pair) -> str:
     return f"{pair[0]}-{pair[1]}"
 
 
-def measured(rows: Rows, partition: ScalePartition, seed: int, *, ablated: bool, step: Step) -> Split:
-    """seed: of the training, of the texts held out for it and of the random layers."""
-    scales = Scales.of(partition, rows.even[0].names)
-    frame, ground = _framed(rows.even, scales, seed)
+def measured(
+    rows: Rows, scales: Scales, layers: Layers, others: Others, seed: int, *, ablated: bool, step: Step
+) -> Split:
+    """layers: what stands for each scale; others: pairs of layers (shallow, deep) beside each pair of scales; seed: of the
+    training and of the texts held out for it."""
+    frame, ground = _framed(rows.even, scales, layers, seed)
 
     def fitted(recipe: Recipe, nulls: bool = False, frame: Frame = frame) -> dict[Pair, Fitted]:
         return {pair: frame.fit(pair, recipe, nulls=nulls) for pair in scales.pairs()}
@@ -86,14 +89,14 @@ def measured(rows: Rows, partition: ScalePartition, seed: int, *, ablated: bool,
             for pair, each in learned.items()
         }
         step()
-    raw, beside = _framed(rows.plain, scales, seed)
-    for pair, each in fitted(Recipe("mlp", seed=seed), frame=raw).items():
+    raw, beside = _framed(rows.plain, scales, layers, seed)
+    for pair, each in fitted(Recipe("mlp", PUBLISHED_LOSS, seed=seed), frame=raw).items():
         found.published[named(pair)] = _told(beside[pair].published(each))
     step()
-    found.random.update(_random(rows.even, frame, partition, seed))
+    found.random.update(_random(rows.even, others, seed))
     step()
     if rows.untrained is not None:
-        bare, under = _framed(rows.untrained, scales, seed)
+        bare, under = _framed(rows.untrained, scales, layers, seed)
         for pair, each in fitted(Recipe("ridge", seed=seed), frame=bare).items():
             found.untrained[named(pair)] = under[pair].pairs(each.forward)
         step()
@@ -112,43 +115,37 @@ def measured(rows: Rows, partition: ScalePartition, seed: int, *, ablated: bool,
     return found
 
 
-def _framed(rows: Halves, scales: Scales, seed: int) -> tuple[Frame, dict[Pair, Ground]]:
-    frame = Frame(rows[0], scales, "medoid", seed)
+def _framed(rows: Halves, scales: Scales, layers: Layers, seed: int) -> tuple[Frame, dict[Pair, Ground]]:
+    frame = Frame(rows[0], layers, seed)
+    sides = frame.sides
     return frame, {
-        (source, target): Ground(
-            frame.sides[source], frame.sides[target], rows[1], frame.moments((source, target))
-        )
-        for source, target in scales.pairs()
-    }  # fmt: skip
+        pair: Ground(sides[pair[0]], sides[pair[1]], rows[1], frame.moments(pair)) for pair in scales.pairs()
+    }
 
 
 def _told(values: dict[str, Values]) -> Told:
     return {name: one._asdict() for name, one in values.items()}
 
 
-def _random(rows: Halves, frame: Frame, partition: ScalePartition, seed: int) -> dict[str, list[dict[str, float]]]:
-    """Pair metrics of ridge maps between other layers as far apart as those that stand for the scales."""
+def _random(rows: Halves, others: Others, seed: int) -> dict[str, list[dict[str, float]]]:
+    """Pair metrics of ridge maps between other layers, in their order."""
     fit, rest = rows
-    generator = torch.Generator().manual_seed(seed)
-    held = held_out(fit, generator)
-    found: dict[str, list[dict[str, float]]] = {}
+    held = held_out(fit, torch.Generator().manual_seed(seed))
 
     @cache
     def side(layer: int) -> Side:
         return Side.of(fit, (layer,))
 
-    for source, target in frame.scales.pairs():
-        span = frame.sides[target].layers[0], frame.sides[source].layers[0]
-        metrics = found[named((source, target))] = []
-        for shallow, deep in _drawn(partition, span, generator):
-            x, y = (side(layer).standard(side(layer).rows(fit)) for layer in (deep, shallow))
-            linear = ridge(x, y, held.to(x.device))
-            metrics.append(Ground(side(deep), side(shallow), rest, None).pairs(linear))
-    return found
+    @cache
+    def metrics(shallow: int, deep: int) -> dict[str, float]:
+        x, y = (side(layer).standard(side(layer).rows(fit)) for layer in (deep, shallow))
+        return Ground(side(deep), side(shallow), rest, None).pairs(ridge(x, y, held.to(x.device)))
+
+    return {named(pair): [metrics(*each) for each in drawn] for pair, drawn in others.items()}
 
 
-def _drawn(partition: ScalePartition, span: tuple[int, int], generator: torch.Generator) -> list[tuple[int, int]]:
-    """Up to eight other pairs of layers (shallow, deep) of the span's stack, as far apart as it."""
+def drawn(partition: ScalePartition, span: tuple[int, int], generator: torch.Generator) -> list[tuple[int, int]]:
+    """Up to twenty other pairs of layers (shallow, deep) of the span's stack, as far apart as it."""
     first, last = next((first, last) for first, last in partition.stacks if first <= span[0] <= last)
     apart = span[1] - span[0]
     others = [start for start in range(first, last - apart + 1) if start != span[0]]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from msma_fast.activations import Activations
@@ -13,7 +14,7 @@ from msma_fast.msma.fitting import Fitted, Map
 from msma_fast.msma.maps import Linear
 from msma_fast.msma.published_metrics import published
 from msma_fast.msma.sides import Side
-from msma_fast.msma.sound_metrics import Held, information, invariant, measures, pair_measures
+from msma_fast.msma.sound_metrics import Held, geometry, information, invariant, pair_measures
 
 Value = float | None
 Measured = Mapping[str, Value]
@@ -63,8 +64,10 @@ class Ground:
     def sound(self, fitted: Fitted) -> dict[str, Values]:
         """By msma/sound_metrics.py, of rows that are centred and of one size."""
         after = self._measured(fitted.forward)
+        told = torch.cat([self._z, self._image(fitted.forward)], 1)
+        before = {**self._before, "mi": information(told, self._held)}
         shuffled = None if fitted.shuffled is None else self._measured(fitted.shuffled)
-        return {name: _values(name, self._before, after, shuffled, self._sound_moments) for name in after}
+        return {name: _values(name, before, after, shuffled, self._sound_moments) for name in after}
 
     def published(self, fitted: Fitted) -> dict[str, Values]:
         """By msma/published_metrics.py, of rows as they are."""
@@ -87,9 +90,8 @@ class Ground:
     def _before(self) -> Measured:
         y, rows = self._held.y, self._held.some()
         if self.x.shape[1] == y.shape[1]:
-            return measures(self.x, self._z, self._held)
-        texts = self._held.texts_of(rows)
-        return invariant(self.x[rows], y[rows], texts) | {"mi": information(self._z, self._held)}
+            return geometry(self.x, self._held)
+        return invariant(self.x[rows], y[rows], self._held.texts_of(rows))
 
     @cached_property
     def _bare(self) -> Measured:
@@ -104,8 +106,11 @@ class Ground:
         return None if self._moments is None else self._stated(self._moments)
 
     def _measured(self, each: Map) -> Measured:
-        image: Tensor = self._target.space.project(each(self._inside))
-        return measures(each(self.x), image, self._held)
+        return {**geometry(each(self.x), self._held), "mi": information(self._image(each), self._held)}
+
+    def _image(self, each: Map) -> Tensor:
+        """Of the source's information space, in the target's."""
+        return self._target.space.project(each(self._inside))
 
     def _stated(self, each: Map) -> Measured:
         return published(self._target.restored(each(self.x)), self._raw[1])

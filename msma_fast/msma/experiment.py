@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from msma_fast._version import __version__
 from msma_fast.activations import Activations
 from msma_fast.msma import alignment_study
 from msma_fast.msma.experiment_summary import summary
@@ -22,11 +21,13 @@ from msma_fast.msma.intervention_bench import Bench, Change
 from msma_fast.msma.intervention_run import run
 from msma_fast.msma.intervention_scales import Place, places
 from msma_fast.msma.language import Head, Language, evaluating
+from msma_fast.msma.matching import OutOfReachError
 from msma_fast.msma.naming import layer_names
 from msma_fast.msma.paired_statistics import benjamini_hochberg
 from msma_fast.msma.scale_analysis import first_texts
 from msma_fast.msma.scales import PAPER, ScalePartition, find_scales
-from msma_fast.msma.stages import Stages, content_digest
+from msma_fast.msma.stages import Stages, code_digest, content_digest
+from msma_fast.msma.text_measures import installed
 
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0)  # of the dose curves
 _SCALE_ROWS, _NEIGHBOURS = 2000, 15
@@ -73,8 +74,9 @@ def experiment(
     model without a read-out: of the interventions, which are left out, with the reason why_no_text, without prompts; work: a
     folder where every part that is done is kept, and from where an interrupted experiment goes on.
     """
-    digests = [content_digest(each) for each in (acts, untrained) if work is not None and each is not None]
-    stages = Stages(work, [__version__, digests, partition.ranges, settings._asdict(), list(map(list, prompts))])
+    rows = [code_digest(), partition.ranges, settings.splits, settings.seed]
+    rows += [content_digest(each) for each in (acts, untrained) if work is not None and each is not None]
+    stages = Stages(work, rows)
     results: dict[str, Any] = {}
     results["scales"] = stages.run_json("scales", lambda: _scales(acts, untrained, partition, settings.seed))
     total, done = alignment_study.steps(settings.splits, untrained is not None), 0
@@ -91,8 +93,10 @@ def experiment(
     results["interventions"], results["dose"], results["no_text"] = [], [], why_no_text
     if prompts and settings.kinds:
         language = Language(model, tokenizer, head)
-        results |= stages.run_json("texts", lambda: _texts(language, prompts, partition, settings, update))
-    return results | {"summary": summary(results)}
+        # A head is told by how it was fitted; measures are those whose packages are installed.
+        words = [*rows, settings, list(map(list, prompts)), getattr(head, "about", None), installed()]
+        results |= Stages(work, words).run_json("texts", lambda: _texts(language, prompts, partition, settings, update))
+    return results | {"summary": summary(results), "resumed": stages.resumed}
 
 
 def _scales(acts: Activations, untrained: Activations | None, partition: ScalePartition, seed: int) -> dict[str, Any]:
@@ -134,6 +138,7 @@ def _texts(
     total = len(settings.kinds) * (len(found) + 1)
     told: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
+    seen: set[str] = set()
     with evaluating(language.model):
         bench = Bench(language, language.encode(prompts), found, settings.seed)
         dose = []
@@ -143,8 +148,8 @@ def _texts(
         for number, kind in enumerate(settings.kinds):
             update("texts", len(settings.kinds) * len(found) + number, total)
             try:
-                told.append(_intervened(bench, found, kind, settings))
-            except ValueError as error:  # a dose that this kind does not reach at any scale
+                told.append(_intervened(bench, found, kind, settings, seen))
+            except OutOfReachError as error:
                 skipped[kind] = str(error)
         update("texts", total, total)
     _corrected(told)
@@ -163,17 +168,23 @@ def _curve(bench: Bench, place: Place, kind: str) -> dict[str, Any]:
     return {"scale": place.name, "kind": kind, "kl": [bench.size(change, strength).mean_kl for strength in STRENGTHS]}
 
 
-def _intervened(bench: Bench, found: Sequence[Place], kind: str, settings: Settings) -> dict[str, Any]:
-    """At the deepest scale that reaches the dose, the others as its controls."""
+def _intervened(bench: Bench, found: Sequence[Place], kind: str, settings: Settings, seen: set[str]) -> dict[str, Any]:
+    """At the deepest scale that reaches the dose, the others as its controls; seen: scales of which a random direction, which
+    is the same for every kind, has been told."""
     reasons = []
     for chosen in reversed(found):
         others = [place for place in found if place is not chosen]
         try:
-            told = run(bench, kind, chosen, others, ("kl", settings.kl), new_tokens=settings.new_tokens)
-            return told.to_dict()
-        except ValueError as error:
+            told = run(
+                bench, kind, chosen, others, ("kl", settings.kl),
+                new_tokens=settings.new_tokens, random=chosen.name not in seen,
+            )  # fmt: skip
+        except OutOfReachError as error:
             reasons.append(f"{chosen.name}: {error}")
-    raise ValueError("; ".join(reasons))
+        else:
+            seen.add(chosen.name)
+            return told.to_dict()
+    raise OutOfReachError("; ".join(reasons))
 
 
 def _corrected(told: list[dict[str, Any]]) -> None:

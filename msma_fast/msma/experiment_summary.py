@@ -14,7 +14,8 @@ _WORDS = {
 }
 _NULLS = {
     "moments": "unpaired transport of moments",
-    "random": "layers drawn at random, as far apart",
+    "shuffled": "maps of shuffled pairs",
+    "random": "other layers as far apart",
     "untrained": "random weights",
 }
 _NO_BETTER, _UNCLEAR = "no better than", "not told from"  # a gain of the wrong sign, and one within its error
@@ -55,12 +56,16 @@ def _headline(alignment: dict[str, Any]) -> str:
     if stated:
         lost = sum(not gain["survives"] for gain in stated)
         parts.append(
-            f"{lost or 'none'} of {len(stated)} by the paper's measures do not survive a null that sees no pairs"
+            f"{lost} of {len(stated)} by the paper's measures (beside transport of moments, which sees no pairs)"
         )
     if sound:
         lost = sum(not all(gain["survives"] for gain in gains) for gains in sound)
-        parts.append(f"{lost or 'none'} of {len(sound)} by sound measures do not survive every null")
-    return f"Of the gains of alignment on held-out texts {_listed(parts)}." if parts else ""
+        parts.append(f"{lost} of {len(sound)} by sound measures (ridge map, beside every null that can be tested)")
+    return (
+        f"Changes under alignment that are no gain over their nulls, on held-out texts: {_listed(parts)}."
+        if parts
+        else ""
+    )
 
 
 def _published(one: dict[str, Any]) -> str:
@@ -103,7 +108,7 @@ def _sound(alignment: dict[str, Any], pair: tuple[str, str]) -> str:
         against: dict[str, list[str]] = {}
         for null, gain in tested.items():
             if not gain["survives"]:
-                against.setdefault(_verdict(gain), []).append(f"{_NULLS[null]} ({_figure(metric[null])})")
+                against.setdefault(_verdict(gain), []).append(f"{_NULLS[null]} ({_value(metric, null)})")
         if against:
             told = "; ".join(f"{verdict} {_listed(nulls)}" for verdict, nulls in sorted(against.items()))
             lost.setdefault(told, []).append(figures)
@@ -115,16 +120,37 @@ def _sound(alignment: dict[str, Any], pair: tuple[str, str]) -> str:
     told += f": {_listed(kept)}" if kept else ""
     if count == 0:
         told = "gains are not tested with a single split of the texts"
-    mi = one["metrics"]["mi"]
-    least = min(alignment["maps"], key=lambda each: each["metrics"]["mi"]["after"] if _pair(each) == pair else math.inf)
-    parts.append(
-        f"of an estimated {_figure(mi['before'])} nats of information the maps keep from "
-        f"{_figure(least['metrics']['mi']['after'])} ({least['map']}); none can be added"
-    )
+    few = one["metrics"][TESTED[0]]
+    if "random" in few and "survives" not in few["gains"]["random"]:
+        parts.append(f"other layers as far apart are too few to tell ({few['random_pairs']})")
+    parts.append(_information([each for each in alignment["maps"] if _pair(each) == pair]))
     sentences = [told, *parts]
     return f"{pair[0]} to {pair[1]}, {one['map']} map, held-out texts: " + ". ".join(
         part if number == 0 else part[0].upper() + part[1:] for number, part in enumerate(sentences)
     ) + "."  # fmt: skip
+
+
+def _value(metric: dict[str, Any], null: str) -> str:
+    if null == "random":
+        return f"{metric['random_as_good']} of {metric['random_pairs']} do as well"
+    return _figure(metric[null])
+
+
+def _information(maps: list[dict[str, Any]]) -> str:
+    """What the maps keep, and where an estimate rises for all that."""
+    mi = {one["map"]: one["metrics"]["mi"] for one in maps}
+    least, most = (pick(mi, key=lambda name: mi[name]["change"]["mean"]) for pick in (min, max))
+    before, after, change = mi[least]["before"], mi[least]["after"], mi[most]["change"]
+    told = f"of an estimated {_figure(before)} nats of information the {least} map keeps {_figure(after)}, the least"
+    told += "; a map can add none"
+    if change["mean"] > 1e-6:
+        error = change["standard_error"] or 0.0
+        beyond = "beyond" if change["mean"] > 2 * error else "within"
+        told += (
+            f": the {most} map's estimate is {_figure(change['mean'])} ± {_figure(error)} higher, {beyond} two errors"
+        )
+        told += ", which is the estimator's bias" if beyond == "beyond" else ""
+    return told
 
 
 def _pair(one: dict[str, Any]) -> tuple[str, str]:
@@ -160,6 +186,9 @@ def _texts(results: dict[str, Any]) -> list[str]:
         )
     if yes:
         told.append(f"At equal KL scales differ in what they change, or in how much, under {_listed(yes)}.")
+    if no or yes:
+        used = [one["interaction"] for one in results["interventions"] if one["interaction"] is not None]
+        told.append(f"These tests are of {used[0]['n_prompts']} prompts, by the measures that every text has.")
     return told
 
 

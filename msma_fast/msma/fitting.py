@@ -43,21 +43,25 @@ class Fitted(NamedTuple):
 
 
 class Checkpoint(NamedTuple):
-    """Where training is kept, and the digest of its rows."""
+    """Where training is kept, and the digest of its rows, of which are held out and of their shuffle."""
 
     folder: Path
     rows: str
 
 
+def representatives(acts: Activations, scales: Scales, how: str) -> list[tuple[int, ...]]:
+    """The layers that stand for each scale (sides.py)."""
+    return [representative(acts, span, how) for span in scales.ranges]
+
+
 class Frame:
-    """What all maps between the scales of `acts` share: how each scale is represented, its standard rows (n, d) float64, the
+    """What all maps between the scales of `acts` share, layers[i] standing for scale i: its standard rows (n, d) float64, the
     rows held out to choose constants, the shuffle of pairs, and the transports of moments."""
 
-    def __init__(self, acts: Activations, scales: Scales, how: str, seed: int) -> None:
+    def __init__(self, acts: Activations, layers: Sequence[tuple[int, ...]], seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
         held = held_out(acts, generator)
-        self.scales = scales
-        self.sides = [Side.of(acts, representative(acts, span, how)) for span in scales.ranges]
+        self.sides = [Side.of(acts, chosen) for chosen in layers]
         self.rows = [side.standard(side.rows(acts)) for side in self.sides]
         self._held = held.to(self.rows[0].device)
         self._shuffle = torch.randperm(acts.n_tokens, generator=generator).to(self.rows[0].device)
@@ -66,7 +70,7 @@ class Frame:
     def fit(self, pair: Pair, recipe: Recipe, *, nulls: bool, checkpoint: Path | None = None) -> Fitted:
         """The map from one scale to another, and its nulls."""
         x, y = (self.rows[one] for one in pair)
-        kept = None if checkpoint is None else Checkpoint(checkpoint, _digest([x, y]))
+        kept = None if checkpoint is None else Checkpoint(checkpoint, _digest([x, y, self._held, self._shuffle]))
         name = f"{pair[0]}-{pair[1]}"
         return Fitted(
             _fit(x, y, self._held, recipe, kept, name),

@@ -52,7 +52,7 @@ class Comparison(NamedTuple):
 
 class Interaction(NamedTuple):
     """Whether scales differ in what they change, at the same KL (paired_statistics.interaction_test). measures: those that
-    at least half of the prompts have under every condition; n_prompts: the prompts that have all of these."""
+    every text of every prompt has: a prompt is not left out for what a condition did to its text."""
 
     statistic: float
     p_value: float
@@ -137,12 +137,10 @@ def interaction(conditions: Sequence[Condition], seed: int) -> Interaction | Non
             for measure, base in untouched.measures.items()
         ]
     )
-    known = np.isfinite(table).all(1)  # (measures, prompts)
-    chosen = known.mean(1) >= 0.5
-    prompts = known[chosen].all(0)
-    if chosen.sum() < 2 or prompts.sum() < 2:
+    chosen = np.isfinite(table).all((1, 2))
+    if chosen.sum() < 2 or table.shape[2] < 2:
         return None
-    statistic, p_value = interaction_test(table[chosen][:, :, prompts].transpose(2, 1, 0), seed=seed)
+    statistic, p_value = interaction_test(table[chosen].transpose(2, 1, 0), seed=seed)
     names = [str(one.scale) for one in scales]
     measures = [measure for measure, used in zip(untouched.measures, chosen, strict=True) if used]
-    return Interaction(statistic, p_value, names, measures, int(prompts.sum()))
+    return Interaction(statistic, p_value, names, measures, table.shape[2])

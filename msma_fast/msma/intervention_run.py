@@ -10,7 +10,7 @@ from torch import Tensor
 from msma_fast.msma.intervention_bench import Bench, Change, Size
 from msma_fast.msma.intervention_results import Condition, InterventionResult, compare_all, interaction
 from msma_fast.msma.intervention_scales import Place
-from msma_fast.msma.matching import match
+from msma_fast.msma.matching import OutOfReachError, match
 from msma_fast.msma.text_measures import measure_texts
 
 _START = 0.1  # the first strength tried
@@ -31,7 +31,7 @@ def run(
     direction: Tensor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> InterventionResult:
-    """What `intervene` returns, of the bench's prompts. Raises ValueError where the target is out of reach at `chosen`."""
+    """What `intervene` returns, of the bench's prompts. Raises OutOfReachError where nothing meets the target at `chosen`."""
     total = 2 + random + len(others)
     written: list[tuple[Condition, list[float | None]]] = []
     skipped: dict[str, str] = {}
@@ -76,11 +76,11 @@ def run(
     for name, role, place in plans:
         try:
             if size.mean_kl < _LEAST_KL:
-                raise ValueError(f"the intervention's KL of {size.mean_kl:.2g} is too small to be matched")
+                raise OutOfReachError(f"the intervention's KL of {size.mean_kl:.2g} is too small to be matched")
             blind = role == "random"
             control = Change("translate", place, bench.random_direction(), bench.seed) if blind else made(place)
             strength, reached = reach(bench, control, wanted)
-        except ValueError as error:
+        except OutOfReachError as error:
             skipped[name] = str(error)
             tell()
             continue
@@ -115,7 +115,7 @@ def run(
 
 
 def reach(bench: Bench, change: Change, target: Target) -> tuple[float, Size]:
-    """(strength, its size). Raises ValueError where the target is out of reach, and for states that are no longer finite."""
+    """(strength, its size). Raises OutOfReachError where no strength has it, and for states that are no longer finite."""
     name, wanted = target
 
     def effect(size: Size) -> float:
@@ -130,5 +130,5 @@ def reach(bench: Bench, change: Change, target: Target) -> tuple[float, Size]:
         )  # fmt: skip
     size = bench.size(change, strength)
     if not math.isfinite(size.mean_kl + size.norm):
-        raise ValueError(f"{name}: expected one that leaves states finite, got {wanted}")
+        raise OutOfReachError(f"{name}: expected one that leaves states finite, got {wanted}")
     return strength, size

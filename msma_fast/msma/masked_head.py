@@ -3,9 +3,8 @@
     logits = s (h W + c) E^T + u log p
 
 W by ridge regression from states h at masked places onto the embeddings of what stood there, E the input embeddings, p the
-tokens' frequencies; s and u have the least loss on masked places of other texts, and what is told
-of the head is of yet others. No substitute for the head that a model was
-trained with.
+tokens' frequencies; s and u have the least loss on masked places of other texts, and what is told of the head is of others
+still. No substitute for the head that a model was trained with.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from torch import Tensor
 from msma_fast.activations.blocks import position_limit
 from msma_fast.activations.forward import pad
 
+LEAST = 50  # texts
 _SHARE, _BATCH, _LENGTH = 0.15, 32, 128
 _RIDGE = 1e-3
 _SIZES, _WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0), (0.0, 0.25, 0.5, 1.0)
@@ -49,8 +49,8 @@ def fit_masked_head(model: Any, tokenizer: Any, texts: Sequence[str], seed: int 
     is held out and one chooses s and u. Raises ValueError for a tokenizer without a mask token, and fewer than 50 texts."""
     if tokenizer.mask_token_id is None:
         raise ValueError("tokenizer: expected one with a mask token, got none")
-    if len(texts) < 50:
-        raise ValueError(f"texts: expected at least 50, got {len(texts)}")
+    if len(texts) < LEAST:
+        raise ValueError(f"texts: expected at least {LEAST}, got {len(texts)}")
     states, tokens, owners = _masked(model, tokenizer, texts, seed)
     held, tuned = owners % 5 == 0, owners % 5 == 1  # the rest is fitted to
     fitted = ~held & ~tuned

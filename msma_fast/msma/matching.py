@@ -19,6 +19,10 @@ _SMALLEST = 1e-7
 _LARGEST_STEP = 30.0
 
 
+class OutOfReachError(ValueError):
+    """No strength has the effect that was asked for."""
+
+
 class _Point(NamedTuple):
     log_strength: float
     log_effect: float
@@ -43,7 +47,7 @@ def match(
     start -- the first strength tried; power: effect ~ s ** power for small s, for the first steps
     known -- effects by strength, measured before: the search starts from the least strengths that enclose the target
 
-    Raises ValueError, with figures and under the argument's `name`, where no such strength is found: the effect is too
+    Raises OutOfReachError, with figures and under the argument's `name`, where no such strength is found: the effect is too
     small at the largest strength, too large at the smallest, or jumps over the target.
     """
     seen = {strength: value for strength, value in (known or {}).items() if _SMALLEST <= strength <= largest}
@@ -62,12 +66,12 @@ def match(
             return strength
         if value < target and strength == largest and high is None:
             best = max(seen, key=lambda one: seen[one])
-            raise ValueError(
+            raise OutOfReachError(
                 f"{name}: expected a target within reach, got {target:.4g}; the most found is {seen[best]:.4g}, at "
                 f"strength {best:.4g} of at most {largest:.4g}"
             )
         if not value < target and strength == _SMALLEST and low is None:
-            raise ValueError(
+            raise OutOfReachError(
                 f"{name}: expected a target within reach, got {target:.4g}; the least found is {value:.4g}, at "
                 f"strength {strength:.4g}"
             )
@@ -77,7 +81,7 @@ def match(
         else:
             high = point
         strength = _next(point, low, high, math.log(target), power, largest)
-    raise ValueError(
+    raise OutOfReachError(
         f"{name}: expected an effect that changes continuously with the strength, got none within 2 % of {target:.4g} "
         f"after {_MEASUREMENTS} measurements, the last {value:.4g} at strength {strength:.4g}"
     )

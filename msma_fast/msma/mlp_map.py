@@ -95,16 +95,15 @@ class Learned(NamedTuple):
     def isometry_deviation(self, x: Tensor, seed: int) -> float:
         """sqrt(E |(J J^T - I) v|^2 / d) of row vectors' Jacobians, a Hutchinson estimate over the rows of x (n, d)."""
         with torch.no_grad():
-            x = x.to(torch.float32)
-            generator = torch.Generator().manual_seed(seed)
-            gap, _ = self.module.derivatives(x, signs(x, generator), signs(x, generator))
+            x, generator = x.to(torch.float32), torch.Generator().manual_seed(seed)
+            gap, _ = self.module.to(x.device).derivatives(x, signs(x, generator), signs(x, generator))
             return float(gap.square().sum(1).mean().div(x.shape[1]).sqrt())
 
     def hessian_norm(self, x: Tensor, seed: int) -> float:
         """sqrt(E |D^2 f [u, v]|^2), the Frobenius norm of the second derivatives."""
         with torch.no_grad():
             x, generator = x.to(torch.float32), torch.Generator().manual_seed(seed)
-            _, bend = self.module.derivatives(x, signs(x, generator), signs(x, generator))
+            _, bend = self.module.to(x.device).derivatives(x, signs(x, generator), signs(x, generator))
             return float(bend.square().sum(1).mean().sqrt())
 
 
@@ -147,7 +146,11 @@ def train(
             if weights.pairs:
                 return float(_relative(module(x[held]), y[held]))
             same = torch.Generator().manual_seed(seed)
-            return float(loss(module, critic, x[held][:_MOST], y[held][:_MOST], weights, same))
+            some = held.nonzero().squeeze(1)
+            some = some[
+                torch.randperm(len(some), generator=same).to(some.device)[:_MOST]
+            ]  # of all texts, not the first
+            return float(loss(module, critic, x[some], y[some], weights, same))
 
     state: dict[str, Any] = {"epoch": 0, "chosen": 0, "least": criterion(), "best": _copied(module)}
     if resume is not None:

@@ -30,10 +30,20 @@ def content_digest(acts: Activations) -> str:
     return digest.hexdigest()
 
 
+def code_digest() -> str:
+    """Of the modules of this package: what other code has computed is not to be served."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 class Stages:
-    """Results of stages, as tensors, under folder/<fingerprint>; without a folder nothing is kept."""
+    """Results of stages, as tensors, under folder/<fingerprint>; without a folder nothing is kept. resumed: whether one was
+    there already."""
 
     def __init__(self, folder: Path | None, settings: Any) -> None:
+        self.resumed = False
         self._folder = None if folder is None else folder / fingerprint(settings)
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -52,6 +62,7 @@ class Stages:
             return compute()
         path = self._folder / f"{name}.pt"
         if path.exists():
+            self.resumed = True
             kept: dict[str, Tensor] = torch.load(path, weights_only=True)
             return kept
         result = compute()

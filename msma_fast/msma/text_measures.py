@@ -161,6 +161,11 @@ def sentiment(texts: Sequence[str]) -> list[float | None]:
     return [float(analyzer.polarity_scores(text)["compound"]) if words(text) else None for text in texts]
 
 
+def installed() -> dict[str, bool]:
+    """Which packages of measures are there."""
+    return {name: importlib.util.find_spec(name) is not None for name in ("spacy", "en_core_web_sm", "vaderSentiment")}
+
+
 def measure_texts(texts: Sequence[str]) -> Measured:
     """(measure -> one value a text, None where a text has none; measure -> why it is missing altogether).
 
