@@ -21,8 +21,8 @@ _HEAD_TEXTS = 400
 _METHODS = (
     "Maps: from the layer that stands for a scale (the medoid of linear CKA on the first split's fitting texts) to that of "
     "the next shallower one, Procrustes, ridge, reduced rank and a residual network with the weights of Multi-Scale Manifold "
-    "Alignment (arXiv 2505.20333; 0.1, 0.1, 0.01) and the squared error of the pairs; by the authors' measures, with their "
-    "terms alone. Constants and epochs are chosen on fitting texts.",
+    "Alignment (arXiv 2505.20333; 0.1, 0.1, 0.01) and the squared error of the pairs; by the authors' measures also with "
+    "their terms alone. Constants and epochs are chosen on fitting texts.",
     "Nulls: the same kind of map fitted to shuffled pairs; optimal transport between normal distributions, fitted to the "
     "moments of both sides alone; ridge maps between other layers as far apart; ridge maps between the same layers with "
     "random weights.",

@@ -35,6 +35,8 @@ ABLATIONS = {
     "pairs alone": Weights(0.0, 0.0, 0.0),
 }
 
+LOSSES = {"with pairs": PAPER, "published terms": PUBLISHED_LOSS}  # of rows as they are
+
 Step = Callable[[], None]
 Halves = tuple[Activations, Activations]  # to fit, and to measure on
 Layers = Sequence[tuple[int, ...]]  # by scale
@@ -53,13 +55,13 @@ Told = dict[str, dict[str, float | None]]  # Values by metric
 
 
 class Split(NamedTuple):
-    """What one split says, JSON-able, by pair of scales, whose key is `named`: maps and curvature by kind of map; random: pair
-    metrics of every drawn pair of layers; untrained: those of random weights; ablations: [sound, published] by terms, none
-    after the first splits."""
+    """What one split says, JSON-able, by pair of scales, whose key is `named`: maps and curvature by kind of map; published by
+    loss; random: pair metrics of every drawn pair of layers, none after the first splits; untrained: those of random weights;
+    ablations: [sound, published] by terms, none after the first splits."""
 
     maps: dict[str, dict[str, Told]]
     curvature: dict[str, dict[str, dict[str, float]]]
-    published: dict[str, Told]
+    published: dict[str, dict[str, Told]]
     random: dict[str, list[dict[str, float]]]
     untrained: dict[str, dict[str, float]]
     ablations: dict[str, dict[str, list[Told]]]
@@ -90,10 +92,12 @@ def measured(
         }
         step()
     raw, beside = _framed(rows.plain, scales, layers, seed)
-    for pair, each in fitted(Recipe("mlp", PUBLISHED_LOSS, seed=seed), frame=raw).items():
-        found.published[named(pair)] = _told(beside[pair].published(each))
+    for name, weights in LOSSES.items():
+        own = fitted(Recipe("mlp", weights, seed=seed), frame=raw)
+        found.published[name] = {named(pair): _told(beside[pair].published(each)) for pair, each in own.items()}
     step()
-    found.random.update(_random(rows.even, others, seed))
+    if others:
+        found.random.update(_random(rows.even, others, seed))
     step()
     if rows.untrained is not None:
         bare, under = _framed(rows.untrained, scales, layers, seed)

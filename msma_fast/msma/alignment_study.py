@@ -3,9 +3,10 @@
 Every split: maps fitted to 70 % of the texts, measured on the rest.
 
 maps        procrustes, ridge, low-rank and mlp (published weights), of RMS-normalised rows: `sound` metrics
-published   the mlp with the published loss, of rows as they are, and the transport of moments: the authors' measures
+published   the mlp with and without the error of the pairs, of rows as they are, and the transport of moments: the authors'
+            measures
 random      ridge maps between other layers as far apart as those that stand for the scales, anywhere in the stack: all there
-            are, or twenty
+            are, or twenty, on the first splits
 untrained   ridge maps between the same layers of the same model with random weights
 ablations   mlp with terms of the loss left out or alone, on the first splits, of RMS-normalised rows: some `sound` measures
             and the authors', not tested
@@ -28,7 +29,7 @@ from typing import Any
 import torch
 
 from msma_fast.activations import Activations
-from msma_fast.msma.alignment_split import ABLATIONS, Halves, Rows, Split, Step, drawn, measured, named
+from msma_fast.msma.alignment_split import ABLATIONS, LOSSES, Halves, Rows, Split, Step, drawn, measured, named
 from msma_fast.msma.fitting import MAPS, representatives
 from msma_fast.msma.paired_statistics import benjamini_hochberg
 from msma_fast.msma.scale_names import Scales
@@ -42,7 +43,7 @@ SHOWN = ("r2", "retrieval", "knn_kl", "distortion", "mi")  # of ablations
 TESTED = ("r2", "retrieval", "knn_kl")
 PUBLISHED = {"kl": -1.0, "mi": 1.0, "distance_correlation": 1.0}  # and which way is better
 _FIT = 0.7  # of the texts
-_ABLATED = 2  # splits
+_ABLATED, _RANKED = 2, 3  # splits with ablations, and with other layers
 _ENOUGH = 19  # other pairs of layers, for a rank to tell anything at the level
 _LEVEL = 0.05
 
@@ -85,7 +86,8 @@ def study(
         def one(halves: Any = halves, number: int = number) -> Record:
             rows = Rows(halves(acts), halves(even), None if other is None else halves(other))
             ablated = number < _ABLATED
-            return measured(rows, scales, layers, others, seed + number, ablated=ablated, step=step)._asdict()
+            beside = others if number < _RANKED else {}
+            return measured(rows, scales, layers, beside, seed + number, ablated=ablated, step=step)._asdict()
 
         found.append(Split(**stages.run_json(f"split-{number}", one)))
     names = {name: acts.names[layer] for name, (layer,) in zip(scales.names, layers, strict=True)}
@@ -109,7 +111,7 @@ def _told(splits: list[Split], scales: Scales, sizes: tuple[int, int], acts: Act
         for name in MAPS:
             each = [one.maps[name][key] for one in splits]
             # The nulls of a ridge map are ridge maps.
-            others = [one.random[key] for one in splits] if name == "ridge" else []
+            others = [one.random[key] for one in splits if one.random] if name == "ridge" else []
             bare = [one.untrained[key] for one in splits if one.untrained] if name == "ridge" else []
             metrics = {
                 metric: _metric(metric, [one[metric] for one in each], others, bare, sizes) for metric in each[0]
@@ -117,9 +119,10 @@ def _told(splits: list[Split], scales: Scales, sizes: tuple[int, int], acts: Act
             bent = [one.curvature[name][key] for one in splits]
             curvature = {key: _mean([one[key] for one in bent]) for key in bent[0]}
             maps.append(who | {"map": name, "metrics": metrics, "curvature": curvature})
-        values = [one.published[key] for one in splits]
-        measures = {name: _published(name, [one[name] for one in values], sizes) for name in PUBLISHED}
-        published.append(who | {"metrics": measures})
+        for name in LOSSES:
+            values = [one.published[name][key] for one in splits]
+            measures = {metric: _published(metric, [one[metric] for one in values], sizes) for metric in PUBLISHED}
+            published.append(who | {"loss": name, "metrics": measures})
         for name in ABLATIONS if ablated else ():
             both = [one.ablations[name][key] for one in ablated]
             ablations.append(who | {
@@ -163,7 +166,7 @@ def _metric(
     told["gains"] = {null: gain for null, gain in gains.items() if gain is not None}
     if others and others[0]:
         means = [math.fsum(split[place][name] for split in others) / len(others) for place in range(len(others[0]))]
-        own = math.fsum(each or 0.0 for each in after) / len(after)
+        own = math.fsum(each or 0.0 for each in after[: len(others)]) / len(others)  # of the same splits
         as_good = sum(sign * (each - own) >= 0 for each in means)
         told |= {"random": _mean(means), "random_as_good": as_good, "random_pairs": len(means)}
         told["gains"]["random"] = {"mean": sign * (own - math.fsum(means) / len(means)), "p_value": None}

@@ -29,7 +29,7 @@ from msma_fast.msma.scales import PAPER, ScalePartition, find_scales
 from msma_fast.msma.stages import Stages, code_digest, content_digest
 from msma_fast.msma.text_measures import installed
 
-STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0)  # of the dose curves
+STRENGTHS = (0.03, 0.1, 0.3, 1.0)  # of the dose curves
 _SCALE_ROWS, _NEIGHBOURS = 2000, 15
 
 Update = Callable[[str, int, int], None]

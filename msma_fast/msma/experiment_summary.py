@@ -21,13 +21,14 @@ _NULLS = {
 _NO_BETTER, _UNCLEAR = "no better than", "not told from"  # a gain of the wrong sign, and one within its error
 _VERDICTS = (_NO_BETTER, _UNCLEAR, "better than")
 _MEASURES = {"kl": "KL", "mi": "MI", "distance_correlation": "distance correlation"}
+LOSS = "with pairs"  # with which the published divergence falls
 MAIN = "ridge"  # the map that the sentences are about, chosen before it was measured
 
 
 def summary(results: dict[str, Any]) -> list[str]:
     """What does not survive comes first."""
     told = [_headline(results["alignment"])]
-    told += [_published(one) for one in results["alignment"]["published"]]
+    told += [_published(one) for one in results["alignment"]["published"] if one["loss"] == LOSS]
     told += [_sound(results["alignment"], pair) for pair in _pairs(results["alignment"])]
     told.append(_boundaries(results["scales"]))
     return [each for each in [*told, *_texts(results)] if each]
@@ -47,7 +48,7 @@ def _pairs(alignment: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _headline(alignment: dict[str, Any]) -> str:
     """How many gains there are, and how many of them a null has too."""
-    stated = [each["gain"] for one in alignment["published"] for each in one["metrics"].values()]
+    stated = [each["gain"] for one in alignment["published"] if one["loss"] == LOSS for each in one["metrics"].values()]
     stated = [gain for gain in stated if gain and "survives" in gain]
     metrics = [main_map(alignment, pair)["metrics"][name] for pair in _pairs(alignment) for name in TESTED]
     sound = [[gain for gain in each["gains"].values() if "survives" in gain] for each in metrics]
