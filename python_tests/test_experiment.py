@@ -13,6 +13,7 @@ import pytest
 import tiny_models
 import torch
 
+from msma_fast import experiment_command
 from msma_fast.activations.embedded import save_folder
 from msma_fast.cli import main
 from msma_fast.msma import alignment_study, experiment, mlp_map
@@ -102,7 +103,7 @@ def test_interventions_are_matched_and_corrected_together(gpt2: tuple[dict[str, 
     assert min(q) == pytest.approx(min(min(value * len(p) / (rank + 1), 1.0) for rank, value in enumerate(sorted(p))))
     for curve in results["dose"]:
         assert all(value >= 0 for value in curve["kl"])
-        assert curve["kl"][-1] > curve["kl"][0] or curve["scale"] == "global"
+        assert len(curve["kl"]) == len(experiment.STRENGTHS)
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(
@@ -126,6 +127,30 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     again = ran("gpt2", tmp_path)
     for part in ("scales", "alignment", "interventions", "dose", "summary"):
         assert again[part] == results[part]
+
+
+def test_other_code_is_not_served_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(2):
+        monkeypatch.setattr(experiment, "code_digest", lambda number=number: str(number))
+        ran("gpt2", tmp_path, "ablate")
+    assert len(list((tmp_path / "run" / "work").rglob("split-0.pt"))) == 2
+
+
+@pytest.mark.parametrize("kl", ["0", "-1", "nan", "inf"])
+def test_a_dose_is_checked_before_anything_is_read(kl: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["experiment", "paper", "--kl", kl])
+    assert "expected a number > 0" in capsys.readouterr().err
+
+
+def test_too_few_texts_for_a_head_leave_the_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers
+
+    monkeypatch.setattr(experiment_command, "LEAST", 1000)
+    model = transformers.BertModel(intervention_models.model("bert").config)
+    found = ran("bert", tmp_path, "noise", model=model, tokenizer=intervention_models.tokenizer("bert"))
+    assert found["summary"][-1].startswith("No interventions: a masked-language head needs 1000 texts, and 5")
+    assert found["alignment"]["maps"]
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import msma_fast as mf
 from msma_fast import cli, intervention_command
 from msma_fast.msma.decoding import decode, text
 from msma_fast.msma.hooks import KINDS, watch
-from msma_fast.msma.intervention_bench import Bench, divergence
+from msma_fast.msma.intervention_bench import Bench, Change, divergence
 from msma_fast.msma.intervention_results import Condition, compare_all, interaction
 from msma_fast.msma.intervention_scales import places
 from msma_fast.msma.interventions import intervene
@@ -260,6 +261,35 @@ def test_matching_meets_a_target_and_says_when_it_cannot() -> None:
         match("norm", 3, lambda s: 5.0, start=0.1, largest=1, power=1)
     with pytest.raises(ValueError, match="kl: expected an effect that changes continuously"):
         match("kl", 3, lambda s: 1.0 if s < 0.3 else float("nan"), start=0.1, largest=1, power=1)
+
+
+def test_nothing_is_measured_or_written_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = intervention_models.model("gpt2"), intervention_models.tokenizer("gpt2")
+    language = Language(model, tokenizer)
+    found = places(THREE, language.stacks)
+    passes: list[int] = []
+    forward = model.forward
+
+    def counted(*given: Any, **named: Any) -> Any:
+        passes.append(1)
+        return forward(*given, **named)
+
+    monkeypatch.setattr(model, "forward", functools.wraps(forward)(counted))
+    with evaluating(model):
+        bench = Bench(language, language.encode(intervention_models.prompts("gpt2", 3, (8,))), found, 0)
+        seen: dict[tuple[str, str, float], Any] = {}
+        for again in range(2):
+            for kind in ("noise", "ablate"):
+                for place in found[1:]:
+                    for strength in (0.1, 0.3):
+                        before = len(passes)
+                        change = Change(kind, place, None, 0)
+                        told = bench.size(change, strength), bench.write(4, change, strength)
+                        assert (len(passes) > before) is (not again)
+                        assert seen.setdefault((kind, place.name, strength), told) == told
+        sizes = [size.mean_kl for size, _ in seen.values()]
+        assert len(set(sizes)) == len(sizes) == 8
+        assert bench.write(4, None, 0.0) != bench.write(5, None, 0.0)
 
 
 def test_matching_starts_from_what_is_known() -> None:
