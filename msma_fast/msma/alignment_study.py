@@ -90,8 +90,8 @@ def study(
             return measured(rows, scales, layers, beside, seed + number, ablated=ablated, step=step)._asdict()
 
         found.append(Split(**stages.run_json(f"split-{number}", one)))
-    names = {name: acts.names[layer] for name, (layer,) in zip(scales.names, layers, strict=True)}
-    return _told(found, scales, (n_fit, len(texts) - n_fit), acts) | {"layers": names}
+    told = _told(found, scales, (n_fit, len(texts) - n_fit), acts)
+    return told | {"layers": {name: layer for name, (layer,) in zip(scales.names, layers, strict=True)}}
 
 
 def normalized(acts: Activations) -> Activations:

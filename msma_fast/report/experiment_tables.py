@@ -42,7 +42,7 @@ def tables(results: dict[str, Any]) -> list[Table]:
 def _scales(results: dict[str, Any]) -> Table:
     told = results["scales"]
     rows = [
-        [name, told["layers"][first], told["layers"][last], stands]
+        [name, told["layers"][first], told["layers"][last], told["layers"][stands]]
         for name, (first, last), stands in zip(
             told["names"], told["ranges"], results["alignment"]["layers"].values(), strict=True
         )
