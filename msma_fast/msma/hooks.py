@@ -29,7 +29,7 @@ from msma_fast.msma.common_random import normals
 
 KINDS = ("translate", "amplify", "noise", "attention", "ablate")
 AT_MOST_ONE = ("attention", "ablate")  # kinds of which strength 1 is the whole
-Change = Callable[[Tensor], Tensor]
+Edit = Callable[[Tensor], Tensor]
 
 
 class Touch:
@@ -97,7 +97,7 @@ class Touch:
             handle.remove()
         self._handles.clear()
 
-    def _change(self, layer: int) -> Change:
+    def _change(self, layer: int) -> Edit:
         s = self.strength
         if self.kind == "amplify":
             return lambda h: h * (1 + s)
@@ -144,7 +144,7 @@ def watch(stack: Stack, layer: int) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def at_layer(stack: Stack, layer: int, change: Change) -> Any:
+def at_layer(stack: Stack, layer: int, change: Edit) -> Any:
     """The handle of a hook that puts change(h) in the place of the layer's state h."""
     if layer > 0:
         return stack.blocks[layer - 1].register_forward_hook(
