@@ -87,7 +87,7 @@ def experiment_command(arguments: argparse.Namespace, command: str) -> None:
             "title": info.get("name") or arguments.model,
             "under": f"{info.get('quantisation') or 'not quantised'}, float32; {acts.n_tokens} tokens of {len(chosen)} texts "
             f"({texts.name}), {len(acts)} layers; {seconds:.0f} s on {cpu_name()}"
-            + (", the end of an interrupted run" if results["resumed"] else ""),
+            + (", parts kept from an earlier run" if results["resumed"] else ""),
             "command": command,
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "seconds": seconds,

@@ -72,8 +72,8 @@ def test_the_sentences_come_first_and_are_those_of_the_results(gpt2: tuple[dict[
     results, folder = gpt2
     page, text = (folder / "experiment.html").read_text(), (folder / "tables.md").read_text()
     first = results["summary"][0]
-    assert first.startswith("Changes under alignment that are no gain over their nulls, on held-out texts: ")
-    assert results["summary"][1].startswith("global to intermediate, as the paper measures it: KL")
+    assert first.startswith("No gain over their nulls, of what alignment changes on held-out texts: ")
+    assert results["summary"][1].startswith("global to intermediate, as the paper measures it (")
     assert page.index(first.replace("'", "&#x27;")) < page.index('id="scales-title"')
     assert text.index(first) < text.index("## Table 1")
 
@@ -197,6 +197,16 @@ def test_a_planted_masked_token_is_read_out() -> None:
     texts = [" ".join([word] * 20) for word in ("w7", "w9")] * 30
     head = fit_masked_head(_Repeats(bare), _with_mask(tiny_models.tokenizer("bert")), texts)
     assert head.about["accuracy"] > 0.95
+
+
+def test_an_embedding_that_is_a_scale_of_its_own_has_no_attention_to_take(tmp_path: Path) -> None:
+    """Thirds of two blocks: layer 0 alone is the local scale."""
+    found = ran("gpt2", tmp_path, "ablate", "noise", model=tiny_models.model("llama", num_hidden_layers=2),
+                tokenizer=tiny_models.tokenizer("llama"))  # fmt: skip
+    assert found["scales"]["ranges"][0] == [0, 0]
+    kinds = {one["settings"]["kind"]: one for one in found["interventions"]}
+    assert "layer 0 alone, the embedding" in kinds["ablate"]["skipped"]["ablate at local"]
+    assert "noise at local" in {one["name"] for one in kinds["noise"]["conditions"]}
 
 
 @pytest.mark.slow

@@ -14,10 +14,10 @@ ablations   mlp with terms of the loss left out or alone, on the first splits, o
 What stands for a scale is chosen once, without a map, on the fitting texts of the first split.
 
 Tested, paired by split and one-sided (split_statistics.py), Benjamini and Hochberg over all: variance explained, retrieval and
-kNN divergence of every map against the transport of moments and the same kind of map of shuffled pairs, both of which a gain
-has to beat (a map to nearly nothing explains more than a transport of moments does), and of the ridge map, whose null they
-are, against random weights. Of the ridge map also its rank among random layers, by means over splits: it survives where at
-most one in twenty does as well, itself among them; fewer than 19 others are not enough to tell.
+kNN divergence of every map against the source itself, the transport of moments and the same kind of map of shuffled pairs, all
+of which a gain has to beat (a map to nearly nothing explains more than a transport of moments does), and of the ridge map,
+whose null they are, against random weights. Of the ridge map also its rank among random layers, by means over splits: it
+survives where at most one in twenty does as well, itself among them; fewer than 19 others are not enough to tell.
 """
 
 from __future__ import annotations
@@ -152,12 +152,13 @@ def _metric(
     told: Record = {part: _mean([value[part] for value in values]) for part in values[0]}
     sign = 1.0 if HIGHER_IS_BETTER[name] else -1.0
     after, before = [value["after"] for value in values], [value["before"] for value in values]
-    told["change"] = _gain(after, before, 1.0, sizes)
+    change = _gain(after, before, 1.0, sizes)
+    told["change"] = change and {key: change[key] for key in ("mean", "standard_error")}
     told["gains"] = {}
     if name not in TESTED:
         return told
     against: dict[str, Sequence[float | None]] = {
-        null: [value[null] for value in values] for null in ("moments", "shuffled")
+        null: [value[null] for value in values] for null in ("before", "moments", "shuffled")
     }
     if untrained:
         against["untrained"] = [one[name] for one in untrained]
@@ -190,13 +191,16 @@ def _log(value: float | None) -> float | None:
 def _gain(
     after: Sequence[float | None], other: Sequence[float | None], sign: float, sizes: tuple[int, int]
 ) -> Record | None:
-    """None where one side is not known. p_value: one-sided, of no gain."""
+    """None where one side is not known. p_value: one-sided, of no gain; 1 of a tie in every split, None of another difference
+    that does not vary."""
     both = [(a, b) for a, b in zip(after, other, strict=False) if a is not None and b is not None]
     if not both or len(both) < len(after):
         return None
     found = repeated([sign * (a - b) for a, b in both], *sizes, size=max(max(abs(a), abs(b)) for a, b in both))
     p = found.p_value
     one_sided = None if p is None else p / 2 if found.mean > 0 else 1 - p / 2
+    if p is None and len(both) > 1 and found.mean <= 1e-9:
+        one_sided = 1.0
     return found._asdict() | {"p_value": one_sided}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from msma_fast.msma.alignment_study import TESTED
@@ -13,6 +12,7 @@ _WORDS = {
     "knn_kl": "the kNN divergence",
 }
 _NULLS = {
+    "before": "the source itself",
     "moments": "unpaired transport of moments",
     "shuffled": "maps of shuffled pairs",
     "random": "other layers as far apart",
@@ -21,14 +21,14 @@ _NULLS = {
 _NO_BETTER, _UNCLEAR = "no better than", "not told from"  # a gain of the wrong sign, and one within its error
 _VERDICTS = (_NO_BETTER, _UNCLEAR, "better than")
 _MEASURES = {"kl": "KL", "mi": "MI", "distance_correlation": "distance correlation"}
-LOSS = "with pairs"  # with which the published divergence falls
+_LOSSES = {"published terms": "the published loss", "with pairs": "the error of the pairs beside it"}
 MAIN = "ridge"  # the map that the sentences are about, chosen before it was measured
 
 
 def summary(results: dict[str, Any]) -> list[str]:
     """What does not survive comes first."""
     told = [_headline(results["alignment"])]
-    told += [_published(one) for one in results["alignment"]["published"] if one["loss"] == LOSS]
+    told += [_published(results["alignment"], pair) for pair in _pairs(results["alignment"])]
     told += [_sound(results["alignment"], pair) for pair in _pairs(results["alignment"])]
     told.append(_boundaries(results["scales"]))
     return [each for each in [*told, *_texts(results)] if each]
@@ -48,47 +48,48 @@ def _pairs(alignment: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _headline(alignment: dict[str, Any]) -> str:
     """How many gains there are, and how many of them a null has too."""
-    stated = [each["gain"] for one in alignment["published"] if one["loss"] == LOSS for each in one["metrics"].values()]
-    stated = [gain for gain in stated if gain and "survives" in gain]
-    metrics = [main_map(alignment, pair)["metrics"][name] for pair in _pairs(alignment) for name in TESTED]
-    sound = [[gain for gain in each["gains"].values() if "survives" in gain] for each in metrics]
-    sound = [gains for gains in sound if gains]
     parts = []
-    if stated:
-        lost = sum(not gain["survives"] for gain in stated)
-        parts.append(
-            f"{lost} of {len(stated)} by the paper's measures (beside transport of moments, which sees no pairs)"
-        )
-    if sound:
-        lost = sum(not all(gain["survives"] for gain in gains) for gains in sound)
-        parts.append(f"{lost} of {len(sound)} by sound measures (ridge map, beside every null that can be tested)")
-    return (
-        f"Changes under alignment that are no gain over their nulls, on held-out texts: {_listed(parts)}."
-        if parts
-        else ""
-    )
+    for loss, words in _LOSSES.items():
+        stated = [
+            each["gain"] for one in alignment["published"] if one["loss"] == loss for each in one["metrics"].values()
+        ]
+        parts += _lost([[gain] for gain in stated if gain], f"by the paper's measures and {words}")
+    metrics = [main_map(alignment, pair)["metrics"][name] for pair in _pairs(alignment) for name in TESTED]
+    parts += _lost([list(each["gains"].values()) for each in metrics], "by sound measures and the ridge map")
+    return f"No gain over their nulls, of what alignment changes on held-out texts: {_listed(parts)}." if parts else ""
 
 
-def _published(one: dict[str, Any]) -> str:
-    metrics = {name: each for name, each in one["metrics"].items() if each["before"] is not None}
-    if "kl" not in metrics:
+def _lost(gains: list[list[dict[str, Any]]], words: str) -> list[str]:
+    """gains: those over every null, measure by measure. Nothing where none is tested."""
+    tested = [[gain["survives"] for gain in each if "survives" in gain] for each in gains]
+    tested = [each for each in tested if each]
+    return [f"{sum(not all(each) for each in tested)} of {len(tested)} {words}"] if tested else []
+
+
+def _published(alignment: dict[str, Any], pair: tuple[str, str]) -> str:
+    """By the published loss first."""
+    found = {one["loss"]: one["metrics"] for one in alignment["published"] if _pair(one) == pair}
+    bare, paired = (found[loss] for loss in _LOSSES)
+    known = [name for name in bare if bare[name]["before"] is not None]
+    if "kl" not in known:
         return ""
     parts = [
-        f"{_MEASURES[name]} {_figure(each['before'])} to {_figure(each['after'])} (moments alone "
-        f"{_figure(each['moments'])})"
-        for name, each in metrics.items()
+        f"{_MEASURES[name]} {_figure(bare[name]['before'])} to {_figure(bare[name]['after'])} "
+        f"({_figure(paired[name]['after'])}; {_figure(bare[name]['moments'])})"
+        for name in known
     ]
-    told = f"{one['source']} to {one['target']}, as the paper measures it: {_listed(parts)}."
-    kl = metrics["kl"]
-    if kl["after"] and kl["moments"] and 0 < kl["after"] < kl["before"]:
-        share = math.log(kl["before"] / kl["moments"]) / math.log(kl["before"] / kl["after"])
-        told += f" Transport of moments, which sees no pairs, gives {max(share, 0):.0%} of the fall of log KL."
-    tested = {name: each["gain"] for name, each in metrics.items() if each["gain"] and "survives" in each["gain"]}
-    by_verdict: dict[str, list[str]] = {}
-    for name, gain in tested.items():
-        by_verdict.setdefault(_verdict(gain), []).append(_MEASURES[name])
-    for verdict, names in sorted(by_verdict.items(), key=lambda each: _VERDICTS.index(each[0])):
-        told += f" {verdict.capitalize()} this null: {_listed(names)}."
+    told = f"{pair[0]} to {pair[1]}, as the paper measures it (with the error of the pairs; moments alone): {_listed(parts)}."
+    for loss, metrics in found.items():
+        by_verdict: dict[str, list[str]] = {}
+        for name in known:
+            gain = metrics[name]["gain"]
+            if gain and "survives" in gain:
+                by_verdict.setdefault(_verdict(gain), []).append(_MEASURES[name])
+        verdicts = [
+            f"{verdict} moments alone: {_listed(by_verdict[verdict])}" for verdict in _VERDICTS if verdict in by_verdict
+        ]
+        if verdicts:
+            told += f" {_LOSSES[loss].capitalize()}, {'; '.join(verdicts)}."
     return told
 
 
@@ -138,19 +139,17 @@ def _value(metric: dict[str, Any], null: str) -> str:
 
 
 def _information(maps: list[dict[str, Any]]) -> str:
-    """What the maps keep, and where an estimate rises for all that."""
+    """What the maps lose, and where an estimate rises for all that."""
     mi = {one["map"]: one["metrics"]["mi"] for one in maps}
     least, most = (pick(mi, key=lambda name: mi[name]["change"]["mean"]) for pick in (min, max))
-    before, after, change = mi[least]["before"], mi[least]["after"], mi[most]["change"]
-    told = f"of an estimated {_figure(before)} nats of information the {least} map keeps {_figure(after)}, the least"
-    told += "; a map can add none"
+    lost, change = -mi[least]["change"]["mean"], mi[most]["change"]
+    told = f"of an estimated {_figure(mi[least]['before'])} nats of information "
+    told += "no map loses any" if lost <= 1e-6 else f"the {least} map loses {_figure(lost)}, the most"
     if change["mean"] > 1e-6:
         error = change["standard_error"] or 0.0
         beyond = "beyond" if change["mean"] > 2 * error else "within"
-        told += (
-            f": the {most} map's estimate is {_figure(change['mean'])} ± {_figure(error)} higher, {beyond} two errors"
-        )
-        told += ", which is the estimator's bias" if beyond == "beyond" else ""
+        told += f"; none can be added: that the {most} map's estimate is {_figure(change['mean'])} ± {_figure(error)} higher, "
+        told += f"{beyond} two errors, is the estimator's"
     return told
 
 
@@ -187,9 +186,16 @@ def _texts(results: dict[str, Any]) -> list[str]:
         )
     if yes:
         told.append(f"At equal KL scales differ in what they change, or in how much, under {_listed(yes)}.")
-    if no or yes:
-        used = [one["interaction"] for one in results["interventions"] if one["interaction"] is not None]
-        told.append(f"These tests are of {used[0]['n_prompts']} prompts, by the measures that every text has.")
+    tested = {one["settings"]["kind"]: one["interaction"] for one in results["interventions"] if one["interaction"]}
+    if tested:
+        prompts = next(iter(tested.values()))["n_prompts"]
+        told.append(f"These tests are of {prompts} prompts, by the measures that every text has.")
+        whole = [kind for kind, each in tested.items() if "coherence" in each["measures"]]
+        told[-1] += f" Coherence is one of them under {_listed(whole)}." if whole else " Coherence is none of them."
+    others = [one["settings"]["kind"] for one in results["interventions"] if not one["interaction"]]
+    others += list(results.get("skipped", {}))
+    if others:
+        told.append(f"Not testable, as fewer than two scales reach the dose: {_listed(others)}.")
     return told
 
 

@@ -18,7 +18,7 @@ from msma_fast.msma.scale_names import Scales
 from msma_fast.msma.sides import Side, representative
 
 MAPS = (*CLOSED, "mlp")
-_HELD = 5  # one text of so many chooses constants and ends training
+_HELD = 5  # one text of so many chooses constants and the epoch
 
 Map = Linear | Learned
 Pair = tuple[int, int]  # the numbers of the source and of the target

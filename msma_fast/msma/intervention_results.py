@@ -63,7 +63,8 @@ class Interaction(NamedTuple):
 
 class InterventionResult(NamedTuple):
     """conditions: untouched, the intervention, then controls; missing: measure -> why there is none; skipped: control -> why
-    it was not run; interaction: None without two scales; settings: what was asked."""
+    it was not run; interaction: None without two scales, and two measures that
+    every text has; settings: what was asked."""
 
     conditions: list[Condition]
     comparisons: list[Comparison]

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from msma_fast._version import __version__
 from msma_fast.activations import Activations
 
 
@@ -31,10 +32,12 @@ def content_digest(acts: Activations) -> str:
 
 
 def code_digest() -> str:
-    """Of the modules of this package: what other code has computed is not to be served."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+    """Of the version, and of the whole package but the report: what other code has computed is not to be served."""
+    digest = hashlib.sha256(__version__.encode())
+    package = Path(__file__).parents[1]
+    for path in sorted(package.rglob("*.py")):
+        if package / "report" not in path.parents:
+            digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

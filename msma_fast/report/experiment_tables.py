@@ -12,7 +12,7 @@ from msma_fast.msma.sound_metrics import HIGHER_IS_BETTER
 from msma_fast.report.figure import Rows
 
 _PARTS = ("before", "after", "shuffled", "moments", "random", "untrained")
-_NULLS = ("shuffled", "moments", "random", "untrained")
+_NULLS = ("before", "shuffled", "moments", "random", "untrained")
 _SHORT = {
     "distance_correlation": "distance correlation",
     "knn_kl": "kNN KL",
@@ -43,9 +43,7 @@ def _scales(results: dict[str, Any]) -> Table:
     told = results["scales"]
     rows = [
         [name, told["layers"][first], told["layers"][last], told["layers"][stands]]
-        for name, (first, last), stands in zip(
-            told["names"], told["ranges"], results["alignment"]["layers"].values(), strict=True
-        )
+        for (name, stands), (first, last) in zip(results["alignment"]["layers"].items(), told["ranges"], strict=True)
     ]
     for model, ranges in PAPER.items():
         rows += [[f"{name}, {model}, as published", str(first), str(last), ""]
