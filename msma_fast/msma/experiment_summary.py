@@ -21,7 +21,7 @@ _NULLS = {
 _NO_BETTER, _UNCLEAR = "no better than", "not told from"  # a gain of the wrong sign, and one within its error
 _VERDICTS = (_NO_BETTER, _UNCLEAR, "better than")
 _MEASURES = {"kl": "KL", "mi": "MI", "distance_correlation": "distance correlation"}
-_LOSSES = {"published terms": "the published loss", "with pairs": "the error of the pairs beside it"}
+_LOSSES = {"published terms": "the published loss", "with pairs": "the published loss with the error of the pairs"}
 MAIN = "ridge"  # the map that the sentences are about, chosen before it was measured
 
 
@@ -53,10 +53,12 @@ def _headline(alignment: dict[str, Any]) -> str:
         stated = [
             each["gain"] for one in alignment["published"] if one["loss"] == loss for each in one["metrics"].values()
         ]
-        parts += _lost([[gain] for gain in stated if gain], f"by the paper's measures and {words}")
+        parts += _lost([[gain] for gain in stated if gain], f"by the paper's measures, {words}")
     metrics = [main_map(alignment, pair)["metrics"][name] for pair in _pairs(alignment) for name in TESTED]
-    parts += _lost([list(each["gains"].values()) for each in metrics], "by sound measures and the ridge map")
-    return f"No gain over their nulls, of what alignment changes on held-out texts: {_listed(parts)}." if parts else ""
+    parts += _lost([list(each["gains"].values()) for each in metrics], "by sound measures, the ridge map")
+    return (
+        f"No gain over their nulls, of what alignment changes on held-out texts: {'; '.join(parts)}." if parts else ""
+    )
 
 
 def _lost(gains: list[list[dict[str, Any]]], words: str) -> list[str]:
@@ -79,17 +81,17 @@ def _published(alignment: dict[str, Any], pair: tuple[str, str]) -> str:
         for name in known
     ]
     told = f"{pair[0]} to {pair[1]}, as the paper measures it (with the error of the pairs; moments alone): {_listed(parts)}."
-    for loss, metrics in found.items():
+    for loss, words in _LOSSES.items():
         by_verdict: dict[str, list[str]] = {}
         for name in known:
-            gain = metrics[name]["gain"]
+            gain = found[loss][name]["gain"]
             if gain and "survives" in gain:
                 by_verdict.setdefault(_verdict(gain), []).append(_MEASURES[name])
         verdicts = [
             f"{verdict} moments alone: {_listed(by_verdict[verdict])}" for verdict in _VERDICTS if verdict in by_verdict
         ]
         if verdicts:
-            told += f" {_LOSSES[loss].capitalize()}, {'; '.join(verdicts)}."
+            told += f" By {words} {'; '.join(verdicts)}."
     return told
 
 
