@@ -131,6 +131,28 @@ def test_a_map_that_bends_what_is_known_into_view_adds_nothing() -> None:
     assert bent <= both + 0.03
 
 
+def test_what_a_learned_map_bends_into_view_is_the_source_s_too() -> None:
+    """The shallower layer has the sizes of four coordinates of the deeper one, and not their signs."""
+    rng = np.random.default_rng(8)
+    z = rng.standard_normal((2400, 8))
+    t = np.hstack([np.abs(z[:, :4]) - np.abs(z[:, :4]).mean(0), 0.1 * rng.standard_normal((2400, 4))])
+    layers = [t + 0.05 * rng.standard_normal(t.shape), z]
+    texts = np.arange(2400) // 8
+    acts = mf.Activations.from_arrays(layers, text_ids=texts)
+    train, test = acts.select(texts=range(200)), acts.select(texts=range(200, 300))
+    (found,) = (
+        mf.MSMA(map="mlp", geometry=0.0, information=0.0, curvature=0.0).fit(train, [(0, 0), (1, 1)]).evaluate(test)
+    )
+    (plain,) = mf.MSMA(map="ridge").fit(train, [(0, 0), (1, 1)]).evaluate(test)
+    before, after, _, _ = found.sound["mi"]
+    blind = plain.sound["mi"].before
+    assert before is not None
+    assert after is not None
+    assert blind is not None
+    assert after > blind + 0.2  # more than is seen of the source alone
+    assert after <= before + 0.05
+
+
 def test_predictions_are_of_rows_of_other_texts() -> None:
     """Each text has a row and a target of its own, of noise: the target is known of a row of the same text alone."""
     rng = np.random.default_rng(7)
