@@ -22,7 +22,6 @@ from msma_fast.msma.intervention_results import Condition, compare_all, interact
 from msma_fast.msma.intervention_scales import places
 from msma_fast.msma.interventions import intervene
 from msma_fast.msma.language import Language, evaluating
-from msma_fast.msma.matching import match
 from msma_fast.msma.text_measures import measure_texts
 
 pytest.importorskip("transformers")
@@ -244,25 +243,6 @@ def test_comparisons_leave_out_what_a_text_has_not() -> None:
     assert (test.scales, test.measures, test.n_prompts) == (["local", "global"], ["c", "d"], 3)
 
 
-def test_matching_meets_a_target_and_says_when_it_cannot() -> None:
-    calls: list[float] = []
-
-    def saturating(s: float) -> float:
-        calls.append(s)
-        return 2 * s**2 / (1 + s**2)
-
-    found = match("kl", 1.5, saturating, start=0.1, largest=1000, power=2)
-    assert saturating(found) == pytest.approx(1.5, rel=0.02)
-    assert len(calls) < 12
-    assert match("kl", 1e-4, saturating, start=0.1, largest=1000, power=2) == pytest.approx(0.5**0.5 * 0.01, rel=0.02)
-    with pytest.raises(ValueError, match=r"kl: .* got 3; the most found is 2, at strength 1000 of at most 1000"):
-        match("kl", 3, saturating, start=0.1, largest=1000, power=2)
-    with pytest.raises(ValueError, match=r"norm: .* the least found is 5, at strength 1e-07"):
-        match("norm", 3, lambda s: 5.0, start=0.1, largest=1, power=1)
-    with pytest.raises(ValueError, match="kl: expected an effect that changes continuously"):
-        match("kl", 3, lambda s: 1.0 if s < 0.3 else float("nan"), start=0.1, largest=1, power=1)
-
-
 def test_nothing_is_measured_or_written_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     model, tokenizer = intervention_models.model("gpt2"), intervention_models.tokenizer("gpt2")
     language = Language(model, tokenizer)
@@ -290,24 +270,6 @@ def test_nothing_is_measured_or_written_twice(monkeypatch: pytest.MonkeyPatch) -
         sizes = [size.mean_kl for size, _ in seen.values()]
         assert len(set(sizes)) == len(sizes) == 8
         assert bench.write(4, None, 0.0) != bench.write(5, None, 0.0)
-
-
-def test_matching_starts_from_what_is_known() -> None:
-    calls: list[float] = []
-
-    def saturating(s: float) -> float:
-        calls.append(s)
-        return 2 * s**2 / (1 + s**2)
-
-    known = {strength: saturating(strength) for strength in (0.1, 1.0, 3.0, 10.0)}
-    calls.clear()
-    found = match("kl", 1.5, saturating, start=0.1, largest=1000, power=2, known=known)
-    assert 0 < len(calls) <= 4
-    assert all(1.0 < strength < 3.0 for strength in calls)
-    assert saturating(found) == pytest.approx(1.5, rel=0.02)
-    calls.clear()
-    assert match("kl", 1.5, saturating, start=0.1, largest=1000, power=2, known={found: 1.5}) == found
-    assert calls == []
 
 
 def test_the_divergence_of_logits_is_never_negative_and_ignores_a_constant() -> None:

@@ -7,6 +7,7 @@ KL for the interventions (interventions.py).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -110,7 +111,6 @@ def _scales(acts: Activations, untrained: Activations | None, partition: ScalePa
     return {
         "layers": names,
         "ranges": [list(each) for each in partition.ranges],
-        "names": partition.scale_names(),
         "supported": [names[one.layer] for one in supported],
         "untrained": [names[one.layer] for one in supported if one.untrained],
         "near": _near(sorted(starts), [one.layer for one in supported]),
@@ -144,7 +144,9 @@ def _texts(
         dose = []
         for number, place in enumerate(found):
             update("texts", number * len(settings.kinds), total)
-            dose += [_curve(bench, place, kind) for kind in settings.kinds if _can(kind, place)]
+            for kind in settings.kinds:
+                with contextlib.suppress(OutOfReachError):  # the embedding alone has neither attention nor a block
+                    dose.append(_curve(bench, place, kind))
         for number, kind in enumerate(settings.kinds):
             update("texts", len(settings.kinds) * len(found) + number, total)
             try:
@@ -155,11 +157,6 @@ def _texts(
     _corrected(told)
     why = "" if told else "; ".join(f"{kind}: {why}" for kind, why in skipped.items())
     return {"interventions": told, "skipped": skipped, "dose": dose, "no_text": why}
-
-
-def _can(kind: str, place: Place) -> bool:
-    """The embedding alone has neither attention nor a block to leave out."""
-    return kind not in ("attention", "ablate") or place.last > 0
 
 
 def _curve(bench: Bench, place: Place, kind: str) -> dict[str, Any]:

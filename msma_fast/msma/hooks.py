@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from msma_fast.activations.blocks import Stack
 from msma_fast.msma.common_random import normals
+from msma_fast.msma.matching import OutOfReachError
 
 KINDS = ("translate", "amplify", "noise", "attention", "ablate")
 AT_MOST_ONE = ("attention", "ablate")  # kinds of which strength 1 is the whole
@@ -59,7 +60,9 @@ class Touch:
         if kind not in KINDS:
             raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got {kind!r}")
         if kind in AT_MOST_ONE and last == 0:
-            raise ValueError(f"kind: expected layers that blocks end in for {kind!r}, got layer 0 alone, the embedding")
+            raise OutOfReachError(
+                f"kind: expected layers that blocks end in for {kind!r}, got layer 0 alone, the embedding"
+            )
         if (direction is None) == (kind == "translate"):
             raise ValueError(f"direction: expected one for 'translate' and for no other kind, got kind {kind!r}")
         self.stack, self.first, self.last = stack, first, last

@@ -117,10 +117,6 @@ def run(
 def reach(bench: Bench, change: Change, target: Target) -> tuple[float, Size]:
     """(strength, its size). Raises OutOfReachError where no strength has it, and for states that are no longer finite."""
     name, wanted = target
-    if change.kind in ("attention", "ablate") and change.place.last == 0:
-        raise OutOfReachError(
-            f"kind: expected layers that blocks end in for {change.kind!r}, got layer 0 alone, the embedding"
-        )
 
     def effect(size: Size) -> float:
         return size.mean_kl if name == "kl" else size.norm
