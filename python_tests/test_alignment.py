@@ -263,7 +263,8 @@ def test_interrupted_fitting_goes_on_from_its_checkpoint(tmp_path: Path, monkeyp
     x = np.ones((2, 4))
     ours, theirs = (each.transform(x, source=2, target=0) for each in (whole, again))
     assert np.array_equal(ours, theirs)
-    other_texts = mf.Activations.from_arrays(list(acts), text_ids=np.arange(300) // 6)
+    same_rows = [acts.layer(layer, dtype=torch.float64) for layer in range(3)]
+    other_texts = mf.Activations.from_arrays(same_rows, text_ids=np.arange(300) // 6)
     for geometry, rows in ((0.5, acts), (None, other_texts)):
         with pytest.raises(ValueError, match="checkpoint: expected"):
             mf.MSMA(map="mlp", geometry=geometry).fit(rows, RANGES, checkpoint=tmp_path)
